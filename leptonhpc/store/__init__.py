@@ -1,0 +1,31 @@
+"""Zarr arrays in whole storage units, outputs that appear whole, and the journal of a job."""
+
+from leptonhpc.store.arrays import StoredArray, create_array, open_array
+from leptonhpc.store.journal import Journal
+from leptonhpc.store.locations import (
+    create_group,
+    exists,
+    join,
+    partial_location,
+    publish,
+    read_attributes,
+    remove,
+    require_space,
+    update_attributes,
+)
+
+__all__ = [
+    "Journal",
+    "StoredArray",
+    "create_array",
+    "create_group",
+    "exists",
+    "join",
+    "open_array",
+    "partial_location",
+    "publish",
+    "read_attributes",
+    "remove",
+    "require_space",
+    "update_attributes",
+]

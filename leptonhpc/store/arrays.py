@@ -1,0 +1,332 @@
+"""Zarr arrays read in regions and written in whole storage units (chunks, or shards where sharded)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any, cast
+
+import numpy as np
+import zarr
+from numpy.typing import DTypeLike, NDArray
+from zarr.abc.store import Store
+from zarr.errors import BaseZarrError
+
+from leptonhpc.errors import CorruptChunkError, DTypeError, NotAnArrayError, ShapeError, StoreError
+from leptonhpc.store.direct import DirectReader
+from leptonhpc.store.locations import (
+    Location,
+    describe,
+    is_local,
+    local_path,
+    remove,
+    resolve,
+    store_errors,
+)
+from leptonhpc.store.locations import exists as location_exists
+
+Region = tuple[tuple[int, int], ...]
+"""Start and stop of a block along each dimension."""
+
+_KINDS = "biufc"
+
+
+class StoredArray:
+    """One Zarr array, opened once in each process and picklable between them.
+
+    Parameters
+    ----------
+    location : str, path or zarr store
+        Where it is.
+    array : zarr.Array, optional
+        The opened array.
+    writable : bool
+        Whether blocks may be written.
+    """
+
+    def __init__(
+        self, location: Location, array: zarr.Array[Any] | None = None, *, writable: bool = False
+    ) -> None:
+        self.location = location
+        self.writable = writable
+        self._array = array if array is not None else _open(location, writable)
+        self.shape: tuple[int, ...] = tuple(self._array.shape)
+        self.dtype: np.dtype[Any] = np.dtype(self._array.dtype).newbyteorder("=")
+        if self.dtype.kind not in _KINDS:
+            message = f"{self.name!r} has dtype {self.dtype}; numbers or booleans are needed"
+            raise DTypeError(message)
+        shards = self._array.shards
+        self.chunks: tuple[int, ...] = tuple(self._array.chunks)
+        self.unit: tuple[int, ...] = tuple(shards) if shards is not None else self.chunks
+        self._direct = (
+            DirectReader.of(self._array, local_path(location)) if is_local(location) else None
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the location only; the other side opens it."""
+        return _reopen, (self.location, self.writable)
+
+    def __repr__(self) -> str:
+        """Show name, shape, dtype and unit."""
+        return f"StoredArray({self.name!r}, {self.shape}, {self.dtype}, unit={self.unit})"
+
+    @property
+    def name(self) -> str:
+        """The location in words."""
+        return describe(self.location)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array, uncompressed."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def unit_nbytes(self) -> int:
+        """Bytes of one storage unit, uncompressed."""
+        return prod(self.unit) * self.dtype.itemsize
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The array's attributes."""
+        return dict(self._array.attrs)
+
+    @property
+    def dimension_names(self) -> tuple[str | None, ...] | None:
+        """Names of the dimensions, if they have any."""
+        names = getattr(self._array.metadata, "dimension_names", None)
+        if names is None:
+            names = self._array.attrs.get("_ARRAY_DIMENSIONS")
+        return None if names is None else tuple(cast("Sequence[str | None]", names))
+
+    def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Read one region; each storage unit in it is read once.
+
+        Parameters
+        ----------
+        region : tuple of (start, stop)
+            One pair per dimension.
+        out : array, optional
+            C-contiguous array of the region's shape and the array's dtype to read into.
+
+        Returns
+        -------
+        array of the region's shape
+            `out`, or a new array.
+
+        Raises
+        ------
+        CorruptChunkError
+            If a chunk is there and cannot be decoded.
+        StoreError
+            If the store fails.
+        """
+        shape = tuple(stop - start for start, stop in region)
+        if out is None:
+            out = np.empty(shape, self.dtype)
+        if self._direct is not None:
+            self._direct.read(region, out)
+            return out
+        selection = tuple(slice(start, stop) for start, stop in region)
+        try:
+            out[...] = self._array[selection]
+        except OSError as error:
+            message = f"{self.name!r} could not be read at {region}: {error}"
+            raise StoreError(message) from error
+        except (ValueError, RuntimeError, BaseZarrError) as error:
+            message = f"{self.name!r} has a chunk that cannot be decoded in {region}: {error}"
+            raise CorruptChunkError(message) from error
+        return out
+
+    def write_units(self, start: Sequence[int], block: NDArray[Any]) -> None:
+        """Write whole storage units.
+
+        Parameters
+        ----------
+        start : sequence of int
+            Index of the first unit along each dimension.
+        block : array
+            The values; along each dimension a whole number of units, or up to the array's edge.
+
+        Raises
+        ------
+        ShapeError
+            If the block does not end at a unit's end or the array's edge.
+        StoreError
+            If the store fails, for instance because the disk is full.
+        """
+        region = []
+        for axis, (first, unit, size, length) in enumerate(
+            zip(start, self.unit, self.shape, block.shape, strict=True)
+        ):
+            begin, end = first * unit, first * unit + length
+            if end > size or (end % unit and end != size):
+                message = (
+                    f"{self.name!r} is written in whole units of {self.unit}; a block of shape "
+                    f"{block.shape} at unit {tuple(start)} ends at {end} along axis {axis}"
+                )
+                raise ShapeError(message)
+            region.append(slice(begin, end))
+        with store_errors(self.location):
+            self._array[tuple(region)] = block
+
+    def units_in(self, region: Region) -> int:
+        """Count the storage units that a region touches."""
+        return prod(
+            -(-stop // unit) - start // unit if stop > start else 0
+            for (start, stop), unit in zip(region, self.unit, strict=True)
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """Describe the array so that a change of it is noticed.
+
+        Returns
+        -------
+        dict
+            Location, metadata digest, and for local arrays a digest of the chunks' names, sizes and
+            times of change.
+        """
+        metadata = json.dumps(self._array.metadata.to_dict(), sort_keys=True, default=str)
+        result: dict[str, Any] = {
+            "location": str(local_path(self.location)) if is_local(self.location) else self.name,
+            "metadata": hashlib.sha256(metadata.encode()).hexdigest()[:16],
+        }
+        if is_local(self.location):
+            result["chunks"] = _listing_digest(str(local_path(self.location)))
+        return result
+
+
+def open_array(location: Location, *, writable: bool = False) -> StoredArray:
+    """Open a Zarr array, version 2 or 3.
+
+    Parameters
+    ----------
+    location : str, path or zarr store
+        Where it is.
+    writable : bool
+        Whether blocks may be written.
+
+    Returns
+    -------
+    StoredArray
+        The array.
+
+    Raises
+    ------
+    StoreError
+        If nothing is there.
+    NotAnArrayError
+        If what is there is not a Zarr array.
+    """
+    return StoredArray(location, writable=writable)
+
+
+def create_array(
+    location: Location,
+    *,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    chunks: Sequence[int],
+    shards: Sequence[int] | None = None,
+    zarr_format: int = 3,
+    attributes: Mapping[str, Any] | None = None,
+    dimension_names: Sequence[str] | None = None,
+    fill_value: Any = None,
+    compress: bool = True,
+    overwrite: bool = False,
+) -> StoredArray:
+    """Make an empty Zarr array.
+
+    Parameters
+    ----------
+    location : str, path or zarr store
+        Where.
+    shape, dtype, chunks, shards, zarr_format, dimension_names, fill_value : see zarr.create_array
+        As Zarr's.
+    attributes : mapping, optional
+        JSON-serialisable attributes.
+    compress : bool
+        Zstandard (Zarr's default) or none.
+    overwrite : bool
+        Replace what is there.
+
+    Returns
+    -------
+    StoredArray
+        The writable array.
+
+    Raises
+    ------
+    StoreError
+        If the place is taken or cannot be written.
+    """
+    if overwrite:
+        remove(location)
+    store, path = resolve(location)
+    if location_exists(location) and not isinstance(location, Store):
+        message = f"{describe(location)!r} exists; pass overwrite=True or choose another output"
+        raise StoreError(message)
+    with store_errors(location):
+        array = zarr.create_array(
+            store,
+            name=path or None,
+            shape=tuple(shape),
+            dtype=np.dtype(dtype),
+            chunks=tuple(chunks),
+            shards=None if shards is None else tuple(shards),
+            zarr_format=cast("Any", zarr_format),
+            attributes=dict(attributes or {}),
+            dimension_names=dimension_names,
+            fill_value=fill_value,
+            compressors="auto" if compress else None,
+            config={"write_empty_chunks": True},
+        )
+    return StoredArray(location, cast("zarr.Array[Any]", array), writable=True)
+
+
+def _open(location: Location, writable: bool) -> zarr.Array[Any]:
+    mode = "r+" if writable else "r"
+    store, path = resolve(location, read_only=not writable)
+    try:
+        return cast("zarr.Array[Any]", zarr.open_array(store, path=path, mode=cast("Any", mode)))
+    except (FileNotFoundError, BaseZarrError, KeyError, TypeError, ValueError) as error:
+        if not location_exists(location):
+            message = f"nothing is stored at {describe(location)!r}"
+            raise StoreError(message) from error
+        message = (
+            f"{describe(location)!r} is not a Zarr array: {_what_is_there(store, path, error)}"
+        )
+        raise NotAnArrayError(message) from error
+    except OSError as error:
+        message = f"{describe(location)!r} could not be opened: {error}"
+        raise StoreError(message) from error
+
+
+def _what_is_there(store: Store, path: str, error: Exception) -> str:
+    try:
+        group = zarr.open_group(store, path=path, mode="r")
+        names = sorted(name for name, _ in group.arrays())
+    except Exception:  # any failure here only means that there is no group to describe
+        return str(error) or "no Zarr metadata was found"
+    return f"it is a group with the arrays {', '.join(names) or '(none)'}; open one of them"
+
+
+def _reopen(location: Location, writable: bool) -> StoredArray:
+    return StoredArray(location, writable=writable)
+
+
+def _listing_digest(folder: str) -> str:
+    entries = []
+    for root, _, files in os.walk(folder):
+        for file in files:
+            path = os.path.join(root, file)
+            status = os.stat(path)
+            entries.append(f"{os.path.relpath(path, folder)} {status.st_size} {status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(sorted(entries)).encode()).hexdigest()[:16]

@@ -1,0 +1,340 @@
+"""Where arrays live: local paths, URLs and Zarr store objects, and moving a finished output there.
+
+A location is a string, a path, or a store of `zarr.storage` (memory, obstore, fsspec). Outputs
+are made under `partial_location` and renamed when the job is done, so that nothing half-written
+ever has the final name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.abc.store import Store
+from zarr.core.buffer import cpu, default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore
+
+from leptonhpc.errors import OutputExistsError, StoreError
+
+Location = str | os.PathLike[str] | Store
+
+PARTIAL_SUFFIX = ".partial"
+
+
+def resolve(location: Location, *, read_only: bool = False) -> tuple[Store, str]:
+    """Give the Zarr store of a location and the path inside it.
+
+    Parameters
+    ----------
+    location : str, path or zarr store
+        A local path, a URL that fsspec knows (``s3://``, ``http://``, ``memory://``), or a store.
+    read_only : bool
+        Open the store for reading only.
+
+    Returns
+    -------
+    tuple of (Store, str)
+        The store and the path of the node in it (empty: its root).
+
+    Raises
+    ------
+    StoreError
+        If the URL's protocol is unknown or its package is not installed.
+    """
+    if isinstance(location, Store):
+        return location, ""
+    text = os.fspath(location)
+    if is_local(text):
+        return LocalStore(local_path(text), read_only=read_only), ""
+    try:
+        return FsspecStore.from_url(text, read_only=read_only), ""
+    except (ImportError, ValueError) as error:
+        message = (
+            f"cannot open {text!r}: {error}. For URLs install leptonhpc[remote], "
+            "or pass a store of zarr.storage"
+        )
+        raise StoreError(message) from error
+
+
+def is_local(location: Location) -> bool:
+    """Say whether the location is a folder of this machine's file system."""
+    if isinstance(location, LocalStore):
+        return True
+    if isinstance(location, Store):
+        return False
+    text = os.fspath(location)
+    return "://" not in text or text.startswith("file://")
+
+
+def local_path(location: Location) -> Path:
+    """Give the folder of a local location, absolute."""
+    if isinstance(location, LocalStore):
+        return Path(location.root).absolute()
+    assert not isinstance(location, Store)
+    return Path(os.fspath(location).removeprefix("file://")).absolute()
+
+
+def describe(location: Location) -> str:
+    """Give the location's name for messages and reports."""
+    return str(location) if isinstance(location, Store) else os.fspath(location)
+
+
+def same_place(first: Location, second: Location) -> bool:
+    """Say whether one location is the other, or lies inside it."""
+    if is_local(first) and is_local(second):
+        a, b = local_path(first).resolve(), local_path(second).resolve()
+        return a == b or a in b.parents or b in a.parents
+    if isinstance(first, Store) or isinstance(second, Store):
+        return first is second or describe(first) == describe(second)
+    a_text, b_text = (os.fspath(x).rstrip("/") + "/" for x in (first, second))
+    return a_text.startswith(b_text) or b_text.startswith(a_text)
+
+
+def join(location: Location, name: str) -> Location:
+    """Give the location of a node inside a group.
+
+    Parameters
+    ----------
+    location : str, path or zarr store
+        The group.
+    name : str
+        The node's name in it.
+
+    Returns
+    -------
+    str, path or zarr store
+        The node's location.
+    """
+    if isinstance(location, MemoryStore):
+        message = "a MemoryStore has no places inside it; use a path or a URL such as memory://name"
+        raise StoreError(message)
+    if isinstance(location, LocalStore):
+        return local_path(location) / name
+    if isinstance(location, ObjectStore | FsspecStore):
+        message = f"outputs need a path or a URL, not a store object: {location}"
+        raise StoreError(message)
+    assert not isinstance(location, Store)
+    return f"{os.fspath(location).rstrip('/')}/{name}"
+
+
+def partial_location(final: Location) -> Location:
+    """Give the name under which an output is made, beside its final name.
+
+    Parameters
+    ----------
+    final : str or path
+        Where the output shall be when it is finished.
+
+    Returns
+    -------
+    str or path
+        ``<final>.partial``.
+    """
+    if isinstance(final, Store):
+        message = f"outputs need a path or a URL, not a store object: {final}"
+        raise StoreError(message)
+    return os.fspath(final).rstrip("/") + PARTIAL_SUFFIX
+
+
+def exists(location: Location) -> bool:
+    """Say whether anything is stored at a location.
+
+    Parameters
+    ----------
+    location : str, path or zarr store
+        The place.
+
+    Returns
+    -------
+    bool
+        True if a file, a folder or at least one object is there.
+    """
+    if is_local(location):
+        return local_path(location).exists()
+    store, path = resolve(location, read_only=not isinstance(location, Store))
+    return not sync(store.is_empty(path))
+
+
+def remove(location: Location) -> None:
+    """Remove everything at a location; nothing happens if nothing is there.
+
+    Parameters
+    ----------
+    location : str, path or zarr store
+        The place.
+    """
+    if is_local(location):
+        shutil.rmtree(local_path(location), ignore_errors=True)
+        return
+    store, path = resolve(location)
+    sync(store.delete_dir(path))
+
+
+def publish(partial: Location, final: Location, *, overwrite: bool = False) -> None:
+    """Give a finished output its final name.
+
+    Parameters
+    ----------
+    partial, final : str or path
+        What is finished, and what it shall be called.
+    overwrite : bool
+        Replace what has the final name.
+
+    Raises
+    ------
+    OutputExistsError
+        If the final name is taken and `overwrite` is false.
+
+    Notes
+    -----
+    On a local file system this is one atomic rename. On an object store every object is copied
+    and removed, metadata last.
+    """
+    if exists(final):
+        if not overwrite:
+            message = f"{describe(final)!r} exists; pass overwrite=True or choose another output"
+            raise OutputExistsError(message)
+        remove(final)
+    if is_local(final):
+        os.replace(local_path(partial), local_path(final))
+        return
+    _move_objects(partial, final)
+
+
+def create_group(
+    location: Location, *, attributes: Mapping[str, Any] | None = None, overwrite: bool = False
+) -> None:
+    """Make an empty Zarr group.
+
+    Parameters
+    ----------
+    location : str, path or zarr store
+        Where.
+    attributes : mapping, optional
+        JSON-serialisable attributes.
+    overwrite : bool
+        Remove what is there.
+    """
+    if exists(location):
+        if not overwrite:
+            message = f"{describe(location)!r} exists; pass overwrite=True or choose another output"
+            raise OutputExistsError(message)
+        remove(location)
+    store, path = resolve(location)
+    with store_errors(location):
+        zarr.create_group(store, path=path, attributes=dict(attributes or {}))
+
+
+def read_attributes(location: Location) -> dict[str, Any]:
+    """Read the attributes of a Zarr array or group.
+
+    Parameters
+    ----------
+    location : str, path or zarr store
+        The node.
+
+    Returns
+    -------
+    dict
+        Its attributes.
+    """
+    store, path = resolve(location, read_only=not isinstance(location, Store))
+    with store_errors(location):
+        return dict(zarr.open(store, path=path, mode="r").attrs)
+
+
+def update_attributes(location: Location, attributes: Mapping[str, Any]) -> None:
+    """Add attributes to a Zarr array or group.
+
+    Parameters
+    ----------
+    location : str, path or zarr store
+        The node.
+    attributes : mapping
+        What to add or replace.
+    """
+    store, path = resolve(location)
+    with store_errors(location):
+        zarr.open(store, path=path, mode="r+").attrs.update(dict(attributes))
+
+
+def require_space(location: Location, nbytes: int) -> None:
+    """Refuse an output that the file system has no room for.
+
+    Parameters
+    ----------
+    location : str, path or zarr store
+        Where the output goes; only local places can be asked.
+    nbytes : int
+        What will be written, uncompressed.
+
+    Raises
+    ------
+    StoreError
+        If less is free.
+    """
+    if not is_local(location):
+        return
+    folder = local_path(location)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < nbytes:
+        message = (
+            f"the output {describe(location)!r} needs {nbytes / 1e6:,.1f} MB and its disk has "
+            f"{free / 1e6:,.1f} MB free. Choose another place for it"
+        )
+        raise StoreError(message)
+
+
+class store_errors:  # noqa: N801  (a context manager reads as a verb)
+    """Turn a store's exceptions into `StoreError` with the location's name."""
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Re-raise what a store raises as StoreError."""
+        if isinstance(error, OSError | KeyError) and not isinstance(error, StoreError):
+            message = f"{describe(self.location)!r} could not be used: {error}"
+            raise StoreError(message) from error
+
+
+def put_object(store: Store, key: str, data: bytes) -> None:
+    """Write one object whole; on every store this is atomic."""
+    sync(store.set(key, cpu.Buffer.from_bytes(data)))
+
+
+def get_object(store: Store, key: str) -> bytes | None:
+    """Read one object, or None."""
+    value = sync(store.get(key, default_buffer_prototype()))
+    return None if value is None else value.to_bytes()
+
+
+def list_objects(store: Store, prefix: str) -> list[str]:
+    """List all keys below a prefix."""
+
+    async def collect() -> list[str]:
+        return [key async for key in store.list_prefix(prefix)]
+
+    return sync(collect())
+
+
+def _move_objects(partial: Location, final: Location) -> None:
+    source, source_path = resolve(partial)
+    target, target_path = resolve(final)
+    keys = list_objects(source, source_path)
+    metadata = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+    for key in sorted(keys, key=lambda k: (k.endswith(metadata), -k.count("/"))):
+        data = get_object(source, key)
+        assert data is not None
+        put_object(target, target_path + key.removeprefix(source_path), data)
+    sync(source.delete_dir(source_path))
