@@ -1,0 +1,10 @@
+"""Pure functions on the arrays of one device, in one table per device.
+
+`table(device)` gives the kernels by name. `reference` has every kernel, slow and right; `host`
+overrides what it does faster. Kernels know nothing of storage, plans or Dask.
+"""
+
+from leptonhpc.kernels.fold import Accumulator, Fold, combine
+from leptonhpc.kernels.tables import DEVICES, table
+
+__all__ = ["DEVICES", "Accumulator", "Fold", "combine", "table"]

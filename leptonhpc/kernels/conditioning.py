@@ -1,0 +1,139 @@
+"""Centring, scaling, weights and imputation of a band while it is in cache.
+
+A band is always tall: its rows are a part of the long side. Features (columns of the user's
+matrix) are its columns, or, where the user's matrix is wide and the band is a part of its
+transpose, its rows. In the first case the means come from outside (`shift`); in the second each
+row holds all the samples of a feature, so mean and deviation are those of the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.errors import NonFiniteError, NumericRangeError
+from leptonhpc.kernels.fold import Accumulator, Region, Small
+
+TILE_ROWS = 1024
+
+
+def tiles(
+    block: NDArray[Any], small: Small, at: Region, acc: Accumulator | None = None
+) -> Iterator[tuple[int, int, NDArray[Any]]]:
+    """Give a band's rows, conditioned and in the dtype of computing, a few at a time.
+
+    Parameters
+    ----------
+    block : array of shape (b, n)
+        The band as stored; not changed.
+    small : mapping
+        ``dtype`` of computing; ``features`` "columns" or "rows"; ``shift`` (n,) or None,
+        ``missing`` "raise" or "mean"; for rows: ``center``, ``scale``, ``weights``.
+    at : region
+        The band's place in the tall matrix.
+    acc : dict, optional
+        Where rows are features: takes ``mean`` and ``scale`` of the rows.
+
+    Yields
+    ------
+    (int, int, array)
+        First and last row within the band, and the rows.
+    """
+    dtype = np.dtype(small["dtype"])
+    if is_plain(small):
+        if block.dtype == dtype and block.flags.c_contiguous:
+            yield 0, block.shape[0], block
+            return
+        for low in range(0, block.shape[0], TILE_ROWS):
+            yield low, min(low + TILE_ROWS, len(block)), _rows(block, low).astype(dtype, order="C")
+        return
+    for low in range(0, block.shape[0], TILE_ROWS):
+        rows = _rows(block, low)
+        high = low + rows.shape[0]
+        if small["features"] == "rows":
+            begin = at[0][0]
+            tile = _condition_rows(rows, small, begin + low, begin + high, acc)
+        else:
+            tile = _condition_columns(rows, small)
+        yield low, high, tile.astype(dtype, order="C", copy=False)
+
+
+def is_plain(small: Small) -> bool:
+    """Say whether bands are used as they are."""
+    if small["features"] == "rows":
+        return not (
+            small["center"]
+            or small["scale"] is not None
+            or small["weights"] is not None
+            or small["missing"] == "mean"
+        )
+    return small["shift"] is None and small["missing"] != "mean"
+
+
+def raise_non_finite(block: NDArray[Any], small: Small, at: Region) -> None:
+    """Raise the typed error for sums that are not finite; the band is searched only now."""
+    finite = np.isfinite(block)
+    if finite.all() or small["missing"] == "mean":
+        message = (
+            f"the squares of {small['name']} overflow {small['dtype']}: values near "
+            f"{np.nanmax(np.abs(block)):.3g} in rows {at[0]}. Scale the array first"
+        )
+        raise NumericRangeError(message)
+    row, column = np.argwhere(~finite)[0]
+    index = (int(row) + at[0][0], int(column) + at[1][0])
+    if small["transposed"]:
+        index = index[::-1]
+    chunk = tuple(i // u for i, u in zip(index, small["unit"], strict=True))
+    message = (
+        f"{small['name']} has {block[row, column]} at index {index}, in block {chunk}. "
+        "Remove such values, or pass missing='mean' to put the column's mean there"
+    )
+    raise NonFiniteError(message)
+
+
+def _rows(block: NDArray[Any], low: int) -> NDArray[Any]:
+    return block[low : low + TILE_ROWS]
+
+
+def _condition_columns(rows: NDArray[Any], small: Small) -> NDArray[Any]:
+    shift = small["shift"]
+    dtype = np.result_type(rows.dtype, np.dtype(small["dtype"]))
+    if shift is None:  # missing values take the means; present ones stay
+        return np.where(np.isnan(rows), small["fill"], rows).astype(dtype)
+    # subtracting in double keeps the digits of data whose mean is large
+    tile = np.subtract(rows, shift, dtype=np.result_type(dtype, shift.dtype))
+    if small["missing"] == "mean":
+        tile[np.isnan(rows)] = 0
+    return tile
+
+
+def _condition_rows(
+    rows: NDArray[Any], small: Small, begin: int, end: int, acc: Accumulator | None
+) -> NDArray[Any]:
+    tile = rows.astype(np.result_type(rows.dtype, np.float64))
+    absent = np.isnan(tile) if small["missing"] == "mean" else None
+    present: Any = tile.shape[1] if absent is None else tile.shape[1] - absent.sum(axis=1)
+    present = np.maximum(present, 1)
+    filled = tile if absent is None else np.where(absent, 0, tile)
+    mean = filled.sum(axis=1) / present
+    deviation = filled - mean[:, None]
+    if absent is not None:
+        deviation[absent] = 0
+    tile = deviation if small["center"] else deviation + mean[:, None]
+    scale = np.ones(len(tile))
+    if isinstance(small["scale"], str):
+        scale = np.sqrt(np.sum(np.abs(deviation) ** 2, axis=1) / present)
+        scale[scale == 0] = 1
+    elif small["scale"] is not None:
+        scale = small["scale"][begin:end]
+    factor = 1 / scale
+    if small["weights"] is not None:
+        factor = factor * small["weights"][begin:end]
+    tile *= factor[:, None]
+    if acc is not None and "mean" in acc:
+        acc["mean"][begin:end] = mean if small["center"] else 0
+        acc["scale"][begin:end] = scale
+    return tile

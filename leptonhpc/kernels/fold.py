@@ -1,0 +1,69 @@
+"""The shape of a kernel: begin an accumulator, fold blocks into it, finish.
+
+A fold is what a streamed algorithm does to one block after another. Its accumulator is a dict of
+arrays; two accumulators of the same fold are joined by adding them (`combine`), so that lanes
+need not know of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from leptonhpc.errors import CoverageError
+
+Region = tuple[tuple[int, int], ...]
+Small = Mapping[str, Any]
+"""Small host arrays and scalars that every task of a stage gets."""
+
+Accumulator = dict[str, Any]
+
+
+class Fold(Protocol):
+    """One kernel."""
+
+    def begin(self, small: Small, at: Region) -> Accumulator:
+        """Give an accumulator of zeros; `at` is the region of the task's block (of C, say)."""
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> NDArray[Any] | None:
+        """Fold blocks into `acc` in place; give the block to be written for this step, if any.
+
+        The blocks may be overwritten.
+        """
+
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any] | None:
+        """Give the block to be written when all steps are folded, if any, and drop it from acc."""
+
+
+@dataclass(frozen=True)
+class Blas:
+    """The primitives that a device must bring; folds are written on them.
+
+    Each updates `c` in place: ``gemm: c += op(a) @ b`` and ``syrk: c += a^H a`` (lower triangle).
+    """
+
+    gemm: Any
+    syrk: Any
+    sum_of_squares: Any
+
+
+def combine(a: Accumulator, b: Accumulator) -> Accumulator:
+    """Add accumulator `b` to `a` in place and give `a`; keys that begin with max take the larger."""
+    for key, value in b.items():
+        if key not in a:
+            a[key] = value
+        elif isinstance(value, frozenset):
+            if a[key] & value:
+                message = f"bands {sorted(a[key] & value)[:5]} were counted twice"
+                raise CoverageError(message)
+            a[key] = a[key] | value
+        elif key.startswith("max"):
+            a[key] = max(a[key], value)
+        else:
+            a[key] += value
+    return a
