@@ -1,0 +1,228 @@
+"""How a tall matrix is cut into bands and dealt to lanes, within a memory budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from leptonhpc.blocks import Source
+from leptonhpc.blocks.drawing import format_nbytes
+from leptonhpc.errors import MemoryBudgetError
+from leptonhpc.planning.costs import LIBRARIES_NBYTES, Resources
+from leptonhpc.planning.tasks import Read, Step, Task
+
+BAND_NBYTES = 32 << 20
+"""Bands are made about this large where chunks and memory allow it."""
+TASK_NBYTES = 128 << 20
+"""A task folds bands of about this much together, so that Dask's overhead is small."""
+
+
+@dataclass(frozen=True)
+class BandLayout:
+    """Bands of a tall matrix and the lanes that stream them."""
+
+    rows: int
+    columns: int
+    height: int
+    """Rows of a band (the last may have fewer)."""
+    itemsize: int
+    lanes: int
+    lanes_per_worker: int
+    blas_threads: int
+    resident: int = 0
+    """Bands of each lane that stay in memory."""
+    need_nbytes: int = 0
+    """Memory of a worker for arrays, without resident bands."""
+
+    @property
+    def bands(self) -> int:
+        """Number of bands."""
+        return -(-self.rows // self.height)
+
+    @property
+    def band_nbytes(self) -> int:
+        """Bytes of a whole band as stored."""
+        return self.height * self.columns * self.itemsize
+
+    @property
+    def resident_nbytes(self) -> int:
+        """Bytes of a worker's resident bands."""
+        return self.resident * self.lanes_per_worker * self.band_nbytes
+
+    @property
+    def peak_nbytes(self) -> int:
+        """Memory of a worker, libraries included."""
+        return LIBRARIES_NBYTES + self.need_nbytes + self.resident_nbytes
+
+    def lane_bands(self, lane: int) -> range:
+        """Give the bands of one lane: a run of neighbours."""
+        return range(lane * self.bands // self.lanes, (lane + 1) * self.bands // self.lanes)
+
+    def rows_of(self, band: int) -> tuple[int, int]:
+        """Give first and last row of a band."""
+        return band * self.height, min((band + 1) * self.height, self.rows)
+
+    def tasks(
+        self,
+        name: str,
+        kernel: str,
+        operands: tuple[tuple[str, int], ...],
+        flops_per_row: float,
+        *,
+        write_row_nbytes: int = 0,
+        first: bool = False,
+    ) -> tuple[Task, ...]:
+        """Deal all bands to lanes as chains of tasks.
+
+        Parameters
+        ----------
+        name, kernel : str
+            Prefix of the keys; the kernel.
+        operands : tuple of (name, columns)
+            What each step reads: the band's rows of these.
+        flops_per_row : float
+            Of the kernel.
+        write_row_nbytes : int
+            Bytes that each row writes.
+        first : bool
+            The first pass over operand "x": resident bands are read from the store.
+
+        Returns
+        -------
+        tuple of Task
+            Lane by lane.
+        """
+        per_task = max(1, TASK_NBYTES // max(self.band_nbytes, 1))
+        tasks = []
+        for lane in range(self.lanes):
+            bands = self.lane_bands(lane)
+            kept = bands.start + self.resident
+            previous = None
+            for begin in range(bands.start, bands.stop, per_task):
+                steps, rows, read = [], 0, 0
+                for band in range(begin, min(begin + per_task, bands.stop)):
+                    span = self.rows_of(band)
+                    keep = band < kept
+                    reads = tuple(
+                        Read(operand, (span, (0, columns)), keep and operand == "x")
+                        for operand, columns in operands
+                    )
+                    steps.append(Step(reads, (span, (0, self.columns))))
+                    rows += span[1] - span[0]
+                    if first or not keep:
+                        read += (span[1] - span[0]) * sum(c for _, c in operands) * self.itemsize
+                key = f"{name}-{lane}-{begin}"
+                tasks.append(
+                    Task(
+                        key, kernel, tuple(steps), lane, previous,
+                        flops=flops_per_row * rows, read_nbytes=read,
+                        write_nbytes=write_row_nbytes * rows,
+                    )
+                )  # fmt: skip
+                previous = key
+        return tuple(tasks)
+
+
+def choose_bands(
+    source: Source,
+    resources: Resources,
+    work: Callable[[int], int],
+    *,
+    fixed_nbytes: int = 0,
+    passes: int,
+    what: str,
+) -> BandLayout:
+    """Choose band height, lanes and resident bands for a tall matrix.
+
+    Parameters
+    ----------
+    source : Source
+        The tall matrix.
+    resources : Resources
+        Memory, workers and cores.
+    work : callable
+        Bytes that a lane needs for a band of so many rows, beside the band itself.
+    fixed_nbytes : int
+        Bytes that a worker needs once.
+    passes : int
+        If more than one, what memory is left keeps bands resident.
+    what : str
+        The job, for the error.
+
+    Returns
+    -------
+    BandLayout
+        The layout.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If one lane with the smallest band does not fit; the message names the smallest budget
+        that would do.
+    """
+    rows, columns = source.shape
+    itemsize = source.dtype.itemsize
+    unit = max(1, min(source.unit[0], rows))
+    # a chunk that is not a whole band is decoded beside it
+    decode = min(
+        int(np.prod([min(u, n) for u, n in zip(source.unit, source.shape, strict=True)])),
+        rows * columns,
+    )
+
+    def need(height: int, lanes: int) -> int:
+        per_lane = height * columns * itemsize + 2 * decode * itemsize + work(height)
+        return int(lanes * per_lane + fixed_nbytes)
+
+    target = max(1, BAND_NBYTES // max(1, columns * itemsize))
+    share = -(-rows // max(1, resources.cores))  # no fewer bands than lanes
+    height = unit * max(1, min(target, share) // unit)
+    heights = _descending(height, unit)
+    for lanes in _descending(resources.threads, 1):
+        for candidate in heights:
+            if need(candidate, lanes) <= resources.arrays_nbytes:
+                layout = BandLayout(
+                    rows, columns, candidate, itemsize,
+                    lanes=lanes * resources.workers, lanes_per_worker=lanes,
+                    blas_threads=max(1, resources.threads // lanes),
+                    need_nbytes=need(candidate, lanes),
+                )  # fmt: skip
+                return _with_resident(layout, resources) if passes > 1 else layout
+    smallest = need(unit, 1) + LIBRARIES_NBYTES
+    message = (
+        f"{what} of {source.name} needs at least memory={_megabytes(smallest)!r} (one band of "
+        f"{unit} rows is {format_nbytes(unit * columns * itemsize)}); found "
+        f"{format_nbytes(resources.memory_nbytes)}"
+    )
+    raise MemoryBudgetError(message)
+
+
+def _with_resident(layout: BandLayout, resources: Resources) -> BandLayout:
+    left = resources.arrays_nbytes - layout.need_nbytes
+    per_band = max(1, layout.lanes_per_worker * layout.band_nbytes)
+    most = max(len(layout.lane_bands(lane)) for lane in range(layout.lanes))
+    return replace(layout, resident=min(int(0.95 * left) // per_band, most))
+
+
+def _descending(first: int, last: int) -> list[int]:
+    values = [first]
+    while values[-1] > last:
+        values.append(max(last, values[-1] // 2 // last * last))
+    return values
+
+
+def _megabytes(nbytes: float) -> str:
+    return f"{int(-(-nbytes // 1_000_000))} MB"
+
+
+def compute_dtype(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
+    """Give the dtype of computing: float32, float64, complex64 or complex128.
+
+    Integers and booleans are widened to float64, float16 to float32.
+    """
+    result = np.result_type(*dtypes, np.float32)
+    if result.char not in "fdFD":
+        result = np.dtype(np.complex128 if result.kind == "c" else np.float64)
+    return np.dtype(np.float64) if all(d.kind in "biu" for d in dtypes) else result

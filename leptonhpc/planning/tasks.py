@@ -1,0 +1,125 @@
+"""The parts of a plan: reads, steps, tasks, stages.
+
+A task folds a sequence of steps into one accumulator with one kernel. Tasks of a lane form a
+chain: each takes over the accumulator of the one before, so that a lane holds one band and one
+accumulator at a time, whatever the number of bands. That chain is also the back-pressure: no
+load runs ahead of its lane.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from leptonhpc.blocks import Region
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One region of one operand."""
+
+    operand: str
+    """Name of the source in the job."""
+    region: Region
+    keep: bool = False
+    """Stay in memory for the stages to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is folded at once."""
+
+    reads: tuple[Read, ...]
+    at: Region
+    """Where the blocks belong, in the kernel's own coordinates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An array that tasks of a stage write, created before the stage runs."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    unit: tuple[int, ...]
+    """Storage units in whole numbers of which blocks are written."""
+    scratch: bool = False
+    """Removed with the job."""
+    transposed: bool = False
+    """Blocks are written transposed and conjugated (the user's matrix is wide)."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        import numpy as np
+
+        size = np.dtype(self.dtype).itemsize
+        for length in self.shape:
+            size *= length
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Steps folded one after another on one lane."""
+
+    key: str
+    kernel: str
+    steps: tuple[Step, ...]
+    lane: int
+    after: str | None = None
+    """The task of the same lane whose accumulator this one takes over."""
+    at: Region = ()
+    """The region that the task writes when it ends, if it writes then."""
+    mirror: bool = False
+    """Also write the conjugate transpose at the mirrored place."""
+    flops: float = 0.0
+    read_nbytes: int = 0
+    write_nbytes: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Tasks that run together; only their summed accumulator comes back."""
+
+    name: str
+    tasks: tuple[Task, ...]
+    lanes: int
+    """Lanes in all."""
+    lanes_per_worker: int
+    blas_threads: int
+    """BLAS threads of each lane."""
+    target: Target | None = None
+    """What the steps (or, where tasks have ``at``, the tasks) write."""
+    chained: bool = True
+    """Whether tasks pass their accumulator on; else only a token that one may begin."""
+    passes: float = 0.0
+    """Readings of the whole input."""
+    peak_nbytes: int = 0
+    """Largest memory of a worker for arrays of this stage."""
+    seconds: float = 0.0
+    """Predicted, from the machine's rates."""
+    repeats: int = 1
+    """How often the stage is expected to run, with other small arrays."""
+    most_repeats: int = 1
+    prefetch: bool = False
+    """Read the next step while this one is folded."""
+
+    @property
+    def flops(self) -> float:
+        """Of all tasks."""
+        return sum(task.flops for task in self.tasks)
+
+    @property
+    def read_nbytes(self) -> int:
+        """Of all tasks; what is resident from an earlier stage is not read again."""
+        return sum(task.read_nbytes for task in self.tasks)
+
+    @property
+    def write_nbytes(self) -> int:
+        """Of all tasks."""
+        return sum(task.write_nbytes for task in self.tasks)
+
+
+Small = dict[str, Any]
+"""Small host arrays and scalars that a stage is run with."""
