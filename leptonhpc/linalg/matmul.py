@@ -1,0 +1,417 @@
+"""Matrix product with a stationary block of C, through which panels of A and B are streamed.
+
+A block of C as large as memory allows stays in place while the inner dimension streams by: about
+2 m n k / sqrt(M) elements are read for M elements of memory, which is optimal [1]_. C is cut into strips, and
+each strip into equal parts, so that the sum of the blocks' half perimeters is smallest.
+
+References
+----------
+.. [1] G. Kwasniewski, M. Kabic, M. Besta, J. VandeVondele, R. Solca, T. Hoefler, Red-blue pebbling
+   revisited: near optimal parallel matrix-matrix multiplication, SC 2019, Theorem 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from leptonhpc.blocks import BlockedArray, Region, Source
+from leptonhpc.blocks.drawing import format_nbytes
+from leptonhpc.errors import MemoryBudgetError, ShapeError
+from leptonhpc.linalg.certificates import ProductCertificate
+from leptonhpc.linalg.jobs import Execute, Outcome
+from leptonhpc.planning import (
+    Explanation,
+    Read,
+    Resources,
+    Stage,
+    Step,
+    Target,
+    Task,
+    flops,
+    seconds,
+)
+from leptonhpc.planning.costs import LIBRARIES_NBYTES
+from leptonhpc.planning.explain import explain
+from leptonhpc.planning.layout import compute_dtype
+
+_PREFERRED = 1024
+"""Rows and columns of an output chunk, about."""
+
+
+@dataclass(frozen=True)
+class MatmulJob:
+    """One product, planned."""
+
+    stage: Stage
+    sources: Mapping[str, Source]
+    parameters: Mapping[str, Any]
+    resources: Resources
+    explanation: Explanation
+    small: Mapping[str, Any]
+    inner: int
+    driver: str = "matmul"
+
+    def run(self, execute: Execute) -> Outcome:
+        """Run the stage; see `Job.run`."""
+        acc = execute(self.stage, self.small)
+        eps = float(np.finfo(self.small["dtype"]).eps)
+        # |fl(C) - AB| <= gamma_k |A||B| (Higham 2002, (3.13)); sums round like random walks, so
+        # sqrt(k) would do, and k is never reached
+        bound = 4 * max(self.inner, 1) * eps
+        certificate = ProductCertificate(
+            converged=acc["max_error"] <= bound,
+            largest_error=float(acc["max_error"]),
+            bound=bound,
+            blocks=len(self.stage.tasks),
+            norm=math.sqrt(acc["square"]),
+        )
+        return Outcome({"product": "product"}, certificate)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Block sizes along m, n and k."""
+
+    unit: tuple[int, int]
+    """Of C's chunks."""
+    panel: int
+    """Of the inner dimension, folded at once."""
+    rows: int
+    """Of the blocks of A that are read at once."""
+
+
+def plan_matmul(
+    a: BlockedArray, b: BlockedArray, resources: Resources, *, seed: int = 0
+) -> MatmulJob:
+    """Plan C = A B.
+
+    Parameters
+    ----------
+    a : BlockedArray of shape (m, k)
+        Left factor.
+    b : BlockedArray of shape (k, n)
+        Right factor. Where A is B's conjugate transpose, half of C is computed.
+    resources : Resources
+        Memory, workers, cores and rates.
+    seed : int
+        Of the vectors that check the blocks.
+
+    Returns
+    -------
+    MatmulJob
+        The plan.
+
+    Raises
+    ------
+    ShapeError
+        If the factors are not matrices that can be multiplied.
+    MemoryBudgetError
+        If not even one chunk of C fits; the message names the smallest budget.
+    """
+    _check(a, b)
+    dtype = compute_dtype(a.dtype, b.dtype)
+    symmetric = a.shape == b.shape[::-1] and a.source.identity() == b.H.source.identity()
+    sizes = _choose_sizes(a.source, b.source)
+    cap = _largest_block(a, b, sizes, resources, dtype)
+    if symmetric:
+        regions = _square_regions(b.shape[1], sizes.unit[1], cap, resources.workers)
+    else:
+        regions = partition(a.shape[0], b.shape[1], sizes.unit, cap, resources.workers)
+    tasks = _tasks(
+        a.source, b.source, regions, sizes, dtype, resources.workers, symmetric=symmetric
+    )
+    unit = (sizes.unit[1],) * 2 if symmetric else sizes.unit
+    target = Target("product", (a.shape[0], b.shape[1]), dtype.str, unit)
+    nbytes = b.nbytes if symmetric else a.nbytes + b.nbytes
+    peak = _peak(regions, sizes, dtype, a, b)
+    stage = _stage(tasks, target, resources, dtype, peak, nbytes)
+    explanation = explain(
+        "matmul",
+        [f"{x.name} {x.shape} {x.dtype}" for x in (a, b)],
+        [stage],
+        resources,
+        method="syrk and gemm, stationary C"
+        if symmetric
+        else "gemm, stationary C, streamed panels",
+        why=f"{len(regions)} block{'s' * (len(regions) > 1)} of C of up to "
+        f"{format_nbytes(max(_elements(r) for r in regions) * dtype.itemsize)}: "
+        f"{stage.read_nbytes / max(1, nbytes):.3g} readings of the inputs"
+        + (", half of C mirrored" if symmetric else ""),
+        targets=[target],
+    )
+    small = {
+        "dtype": dtype, "seed": seed, "names": (a.name, b.name), "missing": "raise",
+    }  # fmt: skip
+    parameters = {"driver": "matmul", "seed": seed, "regions": regions, "unit": unit}
+    sources = {"a": a.source, "b": b.source}
+    return MatmulJob(stage, sources, parameters, resources, explanation, small, a.shape[1])
+
+
+def partition(m: int, n: int, unit: tuple[int, int], cap: int, parts: int = 1) -> list[Region]:
+    """Cut an m x n matrix into blocks of at most `cap` elements with small half perimeters.
+
+    Parameters
+    ----------
+    m, n : int
+        Shape.
+    unit : tuple of int
+        Blocks begin at multiples of this.
+    cap : int
+        Most elements of a block.
+    parts : int
+        At least this many blocks, where the shape allows it.
+
+    Returns
+    -------
+    list of region
+        Strips of rows (or of columns), each cut into equal parts.
+
+    Examples
+    --------
+    >>> partition(4, 4, (1, 1), cap=8)
+    [((0, 2), (0, 4)), ((2, 4), (0, 4))]
+    """
+    cap = max(1, min(cap, -(-m * n // parts)))
+    by_rows = _strips(m, n, unit, cap)
+    by_columns = [(c, r) for r, c in _strips(n, m, unit[::-1], cap)]
+    if by_rows and (not by_columns or _perimeter(by_rows) <= _perimeter(by_columns)):
+        return by_rows
+    return by_columns or [
+        ((i, min(i + unit[0], m)), (j, min(j + unit[1], n)))
+        for i in range(0, m, unit[0])
+        for j in range(0, n, unit[1])
+    ]
+
+
+def _strips(m: int, n: int, unit: tuple[int, int], cap: int) -> list[Region]:
+    rows, columns = -(-m // unit[0]), -(-n // unit[1])
+
+    def height(parts: int) -> int:
+        """Rows of units of a strip cut into so many parts."""
+        width = min(-(-columns // parts) * unit[1], n)
+        return min(cap // width // unit[0], rows)
+
+    choices = [(q, height(q)) for q in range(1, columns + 1) if height(q) >= 1]
+    if not choices:
+        return []
+    # of the cuts that give the same height only the fewest parts are of use
+    best_for: dict[int, int] = {}
+    for q, h in choices:
+        best_for.setdefault(h, q)
+    heights = sorted(best_for, reverse=True)[:64]
+    heights = sorted({min(h, rows) for h in heights} | {max(best_for)})
+
+    @lru_cache(maxsize=None)
+    def cost(left: int) -> tuple[float, int]:
+        """Half perimeters (in elements) to cover what is left, and the height to take first."""
+        if left <= 0:
+            return 0.0, 0
+        options = []
+        for h in heights:
+            used = min(h, left)
+            rest = cost(left - used)[0]
+            options.append((best_for.get(h, 1) * used * unit[0] + n + rest, h))
+        return min(options)
+
+    for left in range(rows + 1):  # bottom up, so that recursion stays shallow
+        cost(left)
+    regions, top = [], 0
+    while top < rows:
+        h = cost(rows - top)[1]
+        used, q = min(h, rows - top), best_for[h]
+        # a last strip that is lower may be cut into fewer parts
+        q = next(p for p, hp in choices if hp >= used) if used < h else q
+        span = (top * unit[0], min((top + used) * unit[0], m))
+        edges = [round(i * columns / q) * unit[1] for i in range(q)] + [n]
+        regions += [(span, (x, y)) for x, y in zip(edges, edges[1:], strict=False) if y > x]
+        top += used
+    return regions
+
+
+def _perimeter(regions: list[Region]) -> int:
+    return sum(r[0][1] - r[0][0] + r[1][1] - r[1][0] for r in regions)
+
+
+def _elements(region: Region) -> int:
+    return (region[0][1] - region[0][0]) * (region[1][1] - region[1][0])
+
+
+def _square_regions(n: int, unit: int, cap: int, workers: int) -> list[Region]:
+    side = max(unit, math.isqrt(cap) // unit * unit)
+    count = -(-n // side)
+    while count * (count + 1) // 2 < workers and side > unit:
+        side = max(unit, side // 2 // unit * unit)
+        count = -(-n // side)
+    side = -(-(-(-n // count)) // unit) * unit  # even blocks
+    spans = [(i, min(i + side, n)) for i in range(0, n, side)]
+    return [(spans[i], spans[j]) for i in range(len(spans)) for j in range(i + 1)]
+
+
+def _choose_sizes(a: Source, b: Source) -> _Sizes:
+    (m, k), n = a.shape, b.shape[1]
+
+    def whole(unit: int, size: int, preferred: int) -> int:
+        unit = max(1, min(unit, size))
+        if unit > 4 * preferred:  # a chunk this long is read in pieces
+            return min(size, preferred) or 1
+        return min(unit * max(1, round(preferred / unit)), size) or 1
+
+    inner = math.lcm(max(1, min(a.unit[1], k)), max(1, min(b.unit[0], k)))
+    if inner > 4 * _PREFERRED:
+        inner = max(min(a.unit[1], k), min(b.unit[0], k), 1)
+    panel = whole(inner, k, _PREFERRED // 2)
+    rows = whole(a.unit[0], m, _PREFERRED)
+    return _Sizes((rows, whole(b.unit[1], n, _PREFERRED)), panel, rows)
+
+
+def _streams(sizes: _Sizes, columns: int, dtype: np.dtype[Any], a: Source, b: Source) -> int:
+    """Bytes beside C: panels being used and read ahead, blocks of A, chunks being decoded."""
+    panels = 2 * sizes.panel * columns
+    blocks = 3 * sizes.rows * sizes.panel
+    converted = (a.dtype != dtype) * sizes.rows * sizes.panel
+    converted += (b.dtype != dtype) * sizes.panel * columns
+    decode = 2 * sum(
+        int(np.prod([min(u, s) for u, s in zip(x.unit, x.shape, strict=True)])) * x.dtype.itemsize
+        for x in (a, b)
+    )
+    chunk = 3 * sizes.unit[0] * sizes.unit[1] * dtype.itemsize  # being encoded
+    return (panels + blocks + converted) * dtype.itemsize + decode + chunk
+
+
+def _largest_block(
+    a: BlockedArray, b: BlockedArray, sizes: _Sizes, resources: Resources, dtype: np.dtype[Any]
+) -> int:
+    """Give the elements that a stationary block may have."""
+    total = a.shape[0] * b.shape[1]
+    budget = resources.arrays_nbytes
+
+    def fits(columns: int) -> int:
+        """Elements of C if its blocks have at most so many columns."""
+        left = budget - _streams(sizes, columns, dtype, a.source, b.source)
+        return max(0, left // dtype.itemsize)
+
+    # the wider the block, the more its panels take; blocks are about square, or a whole strip
+    columns = sizes.unit[1]
+    best = fits(columns)
+    while columns < b.shape[1]:
+        columns = min(2 * columns, b.shape[1])
+        if fits(columns) < sizes.unit[0] * columns:
+            break
+        best = fits(columns)
+    least = min(sizes.unit[0] * sizes.unit[1], total)
+    if best < least:
+        smallest = LIBRARIES_NBYTES + least * dtype.itemsize
+        smallest += _streams(sizes, sizes.unit[1], dtype, a.source, b.source)
+        message = (
+            f"matmul of {a.name} and {b.name} needs at least memory='{-(-smallest // 10**6)} MB' "
+            f"(one chunk of C and the panels beside it); found "
+            f"{format_nbytes(resources.memory_nbytes)}"
+        )
+        raise MemoryBudgetError(message)
+    return min(best, total)
+
+
+def _peak(
+    regions: list[Region], sizes: _Sizes, dtype: np.dtype[Any], a: BlockedArray, b: BlockedArray
+) -> int:
+    largest = max(
+        _elements(r) * dtype.itemsize
+        + _streams(sizes, r[1][1] - r[1][0], dtype, a.source, b.source)
+        for r in regions
+    )
+    return LIBRARIES_NBYTES + largest
+
+
+def _tasks(
+    a: Source, b: Source, regions: list[Region], sizes: _Sizes, dtype: np.dtype[Any],
+    workers: int, *, symmetric: bool,
+) -> tuple[Task, ...]:  # fmt: skip
+    inner = a.shape[1]
+    loads = [0] * workers
+    previous: list[str | None] = [None] * workers
+    tasks = []
+    for region in sorted(regions, key=_elements, reverse=True):
+        lane = loads.index(min(loads))
+        loads[lane] += _elements(region)
+        diagonal = symmetric and region[0] == region[1]
+        build = _diagonal_steps if diagonal else _steps
+        steps = build(region, inner, sizes)
+        rows, columns = (stop - start for start, stop in region)
+        kernel = "syrk" if diagonal else "gemm"
+        read = columns * inner * b.dtype.itemsize
+        read += 0 if diagonal else rows * inner * a.dtype.itemsize
+        task = Task(
+            f"{kernel}-{region[0][0]}-{region[1][0]}", kernel, steps, lane, previous[lane], region,
+            mirror=symmetric and not diagonal,
+            flops=flops("syrk", dtype, rows=inner, columns=columns) if diagonal
+            else flops("gemm", dtype, rows=rows, columns=columns, width=inner),
+            read_nbytes=read, write_nbytes=rows * columns * dtype.itemsize * (1 + (symmetric and not diagonal)),
+        )  # fmt: skip
+        previous[lane] = task.key
+        tasks.append(task)
+    return tuple(tasks)
+
+
+def _steps(region: Region, inner: int, sizes: _Sizes) -> tuple[Step, ...]:
+    (r0, r1), columns = region
+    steps = []
+    for k in range(0, inner, sizes.panel):
+        depth = (k, min(k + sizes.panel, inner))
+        panel = Read("b", (depth, columns))  # the same Read in a row: it is read once
+        for r in range(r0, r1, sizes.rows):
+            rows = (r, min(r + sizes.rows, r1))
+            steps.append(
+                Step((Read("a", (rows, depth)), panel), ((rows[0] - r0, rows[1] - r0), depth))
+            )
+    return tuple(steps)
+
+
+def _diagonal_steps(region: Region, inner: int, sizes: _Sizes) -> tuple[Step, ...]:
+    steps = []
+    for k in range(0, inner, sizes.panel):
+        depth = (k, min(k + sizes.panel, inner))
+        steps.append(Step((Read("b", (depth, region[1])),), (region[1], depth)))
+    return tuple(steps)
+
+
+def _stage(
+    tasks: tuple[Task, ...],
+    target: Target,
+    resources: Resources,
+    dtype: np.dtype[Any],
+    peak: int,
+    input_nbytes: int,
+) -> Stage:
+    predicted = seconds(
+        "gemm",
+        dtype,
+        flops=sum(t.flops for t in tasks),
+        read_nbytes=sum(t.read_nbytes for t in tasks),
+        write_nbytes=sum(t.write_nbytes for t in tasks),
+        resources=resources,
+    )
+    used = len({t.lane for t in tasks})
+    return Stage(
+        "multiply", tasks, resources.workers, 1, resources.threads, target, chained=False,
+        passes=sum(t.read_nbytes for t in tasks) / max(1, input_nbytes), peak_nbytes=peak,
+        seconds=predicted * resources.workers / used, prefetch=True,
+    )  # fmt: skip
+
+
+def _check(a: BlockedArray, b: BlockedArray) -> None:
+    for x in (a, b):
+        if x.ndim != 2 or 0 in x.shape:
+            message = f"matmul needs two matrices that are not empty; {x.name} has shape {x.shape}"
+            raise ShapeError(message)
+    if a.shape[1] != b.shape[0]:
+        message = (
+            f"matmul needs inner lengths that agree; {a.name} has shape {a.shape} and {b.name} "
+            f"has shape {b.shape}"
+        )
+        raise ShapeError(message)

@@ -1,0 +1,337 @@
+"""The conditioned matrix A = (X - 1 c) D of a tall source, and the stages that touch it.
+
+X is read as stored. Centring (c), scaling and weights (D, diagonal) and imputation are applied
+on the band in cache, or to the small arrays; where the mean is not known before the first pass,
+a provisional one is subtracted and the rest is corrected by rank one afterwards:
+
+    A^H A W = X_c^H X_c W - m conj(d) (d^T W),   d the mean of X_c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.blocks import Source
+from leptonhpc.linalg.jobs import Counter, Execute
+from leptonhpc.planning import BandLayout, Resources, Stage, Target, flops, seconds
+from leptonhpc.planning.layout import compute_dtype
+from leptonhpc.planning.tasks import Read, Step, Task
+
+PILOT_ROWS = 1024
+"""Rows whose mean is subtracted provisionally; fixed, so that no grid changes the numbers."""
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What is done to the user's columns before the factorisation."""
+
+    center: bool = False
+    scale: str | NDArray[Any] | None = None
+    """ "std", or the divisors."""
+    weights: NDArray[Any] | None = None
+    missing: str = "raise"
+
+    @property
+    def needs_moments(self) -> bool:
+        """Whether means are needed before the first product can be formed."""
+        return self.missing == "mean"
+
+
+@dataclass
+class Operator:
+    """A tall source, its conditioning, and what is known of its columns so far."""
+
+    source: Source
+    transposed: bool
+    """Whether the user's matrix is the transpose of the source (then features are rows)."""
+    conditioning: Conditioning
+    layout: BandLayout
+    resources: Resources
+    user_unit: tuple[int, ...]
+    user_name: str
+    dtype: np.dtype[Any] = field(init=False)
+    shift: NDArray[Any] | None = None
+    fill: NDArray[Any] | None = None
+    factor: NDArray[Any] | None = None
+    mean: NDArray[Any] | None = None
+    scale: NDArray[Any] | None = None
+    square: float = float("nan")
+    """|A|_F^2, once a pass was made."""
+    passes: float = 0.0
+    counter: Counter = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.dtype = compute_dtype(self.source.dtype)
+
+    # -- sizes
+
+    @property
+    def rows(self) -> int:
+        """Length of the long side."""
+        return self.source.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """Length of the short side."""
+        return self.source.shape[1]
+
+    @property
+    def wide_dtype(self) -> np.dtype[Any]:
+        """Double precision, real or complex as the data."""
+        return np.result_type(self.dtype, np.float64)
+
+    @property
+    def eps(self) -> float:
+        """Rounding unit of the dtype of computing."""
+        return float(np.finfo(self.dtype).eps)
+
+    @property
+    def columns_are_features(self) -> bool:
+        """Whether means are over the long side."""
+        return not self.transposed
+
+    @property
+    def plain(self) -> bool:
+        """Whether the columns need no care on the band."""
+        c = self.conditioning
+        return not c.center and c.missing == "raise"
+
+    # -- stages, as values
+
+    def stage(
+        self, kernel: str, name: str, width: int, *, target: Target | None, first: bool
+    ) -> Stage:
+        """Plan one pass over X."""
+        if kernel == "sketch":
+            per_row = flops("sketch", self.dtype, rows=1, columns=self.columns, width=width)
+        else:
+            per_row = flops(kernel, self.dtype, rows=1, columns=self.columns, width=width)
+        row_nbytes = 0 if target is None else target.nbytes // max(1, self.rows)
+        tasks = self.layout.tasks(
+            name, kernel, (("x", self.columns),), per_row, write_row_nbytes=row_nbytes, first=first
+        )
+        return self._stage(name, kernel, tasks, target, passes=1.0)
+
+    def rotate_stage(
+        self, name: str, operands: tuple[tuple[str, int], ...], width: int, target: Target | None
+    ) -> Stage:
+        """Plan one pass over scratch arrays beside X."""
+        total = sum(columns for _, columns in operands)
+        per_row = flops("rotate", self.dtype, rows=1, columns=total, width=width)
+        row_nbytes = 0 if target is None else target.nbytes // max(1, self.rows)
+        layout = replace(self.layout, resident=0, columns=total, itemsize=self.dtype.itemsize)
+        tasks = layout.tasks(
+            name, "rotate", operands, per_row, write_row_nbytes=row_nbytes, first=True
+        )
+        # itemsize times columns was counted once per operand
+        tasks = tuple(replace(t, read_nbytes=t.read_nbytes) for t in tasks)
+        return self._stage(name, "rotate", tasks, target, passes=0.0)
+
+    def _stage(
+        self, name: str, kernel: str, tasks: tuple[Task, ...], target: Target | None, passes: float
+    ) -> Stage:
+        predicted = seconds(
+            kernel,
+            self.dtype,
+            flops=sum(t.flops for t in tasks),
+            read_nbytes=sum(t.read_nbytes for t in tasks),
+            write_nbytes=sum(t.write_nbytes for t in tasks),
+            resources=self.resources,
+        )
+        return Stage(
+            name, tasks, self.layout.lanes, self.layout.lanes_per_worker,
+            self.layout.blas_threads, target, passes=passes,
+            peak_nbytes=self.layout.peak_nbytes, seconds=predicted,
+        )  # fmt: skip
+
+    def pilot_stage(self) -> Stage:
+        """Plan the reading of a few rows for provisional means."""
+        rows = min(PILOT_ROWS, self.rows)
+        read = Read("x", ((0, rows), (0, self.columns)))
+        nbytes = rows * self.columns * self.source.dtype.itemsize
+        task = Task("pilot", "moments", (Step((read,), read.region),), 0, read_nbytes=nbytes)
+        stage = self._stage("pilot", "moments", (task,), None, passes=0.0)
+        return replace(stage, lanes=1)
+
+    def stages_before(self, *, late_scale: bool = False) -> list[Stage]:
+        """Plan what `prepare` will run."""
+        stages = []
+        if self.columns_are_features:
+            if self._needs_pilot:
+                stages.append(self.pilot_stage())
+            if self._needs_moments(late_scale=late_scale):
+                stages.append(self.stage("moments", "moments", 0, target=None, first=True))
+        return stages
+
+    @property
+    def _needs_pilot(self) -> bool:
+        c = self.conditioning
+        return c.center or c.missing == "mean" or isinstance(c.scale, str)
+
+    def _needs_moments(self, *, late_scale: bool) -> bool:
+        c = self.conditioning
+        deviation = isinstance(c.scale, str)
+        return c.missing == "mean" or (deviation and not (late_scale and c.center))
+
+    # -- running them
+
+    def small(self, **more: Any) -> dict[str, Any]:
+        """Give what every kernel of a band is told."""
+        c = self.conditioning
+        rows = not self.columns_are_features
+        return {
+            "dtype": self.dtype,
+            "rows": self.rows,
+            "columns": self.columns,
+            "features": "rows" if rows else "columns",
+            "shift": self.shift,
+            "fill": self.fill,
+            "factor": self._distinct_factor,
+            "missing": c.missing,
+            "center": c.center and rows,
+            "scale": c.scale if rows else None,
+            "weights": c.weights if rows else None,
+            "transposed": self.transposed,
+            "unit": self.user_unit,
+            "name": self.user_name,
+            **more,
+        }
+
+    def prepare(self, execute: Execute, *, late_scale: bool = False) -> None:
+        """Find means and deviations as far as they are needed before the first product."""
+        c = self.conditioning
+        if not self.columns_are_features:
+            return
+        factor = np.ones(self.columns)
+        if c.weights is not None:
+            factor = factor * c.weights
+        if c.scale is not None and not isinstance(c.scale, str):
+            self.scale = np.asarray(c.scale, float)
+            factor = factor / self.scale
+        self.factor = factor
+        if self._needs_pilot:
+            acc = execute(self.pilot_stage(), self.small(shift=None, first=False))
+            self.shift = acc["sum"] / np.maximum(acc["count"], 1)
+            self.shift = np.where(np.isfinite(self.shift), self.shift, 0)
+        if self._needs_moments(late_scale=late_scale):
+            stage = self.stage("moments", "moments", 0, target=None, first=True)
+            acc = execute(stage, self.small(first=True))
+            self.passes += 1
+            self._use_moments(acc)
+        elif not c.center:
+            self.shift = None
+
+    def _use_moments(self, acc: dict[str, Any]) -> None:
+        c = self.conditioning
+        count = np.maximum(acc["count"], 1)
+        offset = acc["sum"] / count
+        mean = offset if self.shift is None else self.shift + offset
+        if isinstance(c.scale, str):
+            variance = np.maximum(acc["square"] / count - np.abs(offset) ** 2, 0)
+            self._use_deviation(np.sqrt(variance))
+        self.mean = mean
+        self.shift = mean if c.center else None
+        self.fill = mean
+
+    def _use_deviation(self, deviation: NDArray[Any]) -> None:
+        self.scale = np.where(deviation > 0, deviation, 1.0)
+        assert self.factor is not None
+        self.factor = self.factor / self.scale
+
+    def gram(self, execute: Execute, *, late_scale: bool) -> NDArray[Any]:
+        """Give A^H A in double precision by one pass."""
+        acc = execute(
+            self.stage("gram", "gram", 0, target=None, first=True), self.small(first=True)
+        )
+        self.passes += 1
+        lower = np.tril(acc["gram"], -1)
+        gram = lower + lower.conj().T + np.diag(np.real(np.diagonal(acc["gram"])))
+        if self.columns_are_features and self.conditioning.center:
+            offset = acc["sum"] / self.rows
+            gram -= self.rows * np.outer(offset.conj(), offset)
+            assert self.shift is not None
+            self.mean = self.shift + offset
+            self.shift = self.mean
+        late_scale = late_scale and self.columns_are_features
+        if late_scale and isinstance(self.conditioning.scale, str) and self.scale is None:
+            self._use_deviation(np.sqrt(np.maximum(np.real(np.diagonal(gram)), 0) / self.rows))
+        if self.columns_are_features:
+            assert self.factor is not None
+            gram *= self.factor[:, None] * self.factor
+        self._note_rows(acc)
+        self.square = float(np.real(np.trace(gram)))
+        return gram
+
+    def normal(
+        self,
+        execute: Execute,
+        w: NDArray[Any],
+        *,
+        name: str,
+        target: Target | None,
+        first: bool,
+        y_gram: bool = False,
+    ) -> tuple[NDArray[Any], NDArray[Any], dict[str, Any]]:
+        """Give Z = A^H A W, the offset of the written Y = X_c D W, and all sums.
+
+        A W is Y - 1 offset^T; the offset is not zero only in the first pass with centring.
+        """
+        lifted = self._lift(w)
+        small = self.small(w=lifted.astype(self.dtype), first=first, y_gram=y_gram)
+        acc = execute(self.stage("normal", name, w.shape[1], target=target, first=first), small)
+        self.passes += 1
+        z, offset = acc["z"], np.zeros(w.shape[1], self.wide_dtype)
+        if first:
+            square = acc["square"]
+            if self.columns_are_features and self.conditioning.center:
+                mean = acc["sum"] / self.rows
+                offset = mean @ small["w"].astype(self.wide_dtype)
+                z = z - self.rows * np.outer(mean.conj(), offset)
+                assert self.shift is not None
+                self.mean = self.shift + mean
+                self.shift = self.mean
+                square = self._centred_square(square, mean)
+            self._note_rows(acc)
+            self.square = max(square, 0.0)
+        return self._lift(z), offset, acc
+
+    def sketch(
+        self, execute: Execute, w: NDArray[Any], *, psi: int, theta: int, seed: int, target: Target
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Give [Psi Theta]^H A and the offset of the written Y by one pass."""
+        small = self.small(
+            w=self._lift(w).astype(self.dtype), first=True, psi=psi, theta=theta, seed=seed
+        )
+        stage = self.stage("sketch", "sketch", w.shape[1] + psi + theta, target=target, first=True)
+        acc = execute(stage, small)
+        self.passes += 1
+        core, offset = acc["core"], np.zeros(w.shape[1], self.wide_dtype)
+        self.square = acc["square"]
+        if self.columns_are_features and self.conditioning.center:
+            mean = acc["sum"] / self.rows
+            offset = mean @ small["w"].astype(self.wide_dtype)
+            core = core - np.outer(acc["ones"], mean)
+            assert self.shift is not None
+            self.mean = self.shift + mean
+            self.square = self._centred_square(self.square, mean)
+        self._note_rows(acc)
+        return self._lift(core.T).T, offset
+
+    @property
+    def _distinct_factor(self) -> NDArray[Any] | None:
+        return None if self.factor is None or np.all(self.factor == 1) else self.factor
+
+    def _centred_square(self, square: float, mean: NDArray[Any]) -> float:
+        factor = 1.0 if self.factor is None else self.factor
+        return max(square - self.rows * float(np.sum(np.abs(mean * factor) ** 2)), 0.0)
+
+    def _lift(self, w: NDArray[Any]) -> NDArray[Any]:
+        return w if self.factor is None else self.factor[:, None] * w
+
+    def _note_rows(self, acc: dict[str, Any]) -> None:
+        if "mean" in acc:
+            self.mean, self.scale = acc["mean"], acc["scale"]

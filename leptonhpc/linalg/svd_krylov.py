@@ -1,0 +1,217 @@
+"""Truncated SVD by block Krylov iteration, each pass fused: Z = A^H (A Q) while a band is in memory.
+
+The space K = [Q1 .. Qt] keeps every block; Rayleigh-Ritz over all of it needs no further pass, since
+Y = A Q is kept in scratch arrays and Z = A^H Y in memory [1]_. New blocks are orthogonalised twice
+against all of K; what vanishes is dropped, and when nothing is left the space is invariant.
+
+References
+----------
+.. [1] C. Musco, C. Musco, Randomized block Krylov methods for stronger and faster approximate singular
+   value decomposition, NeurIPS 2015, Algorithm 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.blocks import Source
+from leptonhpc.errors import OptionError
+from leptonhpc.linalg.jobs import Execute, Outcome
+from leptonhpc.linalg.operator import Conditioning, Operator
+from leptonhpc.linalg.svd_shared import (
+    Basis,
+    SvdOptions,
+    long_target,
+    outcome,
+    rayleigh_ritz,
+    rounding_bound,
+    scratch_target,
+)
+from leptonhpc.planning import BandLayout, Resources, Stage, Target, choose_bands
+from leptonhpc.planning.layout import compute_dtype
+
+EXPECTED_PASSES = 4
+
+
+@dataclass
+class KrylovSvd:
+    """The method for one operator."""
+
+    operator: Operator
+    options: SvdOptions
+    name = "krylov"
+    title = "fused block Krylov iteration with residual stop"
+
+    @staticmethod
+    def choose_layout(
+        source: Source, resources: Resources, options: SvdOptions, conditioning: Conditioning
+    ) -> BandLayout:
+        """Choose bands so that Z of all lanes and the Krylov space fit."""
+        n, width = source.shape[1], options.width(source.shape[1])
+        if EXPECTED_PASSES * width > n:
+            message = (
+                f"method='krylov' is for ranks far below the short side; {EXPECTED_PASSES} blocks "
+                f"of {width} vectors exceed {n}"
+            )
+            raise OptionError(message)
+        dtype = compute_dtype(source.dtype)
+        wide = 16 if dtype.kind == "c" else 8
+        plain = not (conditioning.center or conditioning.missing == "mean")
+        total = min(n, options.most_passes * width)
+
+        def work(height: int) -> int:
+            tile = 0 if plain and dtype == source.dtype else 2 * min(height, 1024) * n * wide
+            return (
+                height * width * dtype.itemsize + 2 * n * width * wide + tile + 4096 * total * wide
+            )
+
+        return choose_bands(
+            source, resources, work, fixed_nbytes=4 * n * total * wide, passes=2, what="svd by Krylov iteration",
+        )  # fmt: skip
+
+    def stages(self) -> list[Stage]:
+        """Give the stages, with how often they are expected to run."""
+        operator, options = self.operator, self.options
+        n, width = operator.columns, options.width(operator.columns)
+        target = scratch_target(operator, "y1", width)
+        first = operator.stage("normal", "pass", width, target=target, first=True)
+        again = operator.stage("normal", "pass again", width, target=target, first=False)
+        most = max(1, min(options.most_passes, -(-n // width)))
+        again = replace(again, repeats=min(EXPECTED_PASSES, most) - 1, most_repeats=most - 1)
+        stages = [*operator.stages_before(), first]
+        stages += [again] if again.most_repeats else []
+        k = options.expected_rank(n)
+        operands = tuple((f"y{i + 1}", width) for i in range(min(EXPECTED_PASSES, most)))
+        if options.compute_uv:
+            stages.append(operator.rotate_stage("rotate", operands, k, None))
+            stages.append(operator.rotate_stage("write", operands, k, long_target(operator, k)))
+        return stages
+
+    def targets(self) -> list[Target]:
+        """Give the arrays that are made."""
+        if not self.options.compute_uv:
+            return []
+        n = self.operator.columns
+        width = self.options.width(n)
+        scratch = [
+            scratch_target(self.operator, f"y{i + 1}", width) for i in range(EXPECTED_PASSES)
+        ]
+        return [long_target(self.operator, self.options.expected_rank(n)), *scratch]
+
+    def host_seconds(self) -> float:
+        """Predict the time between passes."""
+        total = EXPECTED_PASSES * self.options.width(self.operator.columns)
+        return 8.0 * self.operator.columns * total**2 / self.operator.resources.rates.gemm_flops
+
+    def predicted_seconds(self) -> float:
+        """Predict the whole."""
+        return sum(s.seconds * s.repeats for s in self.stages()) + self.host_seconds()
+
+    def run(self, execute: Execute) -> Outcome:
+        """Run; see `Job.run`."""
+        operator, options = self.operator, self.options
+        operator.prepare(execute)
+        width = options.width(operator.columns)
+        q = _random_block(operator, width, options.seed)
+        blocks: list[NDArray[Any]] = []
+        images: list[NDArray[Any]] = []
+        offsets: list[NDArray[Any]] = []
+        while True:
+            number = len(blocks) + 1
+            # what is multiplied is the block as rounded to the dtype of computing
+            q = q.astype(operator.dtype).astype(operator.wide_dtype)
+            target = None
+            if options.compute_uv:
+                target = scratch_target(operator, f"y{number}", q.shape[1])
+            z, offset, _ = operator.normal(
+                execute, q, name=f"pass-{number}", target=target, first=number == 1
+            )
+            blocks.append(q)
+            images.append(z)
+            offsets.append(offset)
+            k_all, z_all = np.hstack(blocks), np.hstack(images)
+            values, c = _ritz(k_all, z_all)
+            k = options.choose_rank(np.maximum(values, 0), operator.square)
+            wanted = min(k or len(values), len(values))
+            residuals = np.linalg.norm(
+                z_all @ c[:, :wanted] - (k_all @ c[:, :wanted]) * values[:wanted], axis=0
+            )
+            floor = 8 * operator.eps * max(float(values[0]), 0.0)
+            settled = bool(
+                np.all(residuals <= np.maximum(options.accuracy * values[:wanted], floor))
+            )
+            if (settled and k is not None) or number >= options.most_passes:
+                break
+            q = _next_block(k_all, z, operator)
+            if q.shape[1] == 0:  # the space is invariant: nothing more is to be found
+                settled = True
+                break
+        return self._finish(
+            execute, blocks, offsets, z_all, values[:wanted], c[:, :wanted], k_all, residuals,
+            converged=settled and k is not None,
+        )  # fmt: skip
+
+    def _finish(
+        self, execute: Execute, blocks: list[NDArray[Any]], offsets: list[NDArray[Any]],
+        z: NDArray[Any], values: NDArray[Any], c: NDArray[Any], k_all: NDArray[Any],
+        residuals: NDArray[Any], *, converged: bool,
+    ) -> Outcome:  # fmt: skip
+        operator, options = self.operator, self.options
+        if not options.compute_uv:
+            s = np.sqrt(np.maximum(values, 0))
+            safe = np.where(s > 0, s, 1)
+            rounding = rounding_bound(operator, float(s[0]))
+            left = np.where(s > rounding, residuals / safe, np.sqrt(np.abs(residuals)))
+            return outcome(
+                operator, options, method="block Krylov", s=s, v=None, residuals=left,
+                orthogonality=0.0, converged=converged, rounding=rounding,
+            )  # fmt: skip
+        operands = tuple((f"y{i + 1}", b.shape[1]) for i, b in enumerate(blocks))
+        basis = Basis(operands, np.concatenate(offsets), z)
+        modes = rayleigh_ritz(operator, execute, basis, c, k_all @ c, seed=options.seed, write=True)
+        return outcome(
+            operator, options, method="block Krylov", s=modes.s, v=modes.v,
+            residuals=modes.residuals, orthogonality=modes.orthogonality, converged=converged,
+            rounding=rounding_bound(operator, float(modes.s[0])),
+        )  # fmt: skip
+
+
+def _random_block(operator: Operator, width: int, seed: int) -> NDArray[Any]:
+    key = np.array([seed, 2**63], dtype=np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key))
+    block = generator.standard_normal((operator.columns, width))
+    if operator.dtype.kind == "c":
+        block = block + 1j * generator.standard_normal(block.shape)
+    q: NDArray[Any] = np.linalg.qr(block)[0]
+    return q
+
+
+def _ritz(k: NDArray[Any], z: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Solve (K^H Z) c = value (K^H K) c; K is orthonormal to the rounding of the dtype of computing."""
+    inverse = np.linalg.inv(np.linalg.cholesky(k.conj().T @ k))
+    projected = inverse @ (k.conj().T @ z) @ inverse.conj().T
+    projected = (projected + projected.conj().T) / 2
+    size = float(np.max(np.abs(projected), initial=0.0)) or 1.0
+    values, vectors = np.linalg.eigh(projected / size)
+    return values[::-1] * size, inverse.conj().T @ vectors[:, ::-1]
+
+
+def _next_block(k: NDArray[Any], z: NDArray[Any], operator: Operator) -> NDArray[Any]:
+    """Orthogonalise Z against K twice; drop columns in which only rounding is left."""
+    room = operator.columns - k.shape[1]
+    size = float(np.linalg.norm(z))
+    if size == 0 or room <= 0:
+        return z[:, :0]
+    w = z / size
+    q, _ = np.linalg.qr(k)
+    for _ in range(2):
+        w = w - q @ (q.conj().T @ w)
+    u, s, _ = np.linalg.svd(w, full_matrices=False)
+    # Z is right to eps (of the dtype of computing), so what is smaller is noise
+    keep = min(int(np.count_nonzero(s > 4 * operator.eps)), room)
+    block = u[:, :keep]
+    return block - q @ (q.conj().T @ block)

@@ -1,0 +1,331 @@
+"""What the SVD methods share: options, choice of rank, signs, and the factor of the long side."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.linalg.certificates import SvdCertificate
+from leptonhpc.linalg.jobs import Execute, Outcome
+from leptonhpc.linalg.operator import Operator
+from leptonhpc.planning import Target
+
+OVERSAMPLING = 12
+
+
+@dataclass(frozen=True)
+class SvdOptions:
+    """What is asked for."""
+
+    rank: int | None = None
+    tol: float | None = None
+    """Relative Frobenius error of the truncated factorisation."""
+    variance: float | None = None
+    """Share of the squared Frobenius norm to capture."""
+    compute_uv: bool = True
+    accuracy: float = 1e-3
+    """Iterate until |A^H u - s v| <= accuracy * s for every mode asked for."""
+    most_passes: int = 10
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the options as JSON can hold them."""
+        return asdict(self)
+
+    def wants_all(self, short: int) -> bool:
+        """Say whether every singular value may be needed."""
+        return (
+            self.rank is None
+            and self.tol is None
+            and self.variance is None
+            or (self.rank is not None and self.rank >= short)
+        )
+
+    def expected_rank(self, short: int) -> int:
+        """Give the rank to plan with."""
+        if self.rank is not None:
+            return self.rank
+        if self.tol is None and self.variance is None:
+            return short
+        return min(short, max(32, short // 16))
+
+    def width(self, short: int) -> int:
+        """Give the columns of one Krylov block: rank and oversampling, in whole vectors of 8."""
+        return min(short, 8 * math.ceil((self.expected_rank(short) + OVERSAMPLING) / 8))
+
+    def check(self, shape: tuple[int, ...], name: str) -> None:
+        """Refuse what makes no sense for a matrix of this shape."""
+        given = [k for k in ("rank", "tol", "variance") if getattr(self, k) is not None]
+        if len(given) > 1:
+            message = f"give one of rank=, tol= and variance=; found {' and '.join(given)}"
+            raise OptionError(message)
+        if self.rank is not None and not 1 <= self.rank <= min(shape):
+            message = f"rank is from 1 to {min(shape)} for {name} of shape {shape}"
+            raise ShapeError(f"{message}; found {self.rank}")
+        for key in ("tol", "variance"):
+            value = getattr(self, key)
+            if value is not None and not 0 < value <= 1:
+                raise OptionError(f"{key} is above 0 and at most 1; found {value}")
+        if not 0 < self.accuracy < 1:
+            raise OptionError(f"accuracy is between 0 and 1; found {self.accuracy}")
+        if self.most_passes < 1 or not 0 <= self.seed < 2**63:
+            raise OptionError("most_passes is at least 1, and seed is not negative")
+
+    def choose_rank(self, squares: NDArray[Any], total: float) -> int | None:
+        """Give how many modes answer the question, or None if these are too few.
+
+        Parameters
+        ----------
+        squares : array
+            Squared singular values, descending.
+        total : float
+            Squared Frobenius norm.
+        """
+        if self.rank is not None:
+            return self.rank if self.rank <= len(squares) else None
+        if self.tol is None and self.variance is None:
+            return len(squares)
+        missing = total - np.cumsum(squares)
+        share = 1 - self.variance if self.variance is not None else (self.tol or 0) ** 2
+        # rounding of the total must not ask for modes that are not there
+        enough = np.flatnonzero(missing <= share * total + 8 * np.finfo(float).eps * total)
+        return int(enough[0]) + 1 if len(enough) else None
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Y = A K for an orthonormal-to-be long factor, and Z = A^H Y, all by pieces."""
+
+    operands: tuple[tuple[str, int], ...]
+    """Scratch arrays and their columns."""
+    offset: NDArray[Any]
+    """Row to be subtracted from [Y1 .. Yt]."""
+    z: NDArray[Any]
+    """A^H (A K), (n, p)."""
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Singular triplets, the long factor still as a combination of Y."""
+
+    s: NDArray[Any]
+    v: NDArray[Any]
+    residuals: NDArray[Any]
+    orthogonality: float
+
+
+def long_target(operator: Operator, k: int) -> Target:
+    """Give the output array of the long factor: u, or vh where the user's matrix is wide."""
+    height, wide = operator.layout.height, operator.transposed
+    shape, unit = (operator.rows, k), (height, k)
+    return Target(
+        "vh" if wide else "u",
+        shape[::-1] if wide else shape,
+        operator.dtype.str,
+        unit[::-1] if wide else unit,
+        transposed=wide,
+    )
+
+
+def scratch_target(operator: Operator, name: str, width: int) -> Target:
+    """Give a scratch array for one Y."""
+    return Target(
+        name, (operator.rows, width), operator.dtype.str, (operator.layout.height, width),
+        scratch=True,
+    )  # fmt: skip
+
+
+def rayleigh_ritz(
+    operator: Operator,
+    execute: Execute,
+    basis: Basis,
+    coefficients: NDArray[Any],
+    v: NDArray[Any],
+    *,
+    seed: int,
+    write: bool,
+) -> Modes:
+    """Give singular triplets of A on span(V) by passes over the scratch Y only.
+
+    Parameters
+    ----------
+    operator : Operator
+        A.
+    execute : callable
+        The runtime.
+    basis : Basis
+        Y = A K and Z = A^H Y.
+    coefficients : array of shape (p, k)
+        C with V = K C orthonormal.
+    v : array of shape (n, k)
+        V.
+    seed : int
+        For directions in which A has nothing.
+    write : bool
+        Write the long factor; else only the values are refined.
+
+    Returns
+    -------
+    Modes
+        With values from the Gram matrix of the columns of A V in double precision, each scaled to
+        one: small values keep the digits that the product A V has (cf. one-sided Jacobi [1]_).
+
+    References
+    ----------
+    .. [1] J. Demmel, K. Veselic, Jacobi's method is more accurate than QR, SIAM J. Matrix Anal.
+       Appl. 13 (1992), Theorem 4.
+    """
+    gram, _ = _rotate(operator, execute, basis, coefficients, seed=seed)
+    length = np.sqrt(np.maximum(np.real(np.diagonal(gram)), 0))
+    scale = np.where(length > 0, length, 1.0)
+    mu, e = np.linalg.eigh(gram / np.outer(scale, scale))
+    live = mu > 1e-10
+    root = np.sqrt(mu[live])
+    # A V = Q M with Q orthonormal: Q = A V S^-1 E mu^-1/2, M = mu^1/2 E^H S
+    q = (e[:, live] / root) / scale[:, None]
+    p, s_live, wh = np.linalg.svd((root[:, None] * e[:, live].conj().T) * scale)
+    k, r = coefficients.shape[1], len(s_live)
+    s = np.zeros(k)
+    s[:r] = s_live
+    v = v @ wh.conj().T
+    w = coefficients @ (q @ p[:, :r])
+    v, w = _with_signs(v, w)
+    residuals = np.zeros(k)
+    residuals[:r] = np.linalg.norm(basis.z @ w - v[:, :r] * s[:r], axis=0)
+    # in the null directions |A v| is what was dropped
+    residuals[r:] = np.sqrt(max(float(mu[~live].max(initial=0.0)), 0.0)) * float(
+        length.max(initial=0)
+    )
+    orthogonality = 0.0
+    if write:
+        orthogonality = _write_long(operator, execute, basis, w, k, mu, seed=seed)
+    return Modes(s, v, residuals, orthogonality)
+
+
+def _write_long(
+    operator: Operator, execute: Execute, basis: Basis, w: NDArray[Any], k: int, mu: NDArray[Any],
+    *, seed: int,
+) -> float:  # fmt: skip
+    fresh = k - w.shape[1]
+    if fresh:  # random columns complete the basis where A has nothing
+        rows, columns = w.shape
+        wider = np.zeros((rows + fresh, k), w.dtype)
+        wider[:rows, :columns] = w
+        wider[rows:, columns:] = np.eye(fresh)
+        w = wider
+    if fresh or mu.min() < 1e-3:  # CholeskyQR once more, over the scratch arrays only
+        for _ in range(2):
+            gram, _ = _rotate(operator, execute, basis, w, seed=seed, fresh=fresh)
+            w = w @ np.linalg.inv(np.linalg.cholesky(gram).conj().T)
+    target = long_target(operator, k)
+    gram, _ = _rotate(operator, execute, basis, w, seed=seed, fresh=fresh, target=target)
+    return deviation(gram)
+
+
+def _rotate(
+    operator: Operator, execute: Execute, basis: Basis, w: NDArray[Any], *, seed: int,
+    fresh: int = 0, target: Target | None = None, psi: int = 0, theta: int = 0,
+) -> tuple[NDArray[Any], dict[str, Any]]:  # fmt: skip
+    name = operator.counter.next("rotate" if target is None else "write")
+    stage = operator.rotate_stage(name, basis.operands, w.shape[1], target)
+    p = basis.offset.size
+    small = operator.small(
+        w=w, offset=basis.offset @ w[:p], fresh=fresh, seed=seed, write=target is not None,
+        psi=psi, theta=theta, first=False,
+    )  # fmt: skip
+    acc = execute(stage, small)
+    lower = np.tril(acc["gram"], -1)
+    return lower + lower.conj().T + np.diag(np.real(np.diagonal(acc["gram"]))), acc
+
+
+rotate = _rotate
+
+
+def deviation(gram: NDArray[Any]) -> float:
+    """Give the largest entry of |U^H U - I|."""
+    return float(np.max(np.abs(gram - np.eye(len(gram)))))
+
+
+def _with_signs(v: NDArray[Any], w: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Make the largest entry of each v real and positive, and turn u with it."""
+    phase = signs(v)
+    return v * phase, w * phase[: w.shape[1]]
+
+
+def signs(v: NDArray[Any]) -> NDArray[Any]:
+    """Give the factor for each column that makes its largest entry real and positive.
+
+    The first of the entries within a thousandth of the largest counts, so that rounding does not
+    choose between equals.
+    """
+    size = np.abs(v)
+    row = np.argmax(size >= 0.999 * size.max(axis=0, initial=0), axis=0)
+    value = v[row, np.arange(v.shape[1])]
+    length = np.where(np.abs(value) > 0, np.abs(value), 1)
+    phase: NDArray[Any] = np.where(np.abs(value) > 0, value.conj() / length, 1)
+    return phase
+
+
+def outcome(
+    operator: Operator,
+    options: SvdOptions,
+    *,
+    method: str,
+    s: NDArray[Any],
+    v: NDArray[Any] | None,
+    residuals: NDArray[Any],
+    orthogonality: float,
+    converged: bool,
+    rounding: float,
+    frobenius: tuple[float, float] | None = None,
+) -> Outcome:
+    """Give the user's fields and the certificate."""
+    total = operator.square
+    captured = float(np.sum(s**2))
+    square = max(total - captured, 0.0)
+    # sums of squares are in double; s carries the rounding of the dtype of computing
+    slack = 2 * rounding * float(np.sum(s)) + 64 * np.finfo(float).eps * total
+    error, bound = frobenius or (math.sqrt(square), math.sqrt(square + slack))
+    certificate = SvdCertificate(
+        converged=converged,
+        method=method,
+        passes=operator.passes,
+        norm=math.sqrt(total),
+        residuals=tuple(float(r) for r in residuals),
+        rounding=rounding,
+        captured=captured / total if total > 0 else 1.0,
+        captured_each=tuple(float(x) for x in (s**2 / total if total > 0 else 0 * s)),
+        frobenius_error=error,
+        frobenius_bound=bound,
+        orthogonality=orthogonality,
+    )
+    real = np.float32 if operator.dtype.char in "fF" else np.float64
+    fields: dict[str, Any] = {"s": s.astype(real)}
+    if options.compute_uv:
+        assert v is not None
+        short = v.astype(operator.dtype)
+        if operator.transposed:
+            fields |= {"u": short, "vh": "vh"}
+        else:
+            fields |= {"u": "u", "vh": np.ascontiguousarray(short.conj().T)}
+    if operator.mean is not None and operator.conditioning.center:
+        fields["mean"] = operator.mean
+    if operator.scale is not None and operator.conditioning.scale is not None:
+        fields["scale"] = operator.scale
+    return Outcome(fields, certificate)
+
+
+def rounding_bound(operator: Operator, top: float) -> float:
+    """Give c eps s1, c = 8 sqrt(n): sums over n short-side entries round like random walks [1]_.
+
+    References
+    ----------
+    .. [1] N. J. Higham, T. Mary, A new approach to probabilistic rounding error analysis, SIAM J.
+       Sci. Comput. 41 (2019), Theorem 3.1.
+    """
+    return 8 * math.sqrt(operator.columns) * operator.eps * top
