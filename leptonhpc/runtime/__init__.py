@@ -1,0 +1,7 @@
+"""Running jobs on Dask: in this process, or on the connected cluster."""
+
+from leptonhpc.runtime.probe import probe
+from leptonhpc.runtime.report import Report
+from leptonhpc.runtime.run import connected_client, resources_of, run_job
+
+__all__ = ["Report", "connected_client", "probe", "resources_of", "run_job"]

@@ -1,0 +1,84 @@
+"""From a stage to a Dask graph: the same for threads and for a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dask.task_spec import DataNode, List, Task, TaskRef
+
+from leptonhpc.planning import Stage
+from leptonhpc.runtime.execute import Context, run_task, sum_accumulators
+
+_FAN_IN = 8
+
+
+def compile_stage(
+    stage: Stage,
+    context: Context,
+    small: Mapping[str, Any],
+    *,
+    done: Mapping[str, Mapping[str, float]],
+    owners: Sequence[str] = (),
+) -> tuple[dict[str, Any], str]:
+    """Give the graph of a stage and the key of its summed accumulator.
+
+    Parameters
+    ----------
+    stage : Stage
+        The stage.
+    context : Context
+        What its tasks share.
+    small : mapping
+        Its small arrays.
+    done : mapping
+        Accumulators of tasks that an earlier run finished; they are not run again.
+    owners : sequence of str
+        Addresses of workers, for lanes in turn; none in-process.
+
+    Returns
+    -------
+    tuple of (dict, str)
+        Graph and key.
+    """
+    prefix = f"{context.job}-{stage.name}".replace(" ", "-")
+    shared, arrays = f"context-{prefix}", f"small-{prefix}"
+    graph: dict[str, Any] = {
+        shared: DataNode(shared, context),
+        arrays: DataNode(arrays, dict(small)),
+    }
+    results: dict[str, str] = {}
+    last: dict[int, str] = {}
+    for task in stage.tasks:
+        # the prefix before the last dash names the kernel on Dask's dashboard
+        key = f"{task.kernel}-{prefix}-{task.key}"
+        results[task.key] = key
+        if f"{stage.name}/{task.key}" in done:
+            numbers = {**done[f"{stage.name}/{task.key}"], "steps": frozenset()}
+            graph[key] = DataNode(key, numbers)
+            continue
+        before = None if task.after is None else TaskRef(results[task.after])
+        call = (run_task, DataNode(None, task), TaskRef(shared), TaskRef(arrays), before)
+        if owners:
+            from leptonhpc.runtime.placed import PlacedTask
+
+            owner = owners[task.lane // stage.lanes_per_worker % len(owners)]
+            graph[key] = PlacedTask(key, *call, owner=owner)
+        else:
+            graph[key] = Task(key, *call)
+        last[task.lane] = key
+    ends = list(last.values()) if stage.chained else list(results.values())
+    return _sum_tree(graph, ends, f"sum-{prefix}")
+
+
+def _sum_tree(graph: dict[str, Any], keys: list[str], name: str) -> tuple[dict[str, Any], str]:
+    level = 0
+    while len(keys) > 1 or level == 0:
+        groups = [keys[i : i + _FAN_IN] for i in range(0, len(keys), _FAN_IN)]
+        keys = []
+        for number, group in enumerate(groups):
+            key = f"{name}-{level}-{number}"
+            graph[key] = Task(key, sum_accumulators, List(*map(TaskRef, group)))
+            keys.append(key)
+        level += 1
+    return graph, keys[0]

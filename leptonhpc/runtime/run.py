@@ -1,0 +1,273 @@
+"""Running a job: stage after stage, with a journal where there is an output."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from leptonhpc.blocks import MemorySource, Source
+from leptonhpc.errors import CoverageError, MemoryBudgetError, WorkerError
+from leptonhpc.linalg import Job, Outcome
+from leptonhpc.planning import Rates, Resources, Stage, Target
+from leptonhpc.runtime.backends import PICKLED_NBYTES, Backend, Cluster, Threads, connected_client
+from leptonhpc.runtime.compile import compile_stage
+from leptonhpc.runtime.execute import Context
+from leptonhpc.runtime.memory import free_nbytes
+from leptonhpc.runtime.probe import known_rates
+from leptonhpc.runtime.progress import Progress, choose_progress
+from leptonhpc.runtime.report import Report, StageReport
+from leptonhpc.runtime.targets import Workspace
+from leptonhpc.store import Journal
+from leptonhpc.store.locations import Location, is_local, local_path
+
+__all__ = ["connected_client", "resources_of", "run_job"]
+
+
+def resources_of(memory_nbytes: int | None) -> Resources:
+    """Say what a job may use: the connected cluster, or this process.
+
+    Parameters
+    ----------
+    memory_nbytes : int or None
+        Budget of each worker; None: the workers' own limits, or half of the free memory here.
+
+    Returns
+    -------
+    Resources
+        Memory, workers, cores and rates.
+    """
+    client = connected_client()
+    rates = known_rates() or Rates()
+    if client is None:
+        memory = memory_nbytes if memory_nbytes is not None else free_nbytes() // 2
+        return Resources(memory, 1, _cores(), rates)
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    if not workers:
+        message = "the connected cluster has no workers; start some, or close the client"
+        raise WorkerError(message)
+    threads = min(w["nthreads"] for w in workers.values())
+    limits = [w["memory_limit"] for w in workers.values() if w["memory_limit"]]
+    memory = memory_nbytes
+    if memory is None:
+        memory = min(limits) if limits else free_nbytes() // 2 // len(workers)
+    if limits and memory > min(limits):
+        message = f"memory={memory} is more than a worker's limit of {min(limits)} bytes"
+        raise MemoryBudgetError(message)
+    return Resources(memory, len(workers), threads, rates, distributed=True)
+
+
+@dataclass
+class _Run:
+    """One job while it runs."""
+
+    job: Job
+    backend: Backend
+    workspace: Workspace
+    journal: Journal | None
+    progress: Progress
+    name: str
+    device: str
+    stages: list[StageReport] = field(default_factory=list)
+    read_nbytes: int = 0
+    write_nbytes: int = 0
+    flops: float = 0.0
+    input_units: int = 0
+    units: list[int] = field(default_factory=list)
+    scratch: list[Target] = field(default_factory=list)
+
+    def execute(self, stage: Stage, small: Mapping[str, Any]) -> dict[str, Any]:
+        """Run one stage, or take it from the journal."""
+        began = time.perf_counter()
+        if stage.target is not None and stage.target.scratch:
+            self.scratch.append(stage.target)
+        kept = self.journal.load_stage(stage.name) if self.journal is not None else None
+        if kept is not None:
+            if stage.target is not None:
+                self.workspace.reopen(stage.target)
+            self._note(stage, began, {}, resumed=True)
+            return kept
+        done = self.journal.done() if self.journal is not None and not stage.chained else {}
+        done = {k: v for k, v in done.items() if k.startswith(f"{stage.name}/")}
+        acc = self._compute(stage, small, done)
+        self._check_coverage(stage, acc, len(done))
+        self._note(stage, began, acc, resumed_tasks=len(done))
+        result = {k: v for k, v in acc.items() if k not in ("steps", "read_nbytes", "units")}
+        if self.journal is not None:
+            self.journal.save_stage(stage.name, result)
+        return result
+
+    def _compute(
+        self, stage: Stage, small: Mapping[str, Any], done: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        writer = None
+        sources = {**self.job.sources, **self.workspace.sources()}
+        if stage.target is not None:
+            if done:
+                self.workspace.reopen(stage.target)
+                from leptonhpc.runtime.targets import Writer
+
+                writer = Writer(stage.target, self.workspace.arrays[stage.target.name])
+            else:
+                writer = self.workspace.create(stage.target)
+        needed = {r.operand for t in stage.tasks for s in t.steps for r in s.reads}
+        context = Context(
+            self.name, stage.name, {k: v for k, v in sources.items() if k in needed}, writer,
+            self.journal if not stage.chained else None, stage.blas_threads, stage.chained,
+            stage.prefetch, self.device, self.backend.topic,
+        )  # fmt: skip
+        graph, key = compile_stage(stage, context, small, done=done, owners=self.backend.owners)
+        self.progress.begin(stage.name, len(stage.tasks) - len(done))
+        result: dict[str, Any] = self.backend.compute(
+            graph, key, self.progress.advance, stage.lanes
+        )
+        return result
+
+    def _check_coverage(self, stage: Stage, acc: dict[str, Any], done: int) -> None:
+        """Every step exactly once: an accumulator that missed one would be silently wrong."""
+        expected = sum(len(t.steps) for t in stage.tasks)
+        if not done and len(acc["steps"]) != expected:
+            message = f"stage {stage.name} folded {len(acc['steps'])} of {expected} steps"
+            raise CoverageError(message)
+
+    def _note(
+        self, stage: Stage, began: float, acc: dict[str, Any], *, resumed: bool = False,
+        resumed_tasks: int = 0,
+    ) -> None:  # fmt: skip
+        seconds = time.perf_counter() - began
+        read = int(acc.get("read_nbytes", 0))
+        flops = 0.0 if resumed else stage.flops
+        self.stages.append(
+            StageReport(
+                stage.name,
+                len(stage.tasks),
+                seconds,
+                stage.seconds,
+                read,
+                flops,
+                resumed,
+                resumed_tasks,
+            )  # fmt: skip
+        )
+        self.read_nbytes += read
+        self.flops += flops
+        if not resumed:
+            self.write_nbytes += stage.write_nbytes
+        if stage.passes >= 1 and acc:
+            self.units.append(int(acc["units"]))
+
+
+def run_job(
+    job: Job,
+    *,
+    output: Location | None = None,
+    journal: Journal | None = None,
+    progress: bool | None = None,
+    device: str = "host",
+) -> tuple[Outcome, Workspace, Report]:
+    """Run a job on the connected cluster, or in this process.
+
+    Parameters
+    ----------
+    job : Job
+        What to do.
+    output : str or path, optional
+        The unfinished output.
+    journal : Journal, optional
+        Its journal, begun.
+    progress : bool, optional
+        Show a bar; None: where somebody looks.
+    device : str
+        Table of kernels.
+
+    Returns
+    -------
+    tuple of (Outcome, Workspace, Report)
+        Fields and certificate, the arrays behind them, and what it took.
+    """
+    began = time.perf_counter()
+    client = connected_client() if job.resources.distributed else None
+    backend: Backend = Threads() if client is None else Cluster(client)
+    if isinstance(backend, Cluster):
+        _require_shareable(job.sources, backend, output)
+    spare = job.resources.memory_nbytes - job.explanation.peak_nbytes
+    workspace = Workspace(output, 0 if client is not None else max(0, spare))
+    run = _Run(
+        job, backend, workspace, journal, choose_progress(progress, job.driver),
+        uuid.uuid4().hex[:12], device,
+    )  # fmt: skip
+    peak = 0
+    backend.begin(run.name)
+    try:
+        outcome = job.run(run.execute)
+    except BaseException:
+        workspace.close()
+        raise
+    finally:
+        run.progress.close()
+        peak = backend.end(run.name)
+    workspace.drop_scratch(run.scratch)
+    return outcome, workspace, _report(run, time.perf_counter() - began, peak)
+
+
+def _report(run: _Run, seconds: float, peak: int) -> Report:
+    job = run.job
+    units = sum(_units(s) for s in job.sources.values())
+    worst = max(run.units, default=0) / units if units else 0.0
+    symmetric = job.driver == "matmul"
+    size = sum(int(np.prod(s.shape)) * s.dtype.itemsize for s in job.sources.values())
+    passes = sum(run.units) / units if units else run.read_nbytes / max(1, size)
+    planned = max(1.0, job.explanation.passes) if symmetric else 1.0
+    return Report(
+        driver=job.driver,
+        seconds=seconds,
+        predicted_seconds=job.explanation.seconds,
+        passes=passes,
+        read_nbytes=run.read_nbytes,
+        reads_per_chunk=worst / planned,
+        write_nbytes=run.write_nbytes,
+        flops=run.flops,
+        peak_nbytes=peak,
+        predicted_peak_nbytes=job.explanation.peak_nbytes,
+        memory_nbytes=job.resources.memory_nbytes,
+        workers=job.resources.workers,
+        threads=job.resources.threads,
+        stages=tuple(run.stages),
+    )
+
+
+def _units(source: Source) -> int:
+    return source.units_in(tuple((0, n) for n in source.shape))
+
+
+def _require_shareable(
+    sources: Mapping[str, Source], backend: Cluster, output: Location | None
+) -> None:
+    for source in sources.values():
+        if not source.shareable:
+            message = f"{source.name} is in this process's memory; workers cannot read it"
+            raise WorkerError(message)
+        base = getattr(source, "base", source)
+        if isinstance(base, MemorySource) and base.array.nbytes > PICKLED_NBYTES:
+            message = (
+                f"{source.name} is too large to be sent to workers; save it as Zarr on a shared "
+                "disk and open that"
+            )
+            raise WorkerError(message)
+        array = getattr(base, "array", None)
+        location = getattr(array, "location", None)
+        if location is not None and is_local(location):
+            backend.require_visible(str(local_path(location)))
+    if output is not None and is_local(output):
+        backend.require_visible(str(local_path(output)))
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
