@@ -1,0 +1,383 @@
+"""The drivers: each checks its input, plans, runs, and returns a result with its certificate."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from leptonhpc import store
+from leptonhpc.api.inputs import open as open_array
+from leptonhpc.api.inputs import parse_nbytes
+from leptonhpc.api.outputs import run_to_output
+from leptonhpc.api.plans import Plan
+from leptonhpc.api.results import MatmulResult, NormResult, SvdResult, from_outcome
+from leptonhpc.errors import NotConvergedWarning, OptionError
+from leptonhpc.linalg import Job, plan_matmul, plan_norm, plan_svd
+from leptonhpc.linalg.operator import Conditioning
+from leptonhpc.linalg.svd import Method
+from leptonhpc.linalg.svd_shared import SvdOptions
+from leptonhpc.runtime import resources_of
+from leptonhpc.store.locations import Location
+
+Nbytes = int | float | str | None
+
+
+def svd(
+    x: Any,
+    *,
+    rank: int | None = None,
+    tol: float | None = None,
+    variance: float | None = None,
+    method: Method = "auto",
+    center: bool = False,
+    scale: Literal["std"] | ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    missing: Literal["raise", "mean"] = "raise",
+    compute_uv: bool = True,
+    accuracy: float = 1e-3,
+    most_passes: int = 10,
+    seed: int = 0,
+    out: Location | None = None,
+    memory: Nbytes = None,
+    resume: bool | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
+) -> SvdResult:
+    """Factor a matrix as U diag(s) Vh, truncated or in full.
+
+    Parameters
+    ----------
+    x : array of shape (m, n), or what `leptonhpc.open` takes
+        The matrix; the longer side is streamed.
+    rank : int, optional
+        Number of modes. Without rank, tol and variance all min(m, n) are given.
+    tol : float, optional
+        As many modes as bring the Frobenius error below ``tol * |A|_F``.
+    variance : float, optional
+        As many modes as capture this share of ``|A|_F**2``.
+    method : {"auto", "gram", "krylov", "sketch"}
+        Gram matrix of the short side (exact, 2 passes), fused block Krylov iteration (stops on the
+        residual), one-pass sketch (approximate, error estimated). "auto" takes the faster of the
+        first two; `plan` says why.
+    center : bool
+        Subtract each column's mean.
+    scale : "std" or array of shape (n,), optional
+        Divide each column by its standard deviation (of the present values, divisor m), or by these
+        numbers.
+    weights : array of shape (n,), optional
+        Multiply each column by its weight, after centring and scaling.
+    missing : {"raise", "mean"}
+        What NaN means: an error that names its index, or the column's mean of present values.
+    compute_uv : bool
+        False: values only.
+    accuracy : float
+        Krylov iteration stops when ``|A^H u - s v| <= accuracy * s`` for all modes.
+    most_passes : int
+        Krylov iteration stops after so many passes at the latest, with a warning.
+    seed : int
+        Of random starts and sketches: same seed, same numbers on any grid to rounding.
+    out : str or path, optional
+        A Zarr group to be made, with arrays u, s, vh (and mean, scale). A job that was stopped
+        goes on when the same call is made again.
+    memory : int, float or str, optional
+        Budget of each worker with everything in it, such as "2 GB"; default: the workers' limits,
+        or half of the free memory.
+    resume, overwrite, progress : bool
+        See `Plan.run`.
+
+    Returns
+    -------
+    SvdResult
+        u, s, vh of the dtype of computing (float32, float64, complex64, complex128; integers and
+        booleans are widened to float64), certificate and report. Small arrays in memory, large ones
+        as BlockedArray.
+
+    Raises
+    ------
+    ShapeError, OptionError, DTypeError
+        If the question makes no sense.
+    MemoryBudgetError
+        If no plan fits; the message names the smallest budget that would do.
+    NonFiniteError
+        If x holds NaN or infinity; before any result is written.
+    OutputExistsError, JobMismatchError
+        If `out` is taken.
+
+    Warns
+    -----
+    NotConvergedWarning
+        If a mode did not reach its accuracy; the certificate says by how much.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import leptonhpc as lh
+    >>> r = lh.svd(np.diag([3.0, 2.0, 1.0]), rank=2)
+    >>> np.round(r.s, 12)
+    array([3., 2.])
+    """
+    job = _plan_svd(
+        x, rank=rank, tol=tol, variance=variance, method=method, center=center, scale=scale,
+        weights=weights, missing=missing, compute_uv=compute_uv, accuracy=accuracy,
+        most_passes=most_passes, seed=seed, memory=_remembered(memory, out, overwrite),
+    )  # fmt: skip
+    return _run_svd(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
+
+
+def matmul(
+    a: Any,
+    b: Any,
+    *,
+    seed: int = 0,
+    out: Location | None = None,
+    memory: Nbytes = None,
+    resume: bool | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
+) -> MatmulResult:
+    """Multiply two matrices.
+
+    Parameters
+    ----------
+    a : array of shape (m, k), or what `leptonhpc.open` takes
+        Left factor.
+    b : array of shape (k, n), or what `leptonhpc.open` takes
+        Right factor. For ``x.H @ x`` and ``x @ x.H`` half the work is done (syrk).
+    seed : int
+        Of the random vectors against which each block is checked.
+    out : str or path, optional
+        A Zarr array to be made. A job that was stopped goes on from its last finished block when the
+        same call is made again.
+    memory : int, float or str, optional
+        Budget of each worker with everything in it.
+    resume, overwrite, progress : bool
+        See `Plan.run`.
+
+    Returns
+    -------
+    MatmulResult
+        product, certificate and report.
+
+    Raises
+    ------
+    ShapeError, OptionError, DTypeError
+        If the question makes no sense.
+    MemoryBudgetError
+        If no plan fits; the message names the smallest budget that would do.
+    NonFiniteError
+        If a factor holds NaN or infinity.
+    OutputExistsError, JobMismatchError
+        If `out` is taken.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import leptonhpc as lh
+    >>> np.asarray(lh.matmul(np.eye(2), np.ones((2, 3))))
+    array([[1., 1., 1.],
+           [1., 1., 1.]])
+    """
+    job = _plan_matmul(a, b, seed=seed, memory=_remembered(memory, out, overwrite))
+    return _run_matmul(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
+
+
+def norm(
+    x: Any,
+    *,
+    ord: Literal["fro", "nuc"] | float = "fro",  # noqa: A002  (the array API's name)
+    memory: Nbytes = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> NormResult:
+    """Give a norm of a matrix.
+
+    Parameters
+    ----------
+    x : array of shape (m, n), or what `leptonhpc.open` takes
+        The matrix.
+    ord : {"fro", 1, inf, 2, "nuc"}
+        Frobenius norm, largest column sum, largest row sum (one pass each); largest singular value,
+        sum of singular values (by svd).
+    memory : int, float or str, optional
+        Budget of each worker with everything in it.
+    seed : int
+        Of the iteration for ``ord=2``.
+    progress : bool, optional
+        Show a bar; default: where somebody looks.
+
+    Returns
+    -------
+    NormResult
+        value, certificate and report.
+
+    Raises
+    ------
+    ShapeError, OptionError, DTypeError, MemoryBudgetError, NonFiniteError
+        As for `svd`.
+
+    Examples
+    --------
+    >>> import leptonhpc as lh
+    >>> float(lh.norm([[3.0, 4.0], [0.0, 0.0]]))
+    5.0
+    """
+    if ord in (2, "nuc"):
+        rank = 1 if ord == 2 else None
+        r = svd(
+            x, rank=rank, compute_uv=False, accuracy=1e-6, most_passes=60, seed=seed,
+            memory=memory, progress=progress,
+        )  # fmt: skip
+        return NormResult(float(np.sum(r.s, dtype=np.float64)), r.certificate, r.report)
+    return _run_norm(_plan_norm(x, ord=ord, memory=memory), progress=progress)
+
+
+def plan(driver: Literal["svd", "matmul", "norm"], *arrays: Any, **options: Any) -> Plan:
+    """Plan a job without running it: what it will read, compute, hold in memory, and take.
+
+    Parameters
+    ----------
+    driver : {"svd", "matmul", "norm"}
+        What to do.
+    *arrays : arrays, or what `leptonhpc.open` takes
+        Its inputs; only their metadata is read.
+    **options : as the driver's
+        Its keywords, without out, resume, overwrite and progress, which `Plan.run` takes.
+
+    Returns
+    -------
+    Plan
+        Shows its explanation; `run` runs it.
+
+    Raises
+    ------
+    LeptonError
+        As the driver would, as far as it can be known before anything runs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import leptonhpc as lh
+    >>> p = lh.plan("svd", np.ones((1000, 20)), rank=2, memory="1 GB")
+    >>> p.explanation.passes
+    2.0
+    """
+    planners = {"svd": _plan_svd, "matmul": _plan_matmul, "norm": _plan_norm}
+    runners = {"svd": _run_svd, "matmul": _run_matmul, "norm": _run_norm}
+    if driver not in planners:
+        raise OptionError(f"driver is one of {', '.join(planners)}; found {driver!r}")
+    try:
+        job = planners[driver](*arrays, **options)
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        raise OptionError(f"plan({driver!r}): {str(error).partition('() ')[2]}") from error
+    return Plan(job, runners[driver])
+
+
+def _plan_svd(
+    x: Any,
+    *,
+    rank: int | None = None,
+    tol: float | None = None,
+    variance: float | None = None,
+    method: Method = "auto",
+    center: bool = False,
+    scale: Literal["std"] | ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    missing: str = "raise",
+    compute_uv: bool = True,
+    accuracy: float = 1e-3,
+    most_passes: int = 10,
+    seed: int = 0,
+    memory: Nbytes = None,
+) -> Job:
+    array = open_array(x)
+    options = SvdOptions(rank, tol, variance, compute_uv, accuracy, most_passes, seed)
+    conditioning = Conditioning(
+        center,
+        scale if scale is None or isinstance(scale, str) else np.asarray(scale, float),
+        None if weights is None else np.asarray(weights, float),
+        missing,
+    )
+    resources = resources_of(parse_nbytes(memory))
+    return plan_svd(array, resources, options=options, conditioning=conditioning, method=method)
+
+
+def _plan_matmul(a: Any, b: Any, *, seed: int = 0, memory: Nbytes = None) -> Job:
+    resources = resources_of(parse_nbytes(memory))
+    return plan_matmul(open_array(a), open_array(b), resources, seed=seed)
+
+
+def _plan_norm(x: Any, *, ord: Any = "fro", memory: Nbytes = None) -> Job:  # noqa: A002
+    resources = resources_of(parse_nbytes(memory))
+    name = "inf" if ord == np.inf else str(ord)
+    return plan_norm(open_array(x), resources, order=name)
+
+
+def _run_svd(
+    job: Job, *, out: Any = None, resume: bool | None = None, overwrite: bool = False,
+    progress: bool | None = None,
+) -> SvdResult:  # fmt: skip
+    outcome, workspace, report, stored = run_to_output(
+        job, out=out, resume=resume, overwrite=overwrite, progress=progress
+    )
+    place = out if stored else None
+    fields = {
+        name: from_outcome(outcome.fields.get(name), workspace, place, name) for name in ("u", "vh")
+    }
+    certificate: Any = outcome.certificate
+    result = SvdResult(
+        **fields, s=outcome.fields["s"], certificate=certificate, report=report,
+        mean=outcome.fields.get("mean"), scale=outcome.fields.get("scale"), _workspace=workspace,
+    )  # fmt: skip
+    if not certificate.converged:
+        message = (
+            f"svd of {', '.join(job.explanation.inputs)} did not reach its accuracy: largest residual "
+            f"{max(certificate.residuals):.2e}, largest singular value {result.s[0]:.6g}. Raise "
+            "most_passes=, or see the certificate"
+        )
+        warnings.warn(message, NotConvergedWarning, stacklevel=3)
+    return result
+
+
+def _run_matmul(
+    job: Job, *, out: Any = None, resume: bool | None = None, overwrite: bool = False,
+    progress: bool | None = None,
+) -> MatmulResult:  # fmt: skip
+    outcome, workspace, report, stored = run_to_output(
+        job, out=out, resume=resume, overwrite=overwrite, progress=progress, single="product"
+    )
+    product = from_outcome(
+        outcome.fields["product"], workspace, out if stored else None, "product", single=True
+    )
+    certificate: Any = outcome.certificate
+    assert product is not None
+    if not certificate.converged:
+        message = f"the product failed its check: {certificate}"
+        warnings.warn(message, NotConvergedWarning, stacklevel=3)
+    return MatmulResult(product, certificate, report, _workspace=workspace)
+
+
+def _run_norm(
+    job: Job, *, out: Any = None, resume: bool | None = None, overwrite: bool = False,
+    progress: bool | None = None,
+) -> NormResult:  # fmt: skip
+    if out is not None:
+        raise OptionError("a norm is one number; it has no out=")
+    outcome, _, report, _ = run_to_output(
+        job, out=None, resume=resume, overwrite=overwrite, progress=progress
+    )
+    certificate: Any = outcome.certificate
+    return NormResult(float(outcome.fields["value"]), certificate, report)
+
+
+def _remembered(memory: Nbytes, out: Location | None, overwrite: bool) -> Nbytes:
+    """Without memory=, an unfinished job goes on with the layout that it was begun with."""
+    return memory
+
+
+__all__ = ["json", "matmul", "norm", "plan", "store", "svd"]

@@ -1,0 +1,242 @@
+"""From what users have (paths, URLs, arrays of several libraries) to blocked arrays."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc import store
+from leptonhpc.blocks import BlockedArray, BlockGrid, MemorySource, Region, StoredSource
+from leptonhpc.errors import DTypeError, NotAnArrayError, OptionError, ShapeError
+
+_FACTORS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def open(source: Any, *, chunks: Any = None) -> BlockedArray:  # noqa: A001  (as xarray and zarr)
+    """Open an array lazily.
+
+    Parameters
+    ----------
+    source : str, path, URL, zarr.Array, zarr store, xarray.DataArray, dask.array, ndarray or BlockedArray
+        Where the values are. Nothing is read but metadata.
+    chunks : tuple of int, optional
+        Shape of the blocks that you see and that Dask gets; default: the storage units (shards
+        where the array is sharded). Algorithms choose their own.
+
+    Returns
+    -------
+    BlockedArray
+        The array, of the stored dtype.
+
+    Raises
+    ------
+    StoreError
+        If nothing is there, or it cannot be reached.
+    NotAnArrayError
+        If what is there is not a Zarr array, or `source` is of another kind.
+    DTypeError
+        If it holds anything but numbers or booleans.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import leptonhpc as lh
+    >>> lh.open(np.ones((4, 6))).shape
+    (4, 6)
+    """
+    array = _opened(source)
+    if chunks is None:
+        return array
+    shape = (chunks,) if isinstance(chunks, int) else tuple(chunks)
+    return BlockedArray(array.source, BlockGrid.regular(array.shape, shape), dims=array.dims)
+
+
+def info(source: Any) -> dict[str, Any]:
+    """Describe an array: shape, dtype, bytes, storage units.
+
+    Parameters
+    ----------
+    source : as for open
+        The array.
+
+    Returns
+    -------
+    dict
+        As JSON can hold it.
+    """
+    array = open(source)
+    result = {
+        "name": array.name,
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+        "nbytes": array.nbytes,
+        "unit": list(array.source.unit),
+        "blocks": list(array.numblocks),
+        "dims": None if array.dims is None else list(array.dims),
+    }
+    if isinstance(array.source, StoredSource):
+        stored = array.source.array
+        result["chunks"] = list(stored.chunks)
+        result["sharded"] = stored.unit != stored.chunks
+        result["attributes"] = stored.attributes
+    return result
+
+
+def parse_nbytes(value: int | float | str | None) -> int | None:
+    """Read a number of bytes: 2e9, "2 GB", "512MiB".
+
+    Parameters
+    ----------
+    value : int, float, str or None
+        The amount.
+
+    Returns
+    -------
+    int or None
+        Bytes.
+
+    Raises
+    ------
+    OptionError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> parse_nbytes("1.5 GB")
+    1500000000
+    """
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value > 0:
+            return int(value)
+    else:
+        match = re.fullmatch(
+            r"\s*([0-9.]+(?:[eE][0-9]+)?)\s*([kKmMgGtT]?[iI]?)[bB]?\s*", str(value)
+        )
+        unit = match.group(2).upper() if match else "?"
+        factor = {**_FACTORS, **_BINARY}.get(unit)
+        if match and factor and float(match.group(1)) > 0:
+            return int(float(match.group(1)) * factor)
+    message = f"memory is a number of bytes, such as 2e9 or '2 GB'; found {value!r}"
+    raise OptionError(message)
+
+
+def _opened(source: Any) -> BlockedArray:
+    if isinstance(source, BlockedArray):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return _stored(store.open_array(source))
+    if isinstance(source, np.ndarray):
+        _require_numbers(source.dtype, "the array")
+        return BlockedArray(MemorySource(source))
+    module = type(source).__module__.partition(".")[0]
+    if module == "zarr":
+        return _from_zarr(source)
+    if module == "dask":
+        return _from_dask(source)
+    if module == "xarray":
+        return _from_xarray(source)
+    if module == "obstore":
+        from zarr.storage import ObjectStore
+
+        return _stored(store.open_array(ObjectStore(source, read_only=True)))
+    if hasattr(source, "__array__") or isinstance(source, list | tuple):
+        return _opened(np.asarray(source))
+    message = (
+        "an array is a path, a URL, or an array of zarr, xarray, dask or numpy; found "
+        f"{type(source).__name__}"
+    )
+    raise NotAnArrayError(message)
+
+
+def _stored(array: store.StoredArray) -> BlockedArray:
+    names = array.dimension_names
+    dims = tuple(str(n) for n in names) if names and all(names) else None
+    return BlockedArray(StoredSource(array), dims=dims)
+
+
+def _from_zarr(source: Any) -> BlockedArray:
+    from zarr.abc.store import Store
+    from zarr.storage import LocalStore
+
+    if isinstance(source, Store):
+        return _stored(store.open_array(source))
+    if not hasattr(source, "store_path"):
+        message = f"a zarr array is needed; found {type(source).__name__}. Open one of its arrays"
+        raise NotAnArrayError(message)
+    base, path = source.store, source.path
+    if isinstance(base, LocalStore):
+        return _stored(store.open_array(base.root / path))
+    return _stored(store.StoredArray(base, source))
+
+
+class DaskSource:
+    """A ``dask.array`` read block by block.
+
+    Parameters
+    ----------
+    array : dask.array.Array
+        The array.
+    """
+
+    shareable = True
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        if any(np.isnan(n) for lengths in array.chunks for n in lengths):
+            message = "the dask array has unknown chunk sizes; call compute_chunk_sizes() first"
+            raise ShapeError(message)
+        self.shape = tuple(int(n) for n in array.shape)
+        self.dtype = np.dtype(array.dtype)
+        _require_numbers(self.dtype, "the dask array")
+        self.unit = tuple(max(lengths) if lengths else 1 for lengths in array.chunks)
+        self.name = f"dask array of shape {self.shape}"
+
+    def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Compute the values of a region on this thread."""
+        import dask
+
+        part = self.array[tuple(slice(*pair) for pair in region)]
+        with dask.config.set(scheduler="synchronous"):
+            value = np.asarray(part.compute(scheduler="synchronous"))
+        if out is None:
+            return np.array(value, order="C")
+        out[...] = value
+        return out
+
+    def units_in(self, region: Region) -> int:
+        """Count nothing: what a dask array reads is its own affair."""
+        return 0
+
+    def identity(self) -> dict[str, Any]:
+        """Describe the array by Dask's token."""
+        from dask.base import tokenize
+
+        return {"dask": tokenize(self.array)}
+
+
+def _from_dask(array: Any) -> BlockedArray:
+    source = DaskSource(array)
+    return BlockedArray(source, BlockGrid(tuple(tuple(map(int, c)) for c in array.chunks)))
+
+
+def _from_xarray(array: Any) -> BlockedArray:
+    if not hasattr(array, "dims") or hasattr(array, "data_vars"):
+        message = f"one variable is needed; found {type(array).__name__}. Select it by name"
+        raise NotAnArrayError(message)
+    variable = getattr(array, "variable", array)
+    inner = variable.chunks is not None
+    base = _opened(variable.data) if inner else _opened(np.asarray(variable.values))
+    return BlockedArray(base.source, base.grid, dims=tuple(map(str, array.dims)))
+
+
+def _require_numbers(dtype: np.dtype[Any], what: str) -> None:
+    if dtype.kind not in "biufc" or dtype.itemsize > 16 or dtype.char in "gG":
+        message = f"{what} has dtype {dtype}; numbers of up to 64 bits or booleans are needed"
+        raise DTypeError(message)

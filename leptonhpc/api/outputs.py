@@ -1,0 +1,185 @@
+"""From a job to its stored result: the unfinished output, its journal, and the final name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import leptonhpc
+from leptonhpc import store
+from leptonhpc.errors import JobMismatchError, OptionError, OutputExistsError, ShapeError
+from leptonhpc.linalg import Job, Outcome
+from leptonhpc.runtime import Report, run_job
+from leptonhpc.runtime.targets import Workspace
+from leptonhpc.store.journal import FOLDER, digest
+from leptonhpc.store.locations import Location, describe, same_place
+
+FORMAT = "leptonhpc-result-1"
+
+
+def describe_job(job: Job) -> dict[str, Any]:
+    """Give what binds an output to its job: inputs, parameters, version.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+
+    Returns
+    -------
+    dict
+        As JSON can hold it.
+    """
+    description = {
+        "inputs": {name: source.identity() for name, source in job.sources.items()},
+        "parameters": dict(job.parameters),
+        "version": leptonhpc.__version__,
+    }
+    result: dict[str, Any] = json.loads(json.dumps(description, default=str))
+    return result
+
+
+def run_to_output(
+    job: Job,
+    *,
+    out: Location | None,
+    resume: bool | None,
+    overwrite: bool,
+    progress: bool | None,
+    single: str | None = None,
+) -> tuple[Outcome, Workspace, Report, bool]:
+    """Run a job, into `out` if that is given.
+
+    Parameters
+    ----------
+    job : Job
+        What to do.
+    out : str or path, optional
+        Final name of the result.
+    resume, overwrite, progress : bool
+        See `Plan.run`.
+    single : str, optional
+        The result is this one array, not a group.
+
+    Returns
+    -------
+    tuple of (Outcome, Workspace, Report, bool)
+        And whether the result was written to `out`.
+    """
+    if out is None:
+        if resume or overwrite:
+            raise OptionError("resume= and overwrite= are about an output; give out=")
+        outcome, workspace, report = run_job(job, progress=progress)
+        return outcome, workspace, report, False
+    _check_place(job, out)
+    description = describe_job(job)
+    partial = store.partial_location(out)
+    _check_existing(out, partial, description, resume=resume, overwrite=overwrite)
+    if not store.exists(partial):
+        store.create_group(partial)
+    journal = store.Journal(partial, description)
+    journal.begin()
+    outcome, workspace, report = run_job(job, output=partial, journal=journal, progress=progress)
+    _finish(job, outcome, report, partial, out, description, overwrite=overwrite, single=single)
+    return outcome, workspace, report, True
+
+
+def finished_digest(out: Location) -> str | None:
+    """Give the digest of the job whose finished result is at `out`, or None."""
+    attributes = store.read_attributes(out)
+    if attributes.get("format") != FORMAT:
+        return None
+    found: str = attributes["job"]
+    return found
+
+
+def _check_place(job: Job, out: Location) -> None:
+    for source in job.sources.values():
+        base: Any = source
+        while hasattr(base, "base"):
+            base = base.base
+        location = getattr(getattr(base, "array", None), "location", None)
+        if location is not None and same_place(location, out):
+            message = (
+                f"the output {describe(out)!r} and the input {describe(location)!r} are in one "
+                "another; choose another output"
+            )
+            raise ShapeError(message) if False else OptionError(message)
+
+
+def _check_existing(
+    out: Location, partial: Location, description: Mapping[str, Any], *, resume: bool | None,
+    overwrite: bool,
+) -> None:  # fmt: skip
+    if overwrite:
+        store.remove(partial)
+        return
+    if store.exists(out):
+        message = (
+            f"{describe(out)!r} exists; pass overwrite=True, choose another output, or read it with "
+            "leptonhpc.load"
+        )
+        raise OutputExistsError(message)
+    if store.exists(partial) and resume is False:
+        message = (
+            f"{describe(partial)!r} is an unfinished output; pass resume=True to go on with it, or "
+            "overwrite=True to begin again"
+        )
+        raise OutputExistsError(message)
+    if resume and not store.exists(partial):
+        message = f"there is no unfinished output {describe(partial)!r} to go on with"
+        raise JobMismatchError(message)
+
+
+def _finish(
+    job: Job, outcome: Outcome, report: Report, partial: Location, out: Location,
+    description: Mapping[str, Any], *, overwrite: bool, single: str | None,
+) -> None:  # fmt: skip
+    """Write small fields and attributes, drop the journal, and rename."""
+    attributes = {
+        "format": FORMAT,
+        "driver": job.driver,
+        "job": digest(description),
+        "description": dict(description),
+        "certificate": outcome.certificate.to_dict(),
+        "report": report.to_dict(),
+    }
+    attributes = json.loads(json.dumps(attributes, default=_plain))
+    if single is not None:
+        array = store.join(partial, single)
+        store.update_attributes(array, attributes)
+        store.publish(array, out, overwrite=overwrite)
+        store.remove(partial)
+        return
+    for name, value in outcome.fields.items():
+        if isinstance(value, np.ndarray):
+            _write_small(store.join(partial, name), value)
+    store.update_attributes(partial, attributes)
+    store.remove(store.join(partial, FOLDER))
+    store.publish(partial, out, overwrite=overwrite)
+
+
+def _write_small(location: Location, value: np.ndarray[Any, Any]) -> None:
+    chunks = tuple(max(1, n) for n in value.shape)
+    rows = max(1, int(2**27 // max(1, value.nbytes // max(1, chunks[0]))))
+    chunks = (min(chunks[0], rows), *chunks[1:])
+    array = store.create_array(
+        location, shape=value.shape, dtype=value.dtype, chunks=chunks, overwrite=True
+    )
+    for number, begin in enumerate(range(0, value.shape[0], chunks[0])):
+        block = np.ascontiguousarray(value[begin : begin + chunks[0]])
+        array.write_units((number,) + (0,) * (value.ndim - 1), block)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(type(value).__name__)
