@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from leptonhpc import store
 from leptonhpc.api.inputs import open as open_array
 from leptonhpc.api.inputs import parse_nbytes
-from leptonhpc.api.outputs import run_to_output
+from leptonhpc.api.outputs import is_finished, remembered_memory, run_to_output
 from leptonhpc.api.plans import Plan
-from leptonhpc.api.results import MatmulResult, NormResult, SvdResult, from_outcome
+from leptonhpc.api.results import MatmulResult, NormResult, SvdResult, from_outcome, load
 from leptonhpc.errors import NotConvergedWarning, OptionError
 from leptonhpc.linalg import Job, plan_matmul, plan_norm, plan_svd
 from leptonhpc.linalg.operator import Conditioning
@@ -123,7 +121,7 @@ def svd(
     job = _plan_svd(
         x, rank=rank, tol=tol, variance=variance, method=method, center=center, scale=scale,
         weights=weights, missing=missing, compute_uv=compute_uv, accuracy=accuracy,
-        most_passes=most_passes, seed=seed, memory=_remembered(memory, out, overwrite),
+        most_passes=most_passes, seed=seed, memory=_budget(memory, out, overwrite),
     )  # fmt: skip
     return _run_svd(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
@@ -181,7 +179,7 @@ def matmul(
     array([[1., 1., 1.],
            [1., 1., 1.]])
     """
-    job = _plan_matmul(a, b, seed=seed, memory=_remembered(memory, out, overwrite))
+    job = _plan_matmul(a, b, seed=seed, memory=_budget(memory, out, overwrite))
     return _run_matmul(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
@@ -322,6 +320,10 @@ def _run_svd(
     job: Job, *, out: Any = None, resume: bool | None = None, overwrite: bool = False,
     progress: bool | None = None,
 ) -> SvdResult:  # fmt: skip
+    if not overwrite and resume is not False and is_finished(job, out):
+        found = load(out)
+        assert isinstance(found, SvdResult)
+        return found
     outcome, workspace, report, stored = run_to_output(
         job, out=out, resume=resume, overwrite=overwrite, progress=progress
     )
@@ -348,6 +350,10 @@ def _run_matmul(
     job: Job, *, out: Any = None, resume: bool | None = None, overwrite: bool = False,
     progress: bool | None = None,
 ) -> MatmulResult:  # fmt: skip
+    if not overwrite and resume is not False and is_finished(job, out):
+        found = load(out)
+        assert isinstance(found, MatmulResult)
+        return found
     outcome, workspace, report, stored = run_to_output(
         job, out=out, resume=resume, overwrite=overwrite, progress=progress, single="product"
     )
@@ -375,9 +381,8 @@ def _run_norm(
     return NormResult(float(outcome.fields["value"]), certificate, report)
 
 
-def _remembered(memory: Nbytes, out: Location | None, overwrite: bool) -> Nbytes:
-    """Without memory=, an unfinished job goes on with the layout that it was begun with."""
-    return memory
-
-
-__all__ = ["json", "matmul", "norm", "plan", "store", "svd"]
+def _budget(memory: Nbytes, out: Location | None, overwrite: bool) -> Nbytes:
+    """Without memory=, an unfinished job goes on with the budget that it was begun with."""
+    if memory is not None or overwrite:
+        return memory
+    return remembered_memory(out)

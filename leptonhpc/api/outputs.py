@@ -11,7 +11,7 @@ import numpy as np
 
 import leptonhpc
 from leptonhpc import store
-from leptonhpc.errors import JobMismatchError, OptionError, OutputExistsError, ShapeError
+from leptonhpc.errors import JobMismatchError, OptionError, OutputExistsError, StoreError
 from leptonhpc.linalg import Job, Outcome
 from leptonhpc.runtime import Report, run_job
 from leptonhpc.runtime.targets import Workspace
@@ -19,6 +19,7 @@ from leptonhpc.store.journal import FOLDER, digest
 from leptonhpc.store.locations import Location, describe, same_place
 
 FORMAT = "leptonhpc-result-1"
+_MEMORY = "memory_nbytes"
 
 
 def describe_job(job: Job) -> dict[str, Any]:
@@ -75,12 +76,12 @@ def run_to_output(
             raise OptionError("resume= and overwrite= are about an output; give out=")
         outcome, workspace, report = run_job(job, progress=progress)
         return outcome, workspace, report, False
-    _check_place(job, out)
+    check_place(job, out)
     description = describe_job(job)
     partial = store.partial_location(out)
-    _check_existing(out, partial, description, resume=resume, overwrite=overwrite)
+    _check_existing(out, partial, resume=resume, overwrite=overwrite)
     if not store.exists(partial):
-        store.create_group(partial)
+        store.create_group(partial, attributes={_MEMORY: job.resources.memory_nbytes})
     journal = store.Journal(partial, description)
     journal.begin()
     outcome, workspace, report = run_job(job, output=partial, journal=journal, progress=progress)
@@ -88,16 +89,39 @@ def run_to_output(
     return outcome, workspace, report, True
 
 
-def finished_digest(out: Location) -> str | None:
-    """Give the digest of the job whose finished result is at `out`, or None."""
-    attributes = store.read_attributes(out)
-    if attributes.get("format") != FORMAT:
+def is_finished(job: Job, out: Location | None) -> bool:
+    """Say whether the finished result of this very job is at `out`."""
+    if out is None or not store.exists(out):
+        return False
+    try:
+        attributes = store.read_attributes(out)
+    except StoreError:
+        return False
+    return attributes.get("format") == FORMAT and attributes.get("job") == result_digest(
+        describe_job(job)
+    )
+
+
+def result_digest(description: Mapping[str, Any]) -> str:
+    """Give the digest of what the numbers depend on: all but how the job was laid out."""
+    parameters = {k: v for k, v in description["parameters"].items() if k != "layout"}
+    return digest({**description, "parameters": parameters})
+
+
+def remembered_memory(out: Location | None) -> int | None:
+    """Give the budget with which an unfinished output was begun, so that its layout is kept."""
+    if out is None:
         return None
-    found: str = attributes["job"]
-    return found
+    partial = store.partial_location(out)
+    if not store.exists(partial):
+        return None
+    try:
+        return int(store.read_attributes(partial)[_MEMORY])
+    except (StoreError, KeyError):
+        return None
 
 
-def _check_place(job: Job, out: Location) -> None:
+def check_place(job: Job, out: Location) -> None:
     for source in job.sources.values():
         base: Any = source
         while hasattr(base, "base"):
@@ -108,12 +132,11 @@ def _check_place(job: Job, out: Location) -> None:
                 f"the output {describe(out)!r} and the input {describe(location)!r} are in one "
                 "another; choose another output"
             )
-            raise ShapeError(message) if False else OptionError(message)
+            raise OptionError(message)
 
 
 def _check_existing(
-    out: Location, partial: Location, description: Mapping[str, Any], *, resume: bool | None,
-    overwrite: bool,
+    out: Location, partial: Location, *, resume: bool | None, overwrite: bool
 ) -> None:  # fmt: skip
     if overwrite:
         store.remove(partial)
@@ -143,7 +166,7 @@ def _finish(
     attributes = {
         "format": FORMAT,
         "driver": job.driver,
-        "job": digest(description),
+        "job": result_digest(description),
         "description": dict(description),
         "certificate": outcome.certificate.to_dict(),
         "report": report.to_dict(),

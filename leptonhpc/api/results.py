@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from leptonhpc import store
 from leptonhpc.api.outputs import FORMAT
-from leptonhpc.blocks import BlockedArray, MemorySource, StoredSource
+from leptonhpc.blocks import BlockedArray, StoredSource
 from leptonhpc.errors import NotAnArrayError, StoreError
-from leptonhpc.linalg import Certificate, ProductCertificate, SvdCertificate
+from leptonhpc.linalg import ProductCertificate, SvdCertificate
 from leptonhpc.linalg.certificates import NormCertificate
 from leptonhpc.runtime import Report
 from leptonhpc.runtime.report import StageReport
@@ -176,16 +176,3 @@ def _report(data: dict[str, Any]) -> Report:
 
 def _tuples(data: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-
-
-__all__ = [
-    "Array",
-    "Certificate",
-    "MatmulResult",
-    "MemorySource",
-    "NormResult",
-    "SvdResult",
-    "fields",
-    "from_outcome",
-    "load",
-]

@@ -42,7 +42,7 @@ class Gemm:
             "_c": np.zeros((r1 - r0, c1 - c0), dtype),
             "_x": gaussian_rows(small["seed"], c0, c1, PROBES, dtype),
             "_expected": np.zeros((r1 - r0, PROBES), dtype),
-            "_last": None,
+            "_image": None,
             "_norms": [0.0, 0.0],
         }
 
@@ -51,16 +51,13 @@ class Gemm:
     ) -> None:
         """Add A B for one block of A and one panel of B; `at` is its place within the block."""
         dtype = np.dtype(small["dtype"])
-        a, b = blocks
-        if acc["_last"] is None or acc["_last"][0] is not b:
-            panel = _converted(b, dtype)
-            acc["_last"] = (b, panel, panel @ acc["_x"])
+        a, panel = (_converted(block, dtype) for block in blocks)
+        (low, high), depth = at
+        if acc["_image"] is None or acc["_image"][0] != depth:  # the first block of A for this panel
+            acc["_image"] = (depth, panel @ acc["_x"])
             acc["_norms"][1] += self._square(panel, small["names"][1], at)
-        _, panel, image = acc["_last"]
-        a = _converted(a, dtype)
-        low, high = at[0]
         self.blas.gemm(acc["_c"][low:high], a, panel)
-        acc["_expected"][low:high] += a @ image
+        acc["_expected"][low:high] += a @ acc["_image"][1]
         acc["_norms"][0] += self._square(a, small["names"][0], at)
 
     def _square(self, block: NDArray[Any], name: str, at: Region) -> float:
@@ -178,9 +175,11 @@ class Copy:
 
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
-    ) -> NDArray[Any]:
-        """Give the block itself."""
-        return blocks[0]
+    ) -> None:
+        """Hold the block."""
+        acc["_block"] = blocks[0]
 
-    def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
-        """Write nothing more."""
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
+        """Give the block itself."""
+        block: NDArray[Any] = acc.pop("_block")
+        return block

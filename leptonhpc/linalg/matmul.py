@@ -25,6 +25,7 @@ from leptonhpc.blocks.drawing import format_nbytes
 from leptonhpc.errors import MemoryBudgetError, ShapeError
 from leptonhpc.linalg.certificates import ProductCertificate
 from leptonhpc.linalg.jobs import Execute, Outcome
+from leptonhpc.linalg.rechunk import rechunk_stage
 from leptonhpc.planning import (
     Explanation,
     Read,
@@ -48,6 +49,8 @@ _PREFERRED = 1024
 class MatmulJob:
     """One product, planned."""
 
+    before: tuple[Stage, ...]
+    """Copies of factors whose chunks are long strips."""
     stage: Stage
     sources: Mapping[str, Source]
     parameters: Mapping[str, Any]
@@ -59,6 +62,8 @@ class MatmulJob:
 
     def run(self, execute: Execute) -> Outcome:
         """Run the stage; see `Job.run`."""
+        for stage in self.before:
+            execute(stage, {})
         acc = execute(self.stage, self.small)
         eps = float(np.finfo(self.small["dtype"]).eps)
         # |fl(C) - AB| <= gamma_k |A||B| (Higham 2002, (3.13)); sums round like random walks, so
@@ -117,12 +122,12 @@ def plan_matmul(
     _check(a, b)
     dtype = compute_dtype(a.dtype, b.dtype)
     symmetric = a.shape == b.shape[::-1] and a.source.identity() == b.H.source.identity()
+    sources = {"a": a.source, "b": b.source}
+    before: list[Stage] = []
+    if not symmetric:
+        a, b = (_in_squares(x, name, before, resources) for x, name in ((a, "a"), (b, "b")))
     sizes = _choose_sizes(a.source, b.source)
-    cap = _largest_block(a, b, sizes, resources, dtype)
-    if symmetric:
-        regions = _square_regions(b.shape[1], sizes.unit[1], cap, resources.workers)
-    else:
-        regions = partition(a.shape[0], b.shape[1], sizes.unit, cap, resources.workers)
+    regions = _choose_regions(a, b, sizes, resources, dtype, symmetric=symmetric)
     tasks = _tasks(
         a.source, b.source, regions, sizes, dtype, resources.workers, symmetric=symmetric
     )
@@ -134,7 +139,7 @@ def plan_matmul(
     explanation = explain(
         "matmul",
         [f"{x.name} {x.shape} {x.dtype}" for x in (a, b)],
-        [stage],
+        [*before, stage],
         resources,
         method="syrk and gemm, stationary C"
         if symmetric
@@ -142,15 +147,27 @@ def plan_matmul(
         why=f"{len(regions)} block{'s' * (len(regions) > 1)} of C of up to "
         f"{format_nbytes(max(_elements(r) for r in regions) * dtype.itemsize)}: "
         f"{stage.read_nbytes / max(1, nbytes):.3g} readings of the inputs"
-        + (", half of C mirrored" if symmetric else ""),
-        targets=[target],
+        + (", half of C mirrored" if symmetric else "")
+        + ("; factors in long strips are copied to squares first" if before else ""),
+        targets=[target, *(s.target for s in before if s.target is not None)],
     )
     small = {
         "dtype": dtype, "seed": seed, "names": (a.name, b.name), "missing": "raise",
     }  # fmt: skip
-    parameters = {"driver": "matmul", "seed": seed, "regions": regions, "unit": unit}
-    sources = {"a": a.source, "b": b.source}
-    return MatmulJob(stage, sources, parameters, resources, explanation, small, a.shape[1])
+    parameters = {"driver": "matmul", "seed": seed, "layout": [regions, unit]}
+    return MatmulJob(tuple(before), stage, sources, parameters, resources, explanation, small, a.shape[1])
+
+
+def _in_squares(
+    x: BlockedArray, name: str, before: list[Stage], resources: Resources
+) -> BlockedArray:
+    """Plan with a scratch copy where chunks are long strips, which products would read many times."""
+    unit = [max(1, min(u, n)) for u, n in zip(x.source.unit, x.shape, strict=True)]
+    if max(unit) <= 4 * _PREFERRED:
+        return x
+    planned, stage = rechunk_stage(name, x.source, (_PREFERRED, _PREFERRED), resources)
+    before.append(stage)
+    return BlockedArray(planned)
 
 
 def partition(m: int, n: int, unit: tuple[int, int], cap: int, parts: int = 1) -> list[Region]:
@@ -180,7 +197,8 @@ def partition(m: int, n: int, unit: tuple[int, int], cap: int, parts: int = 1) -
     cap = max(1, min(cap, -(-m * n // parts)))
     by_rows = _strips(m, n, unit, cap)
     by_columns = [(c, r) for r, c in _strips(n, m, unit[::-1], cap)]
-    if by_rows and (not by_columns or _perimeter(by_rows) <= _perimeter(by_columns)):
+    # of equals, narrow blocks: the panel of B beside them is as wide as they are
+    if by_rows and (not by_columns or _perimeter(by_rows) < _perimeter(by_columns)):
         return by_rows
     return by_columns or [
         ((i, min(i + unit[0], m)), (j, min(j + unit[1], n)))
@@ -271,50 +289,46 @@ def _choose_sizes(a: Source, b: Source) -> _Sizes:
 
 
 def _streams(sizes: _Sizes, columns: int, dtype: np.dtype[Any], a: Source, b: Source) -> int:
-    """Bytes beside C: panels being used and read ahead, blocks of A, chunks being decoded."""
-    panels = 2 * sizes.panel * columns
+    """Bytes beside C: a panel of B, blocks of A being used and read ahead, chunks being decoded."""
+    panels = sizes.panel * columns
     blocks = 3 * sizes.rows * sizes.panel
     converted = (a.dtype != dtype) * sizes.rows * sizes.panel
     converted += (b.dtype != dtype) * sizes.panel * columns
-    decode = 2 * sum(
+    decode = 3 * sum(
         int(np.prod([min(u, s) for u, s in zip(x.unit, x.shape, strict=True)])) * x.dtype.itemsize
         for x in (a, b)
     )
-    chunk = 3 * sizes.unit[0] * sizes.unit[1] * dtype.itemsize  # being encoded
-    return (panels + blocks + converted) * dtype.itemsize + decode + chunk
+    reading = (panels + blocks + converted) * dtype.itemsize + decode // 2
+    # blocks of C are encoded when their panels are gone, a few chunks at a time
+    writing = 8 * sizes.unit[0] * sizes.unit[1] * dtype.itemsize
+    return max(reading, writing)
 
 
-def _largest_block(
-    a: BlockedArray, b: BlockedArray, sizes: _Sizes, resources: Resources, dtype: np.dtype[Any]
-) -> int:
-    """Give the elements that a stationary block may have."""
+def _choose_regions(
+    a: BlockedArray, b: BlockedArray, sizes: _Sizes, resources: Resources, dtype: np.dtype[Any],
+    *, symmetric: bool,
+) -> list[Region]:  # fmt: skip
+    """Cut C into the largest blocks that fit with the panels beside them."""
     total = a.shape[0] * b.shape[1]
-    budget = resources.arrays_nbytes
-
-    def fits(columns: int) -> int:
-        """Elements of C if its blocks have at most so many columns."""
-        left = budget - _streams(sizes, columns, dtype, a.source, b.source)
-        return max(0, left // dtype.itemsize)
-
-    # the wider the block, the more its panels take; blocks are about square, or a whole strip
-    columns = sizes.unit[1]
-    best = fits(columns)
-    while columns < b.shape[1]:
-        columns = min(2 * columns, b.shape[1])
-        if fits(columns) < sizes.unit[0] * columns:
-            break
-        best = fits(columns)
     least = min(sizes.unit[0] * sizes.unit[1], total)
-    if best < least:
-        smallest = LIBRARIES_NBYTES + least * dtype.itemsize
-        smallest += _streams(sizes, sizes.unit[1], dtype, a.source, b.source)
-        message = (
-            f"matmul of {a.name} and {b.name} needs at least memory='{-(-smallest // 10**6)} MB' "
-            f"(one chunk of C and the panels beside it); found "
-            f"{format_nbytes(resources.memory_nbytes)}"
-        )
-        raise MemoryBudgetError(message)
-    return min(best, total)
+    cap = min(total, max(least, resources.arrays_nbytes // dtype.itemsize))
+    while True:
+        if symmetric:
+            regions = _square_regions(b.shape[1], sizes.unit[1], cap, resources.workers)
+        else:
+            regions = partition(a.shape[0], b.shape[1], sizes.unit, cap, resources.workers)
+        peak = _peak(regions, sizes, dtype, a, b)
+        if peak <= resources.memory_nbytes:
+            return regions
+        largest = max(map(_elements, regions))
+        if cap <= least or largest <= least:
+            message = (
+                f"matmul of {a.name} and {b.name} needs at least memory='{-(-peak // 10**6)} MB' "
+                f"(one chunk of C and the panels beside it); found "
+                f"{format_nbytes(resources.memory_nbytes)}"
+            )
+            raise MemoryBudgetError(message)
+        cap = max(least, min(largest, cap) - max(least // 4, (peak - resources.memory_nbytes) // dtype.itemsize))
 
 
 def _peak(

@@ -13,14 +13,18 @@ from leptonhpc.blocks.sources import ReshapedSource, TransposedSource
 from leptonhpc.errors import MemoryBudgetError, OptionError, ShapeError
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.operator import Conditioning, Operator
+from leptonhpc.linalg.rechunk import rechunk_stage
 from leptonhpc.linalg.svd_gram import GramSvd
 from leptonhpc.linalg.svd_krylov import KrylovSvd
 from leptonhpc.linalg.svd_shared import SvdOptions
 from leptonhpc.linalg.svd_sketch import SketchSvd
-from leptonhpc.planning import Alternative, Explanation, Resources
+from leptonhpc.planning import Alternative, Explanation, Resources, Stage
 from leptonhpc.planning.explain import explain
+from leptonhpc.planning.layout import BAND_NBYTES
 
 Method = Literal["auto", "gram", "krylov", "sketch"]
+
+_COPIED = "; its chunks are too tall to be streamed, so it is copied to others first"
 
 _METHODS = {"gram": GramSvd, "krylov": KrylovSvd, "sketch": SketchSvd}
 
@@ -30,6 +34,8 @@ class SvdJob:
     """One SVD, planned."""
 
     algorithm: GramSvd | KrylovSvd | SketchSvd
+    before: tuple[Stage, ...]
+    """Makes the array streamable, where its chunks are not."""
     sources: Mapping[str, Source]
     parameters: Mapping[str, Any]
     resources: Resources
@@ -38,6 +44,8 @@ class SvdJob:
 
     def run(self, execute: Execute) -> Outcome:
         """Run the stages; see `Job.run`."""
+        for stage in self.before:
+            execute(stage, {})
         return self.algorithm.run(execute)
 
 
@@ -78,10 +86,11 @@ def plan_svd(
     transposed = x.shape[0] < x.shape[1]
     source = _tall_source(x, transposed=transposed)
     user_unit = tuple(x.source.unit)
+    planned, before = _streamable(source, resources)
 
     def build(kind: str) -> GramSvd | KrylovSvd | SketchSvd:
         algorithm = _METHODS[kind]
-        layout = algorithm.choose_layout(source, resources, options, conditioning)
+        layout = algorithm.choose_layout(planned, resources, options, conditioning)
         operator = Operator(source, transposed, conditioning, layout, resources, user_unit, x.name)
         return algorithm(operator, options)
 
@@ -89,11 +98,11 @@ def plan_svd(
     explanation = explain(
         "svd",
         [f"{x.name} {x.shape} {x.dtype}"],
-        chosen.stages(),
+        [*before, *chosen.stages()],
         resources,
         method=chosen.title,
-        why=why,
-        targets=chosen.targets(),
+        why=why + _COPIED * bool(before),
+        targets=[*chosen.targets(), *(s.target for s in before if s.target is not None)],
         extra_seconds=chosen.host_seconds(),
         resident_nbytes=chosen.operator.layout.resident_nbytes,
         alternatives=others,
@@ -104,7 +113,23 @@ def plan_svd(
         "scale": _described(conditioning.scale), "weights": _described(conditioning.weights),
         "layout": [chosen.operator.layout.height, chosen.operator.layout.lanes],
     }  # fmt: skip
-    return SvdJob(chosen, {"x": source}, parameters, resources, explanation)
+    return SvdJob(chosen, before, {"x": source}, parameters, resources, explanation)
+
+
+def _streamable(source: Source, resources: Resources) -> tuple[Source, tuple[Stage, ...]]:
+    """Have bands of whole chunk rows that leave room for lanes; else a scratch copy that does."""
+    rows, columns = source.shape
+    row_nbytes = columns * source.dtype.itemsize
+    unit = max(1, min(source.unit[0], rows))
+    most = max(1, resources.arrays_nbytes // (4 * resources.threads))
+    few = -(-rows // unit) < 4 * resources.cores and unit * row_nbytes > 2 * BAND_NBYTES
+    if unit * row_nbytes <= most and not (few and source.unit[1] < columns):
+        return source, ()
+    if tuple(source.unit) == (1, 1):
+        return source, ()
+    height = max(1, min(BAND_NBYTES, most // 2) // row_nbytes)
+    planned, stage = rechunk_stage("x", source, (height, columns), resources)
+    return planned, (stage,)
 
 
 def _choose(

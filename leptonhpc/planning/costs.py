@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-LIBRARIES_NBYTES = 160_000_000
-"""Interpreter, NumPy, SciPy, Zarr and Dask in memory, before any array (90 to 150 MB measured)."""
+LIBRARIES_NBYTES = 150_000_000
+"""Interpreter, NumPy, SciPy, Zarr, Dask and what BLAS packs into, before any array (100 to 140 MB
+measured)."""
 
 
 @dataclass(frozen=True)

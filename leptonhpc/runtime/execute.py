@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from leptonhpc.blocks import Source
 from leptonhpc.kernels import Accumulator, combine, table
 from leptonhpc.planning import Read, Step, Task
+from leptonhpc.runtime.memory import return_free_memory
 from leptonhpc.runtime.targets import Writer
 from leptonhpc.store import Journal
 
@@ -131,6 +132,7 @@ def _write_whole(
     context.writer.write(task.at, block)
     if task.mirror:
         context.writer.write(task.at[::-1], block.conj().T)
+    return_free_memory()
     result = {k: v for k, v in acc.items() if isinstance(v, int | float)}
     if context.journal is not None:
         context.journal.mark(f"{context.stage}/{task.key}", result)
@@ -144,37 +146,48 @@ def _read_ahead(
     steps = [s for s in task.steps if (task.at, s.at) not in acc["steps"]]
     if not context.prefetch:
         for step in steps:
-            yield step, [_read(r, context, acc, reuse=True) for r in step.reads]
+            yield step, [_read(r, context, acc, _buffer(r.operand, r, context)) for r in step.reads]
         return
     held: dict[Read, NDArray[Any]] = {}
+    slots: dict[str, int] = {}
 
     def load(step: Step) -> dict[Read, NDArray[Any]]:
-        return {
-            r: held[r] if r in held else _read(r, context, acc, reuse=False) for r in step.reads
-        }
+        blocks = {}
+        for read in step.reads:
+            if read not in held:  # its buffer is not the one that is being used
+                slots[read.operand] = 1 - slots.get(read.operand, 1)
+                out = _buffer(f"{read.operand} {slots[read.operand]}", read, context)
+                blocks[read] = _read(read, context, acc, out)
+            else:
+                blocks[read] = held[read]
+        return blocks
 
-    with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(load, steps[0]) if steps else None
+    with ThreadPoolExecutor(1, thread_name_prefix="leptonhpc-reader") as reader:
+        ahead = None
         for number, step in enumerate(steps):
-            assert ahead is not None
-            held = ahead.result()
-            if number + 1 < len(steps):
-                ahead = reader.submit(load, steps[number + 1])
+            if ahead is None:
+                held = {}  # a whole panel goes before the next one comes: two do not fit
+                slots.clear()
+                held = reader.submit(load, step).result()
+            else:
+                held = ahead.result()
+            following = steps[number + 1] if number + 1 < len(steps) else None
+            ahead = None
+            if following is not None and not held.keys().isdisjoint(following.reads):
+                ahead = reader.submit(load, following)
             yield step, [held[r] for r in step.reads]
 
 
-def _read(read: Read, context: Context, acc: Accumulator, *, reuse: bool) -> NDArray[Any]:
+def _read(
+    read: Read, context: Context, acc: Accumulator, out: NDArray[Any] | None
+) -> NDArray[Any]:
     key = (context.job, read)
     kept = _process.resident.get(key)
     if kept is not None:
         return kept
     source = context.sources[read.operand]
-    shape = tuple(stop - start for start, stop in read.region)
-    out = None
     if read.keep:
-        out = np.empty(shape, source.dtype)
-    elif reuse:
-        out = _buffer(read.operand, shape, source.dtype)
+        out = np.empty(_shape(read), source.dtype)
     block = source.read(read.region, out)
     acc["read_nbytes"] += block.nbytes
     if read.operand in ("x", "a", "b"):
@@ -184,8 +197,15 @@ def _read(read: Read, context: Context, acc: Accumulator, *, reuse: bool) -> NDA
     return block
 
 
-def _buffer(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Give this lane's buffer for one operand: fresh memory costs more than reading into it."""
+def _shape(read: Read) -> tuple[int, ...]:
+    return tuple(stop - start for start, stop in read.region)
+
+
+def _buffer(name: str, read: Read, context: Context) -> NDArray[Any] | None:
+    """Give this lane's buffer of one name: fresh memory costs more than reading into it."""
+    if read.keep:
+        return None
+    shape, dtype = _shape(read), context.sources[read.operand].dtype
     nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     buffers: dict[str, NDArray[np.uint8]] = _local.__dict__.setdefault("buffers", {})
     if name not in buffers or buffers[name].nbytes < nbytes:

@@ -35,10 +35,7 @@ class Placer(SchedulerPlugin):  # type: ignore[misc]
     """Restricts placed tasks to their owner while it lives."""
 
     name = "leptonhpc-placer"
-
-    def start(self, scheduler: Any) -> None:
-        """Note the scheduler."""
-        self.scheduler = scheduler
+    idempotent = True
 
     def update_graph(self, scheduler: Any, *, tasks: Any, **_: Any) -> None:
         """Restrict new tasks to their owners."""

@@ -36,7 +36,7 @@ class Report:
     """Readings of the whole input, by storage units that were really read."""
     read_nbytes: int
     reads_per_chunk: float
-    """Largest number of times that a pass read the input's storage units, on average (1: each once)."""
+    """Most often that a stage read the input's storage units, per reading planned (1: each once)."""
     write_nbytes: int
     flops: float
     peak_nbytes: int
@@ -57,8 +57,8 @@ class Report:
         lines = [
             f"{self.driver}: {format_seconds(self.seconds)} "
             f"(predicted {format_seconds(self.predicted_seconds)}), {rate:.3g} GFLOP/s",
-            f"  read    {format_nbytes(self.read_nbytes)} in {self.passes:.3g} passes, each chunk "
-            f"{self.reads_per_chunk:.3g} times a pass",
+            f"  read    {format_nbytes(self.read_nbytes)}, {self.passes:.3g} times the input; each chunk at "
+            f"most {self.reads_per_chunk:.3g} times a pass",
             f"  wrote   {format_nbytes(self.write_nbytes)}",
             f"  peak    {format_nbytes(self.peak_nbytes)} (predicted at most "
             f"{format_nbytes(self.predicted_peak_nbytes)}, allowed {format_nbytes(self.memory_nbytes)})",

@@ -22,7 +22,7 @@ from leptonhpc.runtime.memory import free_nbytes
 from leptonhpc.runtime.probe import known_rates
 from leptonhpc.runtime.progress import Progress, choose_progress
 from leptonhpc.runtime.report import Report, StageReport
-from leptonhpc.runtime.targets import Workspace
+from leptonhpc.runtime.targets import Workspace, Writer
 from leptonhpc.store import Journal
 from leptonhpc.store.locations import Location, is_local, local_path
 
@@ -77,8 +77,9 @@ class _Run:
     read_nbytes: int = 0
     write_nbytes: int = 0
     flops: float = 0.0
-    input_units: int = 0
-    units: list[int] = field(default_factory=list)
+    stage_units: int = 0
+    readings: list[tuple[float, float]] = field(default_factory=list)
+    """Of each stage over the input: how often it read the storage units, and how often planned."""
     scratch: list[Target] = field(default_factory=list)
 
     def execute(self, stage: Stage, small: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,12 +111,12 @@ class _Run:
         if stage.target is not None:
             if done:
                 self.workspace.reopen(stage.target)
-                from leptonhpc.runtime.targets import Writer
-
-                writer = Writer(stage.target, self.workspace.arrays[stage.target.name])
+                array = self.workspace.arrays[stage.target.name]
+                writer = Writer(stage.target, array, stage.blas_threads)
             else:
-                writer = self.workspace.create(stage.target)
+                writer = self.workspace.create(stage.target, stage.blas_threads)
         needed = {r.operand for t in stage.tasks for s in t.steps for r in s.reads}
+        self.stage_units = sum(_units(sources[name]) for name in needed & self.job.sources.keys())
         context = Context(
             self.name, stage.name, {k: v for k, v in sources.items() if k in needed}, writer,
             self.journal if not stage.chained else None, stage.blas_threads, stage.chained,
@@ -158,8 +159,8 @@ class _Run:
         self.flops += flops
         if not resumed:
             self.write_nbytes += stage.write_nbytes
-        if stage.passes >= 1 and acc:
-            self.units.append(int(acc["units"]))
+        if stage.passes > 0 and acc and self.stage_units:
+            self.readings.append((acc["units"] / self.stage_units, stage.passes))
 
 
 def run_job(
@@ -217,19 +218,17 @@ def run_job(
 
 def _report(run: _Run, seconds: float, peak: int) -> Report:
     job = run.job
-    units = sum(_units(s) for s in job.sources.values())
-    worst = max(run.units, default=0) / units if units else 0.0
-    symmetric = job.driver == "matmul"
     size = sum(int(np.prod(s.shape)) * s.dtype.itemsize for s in job.sources.values())
-    passes = sum(run.units) / units if units else run.read_nbytes / max(1, size)
-    planned = max(1.0, job.explanation.passes) if symmetric else 1.0
+    passes = sum(times for times, _ in run.readings)
+    if not run.readings:  # NumPy and Dask inputs have no storage units: by bytes
+        passes = run.read_nbytes / max(1, size)
     return Report(
         driver=job.driver,
         seconds=seconds,
         predicted_seconds=job.explanation.seconds,
         passes=passes,
         read_nbytes=run.read_nbytes,
-        reads_per_chunk=worst / planned,
+        reads_per_chunk=max((times / planned for times, planned in run.readings), default=0.0),
         write_nbytes=run.write_nbytes,
         flops=run.flops,
         peak_nbytes=peak,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ class Writer:
 
     target: Target
     array: store.StoredArray | NDArray[Any]
+    threads: int = 1
 
     def write(self, region: Region, block: NDArray[Any]) -> None:
         """Write one block whole.
@@ -41,13 +45,35 @@ class Writer:
         if isinstance(self.array, np.ndarray):
             self.array[tuple(slice(*pair) for pair in region)] = block
             return
-        start = []
-        for (low, _), unit in zip(region, self.array.unit, strict=True):
-            if low % unit:
-                message = f"block {region} of {self.target.name} does not begin at a unit of {unit}"
+        units = list(self._units(self.array, region))
+        if len(units) == 1:
+            self._write_unit(self.array, region, block, units[0])
+            return
+        array = self.array
+        with ThreadPoolExecutor(self.threads) as writers:
+            for done in writers.map(lambda u: self._write_unit(array, region, block, u), units):
+                assert done is None
+
+    def _units(self, array: store.StoredArray, region: Region) -> Iterator[tuple[int, ...]]:
+        """Give the storage units of a region; one unit at a time is copied and encoded."""
+        for (low, high), unit, size in zip(region, array.unit, array.shape, strict=True):
+            if low % unit or (high % unit and high != size):
+                message = f"block {region} of {self.target.name} is not made of units of {unit}"
                 raise ShapeError(message)
-            start.append(low // unit)
-        self.array.write_units(start, np.ascontiguousarray(block))
+        ranges = (
+            range(low // unit, -(-high // unit))
+            for (low, high), unit in zip(region, array.unit, strict=True)
+        )
+        return itertools.product(*ranges)
+
+    def _write_unit(
+        self, array: store.StoredArray, region: Region, block: NDArray[Any], index: tuple[int, ...]
+    ) -> None:
+        part = tuple(
+            slice(i * unit - low, min((i + 1) * unit, high) - low)
+            for i, unit, (low, high) in zip(index, array.unit, region, strict=True)
+        )
+        array.write_units(index, np.ascontiguousarray(block[part]))
 
 
 @dataclass
@@ -68,13 +94,15 @@ class Workspace:
     arrays: dict[str, store.StoredArray | NDArray[Any]] = field(default_factory=dict)
     folder: str | None = None
 
-    def create(self, target: Target) -> Writer:
+    def create(self, target: Target, threads: int = 1) -> Writer:
         """Make the array of a target anew.
 
         Parameters
         ----------
         target : Target
             Its name, shape, dtype and units.
+        threads : int
+            Threads that encode a block of many units.
 
         Returns
         -------
@@ -98,7 +126,7 @@ class Workspace:
                 overwrite=True,
             )
         self.arrays[target.name] = array
-        return Writer(target, array)
+        return Writer(target, array, threads)
 
     def reopen(self, target: Target) -> None:
         """Take up a target that an earlier run of the job finished."""

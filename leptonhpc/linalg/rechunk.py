@@ -1,0 +1,153 @@
+"""A scratch copy in other chunks, for arrays whose chunks no algorithm can stream.
+
+A band pass needs whole rows of chunks in memory, a product needs chunks that are not long strips.
+Where the user's chunks are not like that, one stage reads each chunk once and writes the array in
+chunks that are; everything after it works as on a well-chunked array.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.blocks import Region, Source
+from leptonhpc.blocks.drawing import format_nbytes
+from leptonhpc.errors import MemoryBudgetError
+from leptonhpc.planning import Read, Resources, Stage, Step, Target, Task, seconds
+from leptonhpc.planning.costs import LIBRARIES_NBYTES
+
+
+@dataclass(frozen=True)
+class Rechunked:
+    """A source as it will be once its scratch copy is written; it is planned with, never read."""
+
+    base: Source
+    unit: tuple[int, ...]
+    shareable: bool = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.base.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the values."""
+        return self.base.dtype
+
+    @property
+    def name(self) -> str:
+        """The source in words."""
+        return self.base.name
+
+    def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Refuse: the runtime reads the copy in its place."""
+        raise NotImplementedError
+
+    def units_in(self, region: Region) -> int:
+        """Count the storage units of the copy that a region touches."""
+        return int(
+            np.prod(
+                [-(-hi // u) - lo // u for (lo, hi), u in zip(region, self.unit, strict=True)]
+            )
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """Describe the base."""
+        return self.base.identity()
+
+
+def rechunk_stage(
+    operand: str, source: Source, preferred: tuple[int, int], resources: Resources
+) -> tuple[Rechunked, Stage]:
+    """Plan the copy of a matrix into chunks of about a preferred shape.
+
+    Parameters
+    ----------
+    operand : str
+        Name under which later stages read it.
+    source : Source of shape (m, n)
+        The matrix.
+    preferred : tuple of int
+        Chunk shape that is wanted; along each dimension the chunks taken divide a chunk of the
+        source, or are whole numbers of them.
+    resources : Resources
+        Memory, workers and cores.
+
+    Returns
+    -------
+    tuple of (Rechunked, Stage)
+        What to plan with from here on, and the stage.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If not even one chunk of the source fits.
+    """
+    shape, itemsize = source.shape, source.dtype.itemsize
+    old = tuple(max(1, min(u, n)) for u, n in zip(source.unit, shape, strict=True))
+    lanes, wanted = resources.threads, preferred
+
+    def layout() -> tuple[tuple[int, ...], list[int], int]:
+        """Give unit, block and bytes of all lanes: a block, a unit being encoded, a chunk decoded."""
+        unit = tuple(_fitting(o, p, n) for o, p, n in zip(old, wanted, shape, strict=True))
+        block = [max(o, u) for o, u in zip(old, unit, strict=True)]
+        extra = 2 * int(np.prod(old)) + 3 * int(np.prod(unit))
+        return unit, block, lanes * (block[0] * block[1] + extra) * itemsize
+
+    unit, block, need = layout()
+    while need > resources.arrays_nbytes and (wanted[1] > old[1] or lanes > 1):
+        if wanted[1] > old[1]:  # narrower copies: a band is then a row of several chunks
+            wanted = (wanted[0], max(old[1], wanted[1] // 2))
+        else:
+            lanes -= 1
+        unit, block, need = layout()
+    if need > resources.arrays_nbytes:
+        message = (
+            f"{source.name} has chunks of {old}, {format_nbytes(int(np.prod(old)) * itemsize)} each, "
+            f"that must be copied to other chunks first; that needs at least "
+            f"memory='{-(-(need + LIBRARIES_NBYTES) // 10**6)} MB', found "
+            f"{format_nbytes(resources.memory_nbytes)}"
+        )
+        raise MemoryBudgetError(message)
+    tasks, previous = [], dict[int, str]()
+    total = lanes * resources.workers
+    for i in range(0, shape[0], block[0]):
+        for j in range(0, shape[1], block[1]):
+            region = ((i, min(i + block[0], shape[0])), (j, min(j + block[1], shape[1])))
+            nbytes = (region[0][1] - i) * (region[1][1] - j) * itemsize
+            lane, key = len(tasks) % total, f"copy-{operand}-{i}-{j}"
+            tasks.append(
+                Task(
+                    key, "copy", (Step((Read(operand, region),), region),), lane,
+                    previous.get(lane), region, read_nbytes=nbytes, write_nbytes=nbytes,
+                )  # fmt: skip
+            )
+            previous[lane] = key
+    target = Target(operand, shape, source.dtype.str, unit, scratch=True)
+    predicted = seconds(
+        "copy", source.dtype, flops=0, read_nbytes=target.nbytes, write_nbytes=target.nbytes,
+        resources=resources,
+    )  # fmt: skip
+    stage = Stage(
+        f"rechunk {operand}", tuple(tasks), total, lanes, 1, target, chained=False, passes=1.0,
+        peak_nbytes=LIBRARIES_NBYTES + need, seconds=predicted,
+    )  # fmt: skip
+    return Rechunked(source, unit), stage
+
+
+def _fitting(old: int, preferred: int, size: int) -> int:
+    """Give a length near the preferred one that divides `old`, or is a multiple of it."""
+    if old >= size:  # one chunk: it may be cut anywhere
+        return max(1, min(preferred, size))
+    if old <= preferred:
+        return min(size, old * max(1, preferred // old))
+    for parts in range(-(-old // preferred), old + 1):
+        if old % parts == 0:
+            return old // parts
+    return 1
+
+
