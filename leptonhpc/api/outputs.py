@@ -138,15 +138,10 @@ def check_place(job: Job, out: Location) -> None:
 def _check_existing(
     out: Location, partial: Location, *, resume: bool | None, overwrite: bool
 ) -> None:  # fmt: skip
+    store.require_free(out, overwrite=overwrite)
     if overwrite:
         store.remove(partial)
         return
-    if store.exists(out):
-        message = (
-            f"{describe(out)!r} exists; pass overwrite=True, choose another output, or read it with "
-            "leptonhpc.load"
-        )
-        raise OutputExistsError(message)
     if store.exists(partial) and resume is False:
         message = (
             f"{describe(partial)!r} is an unfinished output; pass resume=True to go on with it, or "

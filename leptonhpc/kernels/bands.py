@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.kernels.conditioning import raise_non_finite, tiles
+from leptonhpc.kernels.conditioning import raise_non_finite, tile_rows, tiles
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.random import gaussian_rows
 
@@ -61,8 +61,9 @@ class Moments:
         """Add one band."""
         (block,) = blocks
         shift = 0 if small["shift"] is None else small["shift"]
-        for low in range(0, len(block), 1024):
-            tile = np.subtract(block[low : low + 1024], shift, dtype=_wide(small))
+        step = tile_rows(block.shape[1], _wide(small))
+        for low in range(0, len(block), step):
+            tile = np.subtract(block[low : low + step], shift, dtype=_wide(small))
             absent = np.isnan(tile)
             if absent.any():
                 tile[absent] = 0
@@ -131,32 +132,37 @@ class Normal:
         """Add one band; give its rows of Y."""
         (block,) = blocks
         y = np.empty((block.shape[0], small["w"].shape[1]), np.dtype(small["dtype"]))
+        narrow = np.dtype(small["dtype"]) != acc["z"].dtype
+        # single precision within a band, double across bands
+        product = np.zeros(acc["z"].shape, small["dtype"]) if narrow else acc["z"]
         for low, high, tile in tiles(block, small, at, acc):
             if small["first"]:
                 acc["square"] += _square(self.blas, tile, small, block, at)
                 acc["sum"] += tile.sum(axis=0, dtype=_wide(small))
-            with np.errstate(over="ignore", invalid="ignore"):
-                y[low:high] = self._fold_tile(acc, tile, small["w"])
+            with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+                y[low:high] = self._fold_tile(acc, product, tile, small)
+        if narrow:
+            acc["z"] += product
         if small["y_gram"]:
             self.blas.syrk(acc["y_gram"], y.astype(_wide(small), copy=False))
         if not np.isfinite(acc["z"]).all():
             raise_non_finite(block, small, at)
         return y
 
-    def _fold_tile(self, acc: Accumulator, tile: NDArray[Any], w: NDArray[Any]) -> NDArray[Any]:
-        part = np.matmul(tile, w)
-        if tile.dtype == acc["z"].dtype:
-            self.blas.gemm(acc["z"], tile, part, adjoint=True)
-            return part
-        largest = np.max(np.abs(part), initial=0.0)
-        if not _SINGLE_LOW < largest < _SINGLE_HIGH:
-            tile = tile.astype(acc["z"].dtype)
-            part = np.matmul(tile, w.astype(acc["z"].dtype))
-            self.blas.gemm(acc["z"], tile, part, adjoint=True)
-            return part
-        product = np.zeros(acc["z"].shape, tile.dtype)
+    def _fold_tile(
+        self, acc: Accumulator, product: NDArray[Any], tile: NDArray[Any], small: Small
+    ) -> NDArray[Any]:
+        """Add X^H (X W - 1 o) to the product of the band; give X W - 1 o."""
+        w, offset = small["w"], small["offset"]
+        part: NDArray[Any] = np.matmul(tile, w)
+        if product is not acc["z"]:
+            largest = np.max(np.abs(part), initial=0.0)
+            if not _SINGLE_LOW < largest < _SINGLE_HIGH:
+                product, tile = acc["z"], tile.astype(acc["z"].dtype)
+                part = np.matmul(tile, w.astype(product.dtype))
+        if offset is not None:
+            part -= offset.astype(part.dtype)
         self.blas.gemm(product, tile, part, adjoint=True)
-        acc["z"] += product
         return part
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:

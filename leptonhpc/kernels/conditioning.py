@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from leptonhpc.errors import NonFiniteError, NumericRangeError
 from leptonhpc.kernels.fold import Accumulator, Region, Small
 
-TILE_ROWS = 1024
+_TILE_NBYTES = 8 << 20
+"""Rows that are conditioned together: they stay in cache until they are used."""
 
 
 def tiles(
@@ -43,15 +44,17 @@ def tiles(
         First and last row within the band, and the rows.
     """
     dtype = np.dtype(small["dtype"])
+    step = tile_rows(block.shape[1], dtype)
     if is_plain(small):
         if block.dtype == dtype and block.flags.c_contiguous:
             yield 0, block.shape[0], block
             return
-        for low in range(0, block.shape[0], TILE_ROWS):
-            yield low, min(low + TILE_ROWS, len(block)), _rows(block, low).astype(dtype, order="C")
+        for low in range(0, block.shape[0], step):
+            rows = block[low : low + step]
+            yield low, low + len(rows), rows.astype(dtype, order="C")
         return
-    for low in range(0, block.shape[0], TILE_ROWS):
-        rows = _rows(block, low)
+    for low in range(0, block.shape[0], step):
+        rows = block[low : low + step]
         high = low + rows.shape[0]
         if small["features"] == "rows":
             begin = at[0][0]
@@ -59,6 +62,11 @@ def tiles(
         else:
             tile = _condition_columns(rows, small)
         yield low, high, tile.astype(dtype, order="C", copy=False)
+
+
+def tile_rows(columns: int, dtype: np.dtype[Any]) -> int:
+    """Give how many rows of so many columns are handled at once."""
+    return max(16, min(1024, _TILE_NBYTES // max(1, columns * dtype.itemsize)))
 
 
 def is_plain(small: Small) -> bool:
@@ -94,25 +102,27 @@ def raise_non_finite(block: NDArray[Any], small: Small, at: Region) -> None:
     raise NonFiniteError(message)
 
 
-def _rows(block: NDArray[Any], low: int) -> NDArray[Any]:
-    return block[low : low + TILE_ROWS]
-
-
 def _condition_columns(rows: NDArray[Any], small: Small) -> NDArray[Any]:
+    """Subtract the shift; what is missing becomes the mean, which is `fill` after the shift."""
+    dtype = np.dtype(small["dtype"])
     shift = small["shift"]
-    dtype = np.result_type(rows.dtype, np.dtype(small["dtype"]))
-    if shift is None:  # missing values take the means; present ones stay
-        return np.where(np.isnan(rows), small["fill"], rows).astype(dtype)
-    # subtracting in double keeps the digits of data whose mean is large
-    tile = np.subtract(rows, shift, dtype=np.result_type(dtype, shift.dtype))
+    if shift is None:
+        tile = rows.astype(dtype)
+    else:
+        tile = np.subtract(rows, shift.astype(dtype), dtype=dtype, casting="unsafe")
     if small["missing"] == "mean":
-        tile[np.isnan(rows)] = 0
+        absent = np.isnan(rows)
+        if absent.any():
+            tile[absent] = np.broadcast_to(small["fill"].astype(dtype), tile.shape)[absent]
     return tile
 
 
 def _condition_rows(
     rows: NDArray[Any], small: Small, begin: int, end: int, acc: Accumulator | None
 ) -> NDArray[Any]:
+    simple = small["scale"] is None and small["weights"] is None and small["missing"] == "raise"
+    if simple:
+        return _centred_rows(rows, small, begin, end, acc)
     tile = rows.astype(np.result_type(rows.dtype, np.float64))
     absent = np.isnan(tile) if small["missing"] == "mean" else None
     present: Any = tile.shape[1] if absent is None else tile.shape[1] - absent.sum(axis=1)
@@ -136,4 +146,18 @@ def _condition_rows(
     if acc is not None and "mean" in acc:
         acc["mean"][begin:end] = mean if small["center"] else 0
         acc["scale"][begin:end] = scale
+    return tile
+
+
+def _centred_rows(
+    rows: NDArray[Any], small: Small, begin: int, end: int, acc: Accumulator | None
+) -> NDArray[Any]:
+    """Subtract each row's mean; what the mean loses by rounding is subtracted after it."""
+    dtype = np.dtype(small["dtype"])
+    mean = rows.mean(axis=1, dtype=np.result_type(dtype, np.float64))
+    tile = np.subtract(rows, mean[:, None].astype(dtype), dtype=dtype, order="C", casting="unsafe")
+    tile -= tile.mean(axis=1, dtype=mean.dtype)[:, None].astype(dtype)
+    if acc is not None and "mean" in acc:
+        acc["mean"][begin:end] = mean
+        acc["scale"][begin:end] = 1
     return tile

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.errors import NonFiniteError
+from leptonhpc.kernels.conditioning import raise_non_finite, tile_rows
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.random import gaussian_rows
 
@@ -148,15 +149,14 @@ class Norms:
         """Add one band."""
         (block,) = blocks
         wide = np.result_type(block.dtype, np.float64)
-        for low in range(0, len(block), 1024):
-            tile = np.abs(block[low : low + 1024].astype(wide))
+        step = tile_rows(block.shape[1], np.dtype(wide))
+        for low in range(0, len(block), step):
+            tile = np.abs(block[low : low + step].astype(wide))
             scaled = tile / small["unit_scale"]
             acc["square"] += float(np.sum(scaled * scaled))
             acc["columns"] += tile.sum(axis=0)
             acc["max_row"] = max(acc["max_row"], float(np.max(tile.sum(axis=1), initial=0.0)))
         if not np.isfinite(acc["columns"]).all():
-            from leptonhpc.kernels.conditioning import raise_non_finite
-
             raise_non_finite(block, small, at)
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:

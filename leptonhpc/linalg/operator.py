@@ -1,10 +1,13 @@
-"""The conditioned matrix A = (X - 1 c) D of a tall source, and the stages that touch it.
+"""The conditioned matrix A = (X - 1 mu) D of a tall source, and the stages that touch it.
 
-X is read as stored. Centring (c), scaling and weights (D, diagonal) and imputation are applied
-on the band in cache, or to the small arrays; where the mean is not known before the first pass,
-a provisional one is subtracted and the rest is corrected by rank one afterwards:
+X is read as stored. Centring (mu), scaling and weights (D, diagonal) and imputation are applied
+on the band in cache, or to the small arrays. What is subtracted on the band is a provisional mean,
+from the first rows, rounded to the dtype of computing; with X_c = X - 1 shift and d = mu - shift the
+mean of X_c, known after the first pass, the rest is of rank one:
 
-    A^H A W = X_c^H X_c W - m conj(d) (d^T W),   d the mean of X_c.
+    A^H A W = X_c^H X_c D W - m conj(d) (d^T D W)      (times D on the left).
+
+The first p m rows alone cannot be far off: |d| <= sqrt((1 - p) / p) standard deviations.
 """
 
 from __future__ import annotations
@@ -55,6 +58,10 @@ class Operator:
     user_name: str
     dtype: np.dtype[Any] = field(init=False)
     shift: NDArray[Any] | None = None
+    """What is subtracted on the band, in the dtype of computing."""
+    offset: NDArray[Any] | None = None
+    """Mean of what is left, in double precision; None until it is known, or if nothing is
+    centred."""
     fill: NDArray[Any] | None = None
     factor: NDArray[Any] | None = None
     mean: NDArray[Any] | None = None
@@ -150,10 +157,13 @@ class Operator:
 
     def pilot_stage(self) -> Stage:
         """Plan the reading of a few rows for provisional means."""
-        rows = min(PILOT_ROWS, self.rows)
-        read = Read("x", ((0, rows), (0, self.columns)))
+        rows, height = min(PILOT_ROWS, self.rows), self.layout.height
+        steps = []
+        for low in range(0, rows, height):
+            read = Read("x", ((low, min(low + height, rows)), (0, self.columns)))
+            steps.append(Step((read,), read.region))
         nbytes = rows * self.columns * self.source.dtype.itemsize
-        task = Task("pilot", "moments", (Step((read,), read.region),), 0, read_nbytes=nbytes)
+        task = Task("pilot", "moments", tuple(steps), 0, read_nbytes=nbytes)
         stage = self._stage("pilot", "moments", (task,), None, passes=0.0)
         return replace(stage, lanes=1)
 
@@ -215,27 +225,38 @@ class Operator:
         self.factor = factor
         if self._needs_pilot:
             acc = execute(self.pilot_stage(), self.small(shift=None, first=False))
-            self.shift = acc["sum"] / np.maximum(acc["count"], 1)
-            self.shift = np.where(np.isfinite(self.shift), self.shift, 0)
+            mean = acc["sum"] / np.maximum(acc["count"], 1)
+            # NaN or infinity is found, and named, by the first pass
+            self.shift = np.where(np.isfinite(mean), mean, 0).astype(self.dtype)
         if self._needs_moments(late_scale=late_scale):
             stage = self.stage("moments", "moments", 0, target=None, first=True)
             acc = execute(stage, self.small(first=True))
             self.passes += 1
             self._use_moments(acc)
-        elif not c.center:
-            self.shift = None
 
     def _use_moments(self, acc: dict[str, Any]) -> None:
         c = self.conditioning
         count = np.maximum(acc["count"], 1)
         offset = acc["sum"] / count
-        mean = offset if self.shift is None else self.shift + offset
+        assert self.shift is not None
+        self.mean = self.shift.astype(self.wide_dtype) + offset
         if isinstance(c.scale, str):
             variance = np.maximum(acc["square"] / count - np.abs(offset) ** 2, 0)
             self._use_deviation(np.sqrt(variance))
-        self.mean = mean
-        self.shift = mean if c.center else None
-        self.fill = mean
+        if c.center:
+            self.fill = offset
+            self.offset = offset if c.missing == "mean" else None
+        else:
+            self.shift, self.fill = None, self.mean
+
+    def _use_offset(self, total: NDArray[Any]) -> NDArray[Any] | None:
+        """Take the sum of the columns of X_c; give its mean, if columns are centred."""
+        if not (self.columns_are_features and self.conditioning.center):
+            return None
+        assert self.shift is not None
+        self.offset = total / self.rows
+        self.mean = self.shift.astype(self.wide_dtype) + self.offset
+        return self.offset
 
     def _use_deviation(self, deviation: NDArray[Any]) -> None:
         self.scale = np.where(deviation > 0, deviation, 1.0)
@@ -250,12 +271,9 @@ class Operator:
         self.passes += 1
         lower = np.tril(acc["gram"], -1)
         gram = lower + lower.conj().T + np.diag(np.real(np.diagonal(acc["gram"])))
-        if self.columns_are_features and self.conditioning.center:
-            offset = acc["sum"] / self.rows
+        offset = self._use_offset(acc["sum"])
+        if offset is not None:
             gram -= self.rows * np.outer(offset.conj(), offset)
-            assert self.shift is not None
-            self.mean = self.shift + offset
-            self.shift = self.mean
         late_scale = late_scale and self.columns_are_features
         if late_scale and isinstance(self.conditioning.scale, str) and self.scale is None:
             self._use_deviation(np.sqrt(np.maximum(np.real(np.diagonal(gram)), 0) / self.rows))
@@ -276,28 +294,26 @@ class Operator:
         first: bool,
         y_gram: bool = False,
     ) -> tuple[NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Give Z = A^H A W, the offset of the written Y = X_c D W, and all sums.
+        """Give Z = A^H A W, the offset of the written Y, and all sums.
 
         A W is Y - 1 offset^T; the offset is not zero only in the first pass with centring.
         """
-        lifted = self._lift(w)
-        small = self.small(w=lifted.astype(self.dtype), first=first, y_gram=y_gram)
+        lifted = self._lift(w).astype(self.dtype)
+        known = None if self.offset is None else self.offset @ lifted.astype(self.wide_dtype)
+        small = self.small(w=lifted, offset=known, first=first, y_gram=y_gram)
         acc = execute(self.stage("normal", name, w.shape[1], target=target, first=first), small)
         self.passes += 1
-        z, offset = acc["z"], np.zeros(w.shape[1], self.wide_dtype)
+        z, left = acc["z"], np.zeros(w.shape[1], self.wide_dtype)
         if first:
-            square = acc["square"]
-            if self.columns_are_features and self.conditioning.center:
-                mean = acc["sum"] / self.rows
-                offset = mean @ small["w"].astype(self.wide_dtype)
-                z = z - self.rows * np.outer(mean.conj(), offset)
-                assert self.shift is not None
-                self.mean = self.shift + mean
-                self.shift = self.mean
-                square = self._centred_square(square, mean)
             self._note_rows(acc)
-            self.square = max(square, 0.0)
-        return self._lift(z), offset, acc
+            self.square = acc["square"]
+            offset = self._use_offset(acc["sum"])
+            if offset is not None:
+                self.square = self._centred_square(self.square, offset)
+                if known is None:
+                    left = offset @ lifted.astype(self.wide_dtype)
+                    z = z - self.rows * np.outer(offset.conj(), left)
+        return self._lift(z), left, acc
 
     def sketch(
         self, execute: Execute, w: NDArray[Any], *, psi: int, theta: int, seed: int, target: Target
@@ -309,17 +325,15 @@ class Operator:
         stage = self.stage("sketch", "sketch", w.shape[1] + psi + theta, target=target, first=True)
         acc = execute(stage, small)
         self.passes += 1
-        core, offset = acc["core"], np.zeros(w.shape[1], self.wide_dtype)
+        core, left = acc["core"], np.zeros(w.shape[1], self.wide_dtype)
         self.square = acc["square"]
-        if self.columns_are_features and self.conditioning.center:
-            mean = acc["sum"] / self.rows
-            offset = mean @ small["w"].astype(self.wide_dtype)
-            core = core - np.outer(acc["ones"], mean)
-            assert self.shift is not None
-            self.mean = self.shift + mean
-            self.square = self._centred_square(self.square, mean)
+        offset = self._use_offset(acc["sum"])
+        if offset is not None:
+            left = offset @ small["w"].astype(self.wide_dtype)
+            core = core - np.outer(acc["ones"], offset)
+            self.square = self._centred_square(self.square, offset)
         self._note_rows(acc)
-        return self._lift(core.T).T, offset
+        return self._lift(core.T).T, left
 
     @property
     def _distinct_factor(self) -> NDArray[Any] | None:

@@ -70,7 +70,7 @@ class KrylovSvd:
             )
 
         return choose_bands(
-            source, resources, work, fixed_nbytes=4 * n * total * wide, passes=2, what="svd by Krylov iteration",
+            source, resources, work, fixed_nbytes=n * (2 * total + 8 * width) * wide, passes=2, what="svd by Krylov iteration",
         )  # fmt: skip
 
     def stages(self) -> list[Stage]:
@@ -116,12 +116,9 @@ class KrylovSvd:
         operator, options = self.operator, self.options
         operator.prepare(execute)
         width = options.width(operator.columns)
+        space = _Space(operator, min(operator.columns, options.most_passes * width))
         q = _random_block(operator, width, options.seed)
-        blocks: list[NDArray[Any]] = []
-        images: list[NDArray[Any]] = []
-        offsets: list[NDArray[Any]] = []
-        while True:
-            number = len(blocks) + 1
+        for number in range(1, options.most_passes + 1):
             # what is multiplied is the block as rounded to the dtype of computing
             q = q.astype(operator.dtype).astype(operator.wide_dtype)
             target = None
@@ -130,34 +127,23 @@ class KrylovSvd:
             z, offset, _ = operator.normal(
                 execute, q, name=f"pass-{number}", target=target, first=number == 1
             )
-            blocks.append(q)
-            images.append(z)
-            offsets.append(offset)
-            k_all, z_all = np.hstack(blocks), np.hstack(images)
-            values, c = _ritz(k_all, z_all)
+            space.append(q, z, offset)
+            values, c = space.ritz()
             k = options.choose_rank(np.maximum(values, 0), operator.square)
-            wanted = min(k or len(values), len(values))
-            residuals = np.linalg.norm(
-                z_all @ c[:, :wanted] - (k_all @ c[:, :wanted]) * values[:wanted], axis=0
-            )
+            values, c = values[: k or len(values)], c[:, : k or len(values)]
+            residuals = space.residuals(values, c)
             floor = 8 * operator.eps * max(float(values[0]), 0.0)
-            settled = bool(
-                np.all(residuals <= np.maximum(options.accuracy * values[:wanted], floor))
-            )
-            if (settled and k is not None) or number >= options.most_passes:
+            settled = bool(np.all(residuals <= np.maximum(options.accuracy * values, floor)))
+            if settled and k is not None:
                 break
-            q = _next_block(k_all, z, operator)
+            q = space.next_block(z)
             if q.shape[1] == 0:  # the space is invariant: nothing more is to be found
                 settled = True
                 break
-        return self._finish(
-            execute, blocks, offsets, z_all, values[:wanted], c[:, :wanted], k_all, residuals,
-            converged=settled and k is not None,
-        )  # fmt: skip
+        return self._finish(execute, space, values, c, residuals, converged=settled and k is not None)
 
     def _finish(
-        self, execute: Execute, blocks: list[NDArray[Any]], offsets: list[NDArray[Any]],
-        z: NDArray[Any], values: NDArray[Any], c: NDArray[Any], k_all: NDArray[Any],
+        self, execute: Execute, space: _Space, values: NDArray[Any], c: NDArray[Any],
         residuals: NDArray[Any], *, converged: bool,
     ) -> Outcome:  # fmt: skip
         operator, options = self.operator, self.options
@@ -170,14 +156,85 @@ class KrylovSvd:
                 operator, options, method="block Krylov", s=s, v=None, residuals=left,
                 orthogonality=0.0, converged=converged, rounding=rounding,
             )  # fmt: skip
-        operands = tuple((f"y{i + 1}", b.shape[1]) for i, b in enumerate(blocks))
-        basis = Basis(operands, np.concatenate(offsets), z)
-        modes = rayleigh_ritz(operator, execute, basis, c, k_all @ c, seed=options.seed, write=True)
+        operands = tuple((f"y{i + 1}", width) for i, width in enumerate(space.widths))
+        basis = Basis(operands, np.concatenate(space.offsets), space.z)
+        modes = rayleigh_ritz(
+            operator, execute, basis, c, space.k @ c, seed=options.seed, write=True
+        )
         return outcome(
             operator, options, method="block Krylov", s=modes.s, v=modes.v,
             residuals=modes.residuals, orthogonality=modes.orthogonality, converged=converged,
             rounding=rounding_bound(operator, float(modes.s[0])),
         )  # fmt: skip
+
+
+class _Space:
+    """The Krylov space K and Z = A^H A K, in columns; memory is used as blocks come.
+
+    Parameters
+    ----------
+    operator : Operator
+        A.
+    most : int
+        Most columns.
+    """
+
+    def __init__(self, operator: Operator, most: int) -> None:
+        shape = (operator.columns, most)
+        self._k = np.empty(shape, operator.wide_dtype, order="F")
+        self._z = np.empty(shape, operator.wide_dtype, order="F")
+        self._eps = operator.eps
+        self.widths: list[int] = []
+        self.offsets: list[NDArray[Any]] = []
+
+    @property
+    def k(self) -> NDArray[Any]:
+        """The basis; orthonormal to the rounding of the dtype of computing."""
+        return self._k[:, : sum(self.widths)]
+
+    @property
+    def z(self) -> NDArray[Any]:
+        """A^H A K."""
+        return self._z[:, : sum(self.widths)]
+
+    def append(self, q: NDArray[Any], z: NDArray[Any], offset: NDArray[Any]) -> None:
+        """Take a block and its image."""
+        begin = sum(self.widths)
+        self._k[:, begin : begin + q.shape[1]] = q
+        self._z[:, begin : begin + q.shape[1]] = z
+        self.widths.append(q.shape[1])
+        self.offsets.append(offset)
+        self._inverse = np.linalg.inv(np.linalg.cholesky(self.k.conj().T @ self.k))
+
+    def ritz(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Solve (K^H Z) c = value (K^H K) c; descending."""
+        projected = self._inverse @ (self.k.conj().T @ self.z) @ self._inverse.conj().T
+        projected = (projected + projected.conj().T) / 2
+        size = float(np.max(np.abs(projected), initial=0.0)) or 1.0
+        values, vectors = np.linalg.eigh(projected / size)
+        return values[::-1] * size, self._inverse.conj().T @ vectors[:, ::-1]
+
+    def residuals(self, values: NDArray[Any], c: NDArray[Any]) -> NDArray[Any]:
+        """Give |A^H A v - value v| of Ritz vectors v = K c."""
+        return np.linalg.norm(self.z @ c - (self.k @ c) * values, axis=0)
+
+    def next_block(self, z: NDArray[Any]) -> NDArray[Any]:
+        """Orthogonalise Z against K twice; drop columns in which only rounding is left."""
+        room = len(z) - sum(self.widths)
+        size = float(np.linalg.norm(z))
+        if size == 0 or room <= 0:
+            return z[:, :0]
+        w = self._away(self._away(z / size))
+        u, s, _ = np.linalg.svd(w, full_matrices=False)
+        # Z is right to eps (of the dtype of computing), so what is smaller is noise
+        keep = min(int(np.count_nonzero(s > 4 * self._eps)), room)
+        return self._away(u[:, :keep])
+
+    def _away(self, w: NDArray[Any]) -> NDArray[Any]:
+        """Give w - K (K^H K)^-1 K^H w."""
+        part = self._inverse.conj().T @ (self._inverse @ (self.k.conj().T @ w))
+        difference: NDArray[Any] = w - self.k @ part
+        return difference
 
 
 def _random_block(operator: Operator, width: int, seed: int) -> NDArray[Any]:
@@ -188,30 +245,3 @@ def _random_block(operator: Operator, width: int, seed: int) -> NDArray[Any]:
         block = block + 1j * generator.standard_normal(block.shape)
     q: NDArray[Any] = np.linalg.qr(block)[0]
     return q
-
-
-def _ritz(k: NDArray[Any], z: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Solve (K^H Z) c = value (K^H K) c; K is orthonormal to the rounding of the dtype of computing."""
-    inverse = np.linalg.inv(np.linalg.cholesky(k.conj().T @ k))
-    projected = inverse @ (k.conj().T @ z) @ inverse.conj().T
-    projected = (projected + projected.conj().T) / 2
-    size = float(np.max(np.abs(projected), initial=0.0)) or 1.0
-    values, vectors = np.linalg.eigh(projected / size)
-    return values[::-1] * size, inverse.conj().T @ vectors[:, ::-1]
-
-
-def _next_block(k: NDArray[Any], z: NDArray[Any], operator: Operator) -> NDArray[Any]:
-    """Orthogonalise Z against K twice; drop columns in which only rounding is left."""
-    room = operator.columns - k.shape[1]
-    size = float(np.linalg.norm(z))
-    if size == 0 or room <= 0:
-        return z[:, :0]
-    w = z / size
-    q, _ = np.linalg.qr(k)
-    for _ in range(2):
-        w = w - q @ (q.conj().T @ w)
-    u, s, _ = np.linalg.svd(w, full_matrices=False)
-    # Z is right to eps (of the dtype of computing), so what is smaller is noise
-    keep = min(int(np.count_nonzero(s > 4 * operator.eps)), room)
-    block = u[:, :keep]
-    return block - q @ (q.conj().T @ block)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from leptonhpc.errors import WorkerError
+from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.runtime import execute, memory
 from leptonhpc.runtime.execute import Context, run_task
 
@@ -43,12 +44,14 @@ class Threads:
     topic: str | None = None
 
     def __init__(self) -> None:
-        self._job = ""
+        self._job, self._foreign = "", 0
 
     def begin(self, job: str) -> None:
         """Start a new measurement of the peak memory."""
         self._job = job
         memory.reset_peak()
+        # what the process held before is the user's own, not the job's
+        self._foreign = max(0, memory.resident_nbytes() - LIBRARIES_NBYTES)
 
     def compute(
         self, graph: dict[str, Any], key: str, advance: Callable[[], None], lanes: int
@@ -76,7 +79,7 @@ class Threads:
     def end(self, job: str) -> int:
         """Drop resident bands; give the peak."""
         execute.forget(job)
-        return memory.peak_nbytes()
+        return memory.peak_nbytes() - self._foreign
 
 
 class Cluster:

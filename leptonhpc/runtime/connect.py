@@ -42,10 +42,13 @@ def connect(scheduler: str) -> Iterator[Any]:
         raise OptionError(message)
     from distributed import Client
 
+    client, problem = None, ""
     try:
         client = Client(scheduler_file=scheduler) if is_file else Client(scheduler)
     except (OSError, TypeError, ValueError, KeyError) as error:
-        message = f"no scheduler answers at {scheduler!r}: {error}"
-        raise WorkerError(message) from error
+        problem = str(error)
+    if client is None:  # not raised above: a traceback would keep the half-made client alive
+        message = f"cannot connect to the scheduler at {scheduler!r}: {problem}"
+        raise WorkerError(message)
     with client:
         yield client

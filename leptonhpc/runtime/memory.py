@@ -29,6 +29,11 @@ def peak_nbytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
+def resident_nbytes() -> int:
+    """Give the resident memory now (VmRSS)."""
+    return _status("VmRSS") or peak_nbytes()
+
+
 def reset_peak() -> None:
     """Begin a new measurement, where the kernel lets us."""
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:

@@ -40,7 +40,8 @@ class Report:
     write_nbytes: int
     flops: float
     peak_nbytes: int
-    """Largest resident memory of a worker process while the job ran (VmHWM)."""
+    """Largest resident memory of a worker process while the job ran (VmHWM), libraries included; of
+    this process, without what it held before."""
     predicted_peak_nbytes: int
     memory_nbytes: int
     workers: int

@@ -202,7 +202,6 @@ def run_job(
         job, backend, workspace, journal, choose_progress(progress, job.driver),
         uuid.uuid4().hex[:12], device,
     )  # fmt: skip
-    peak = 0
     backend.begin(run.name)
     try:
         outcome = job.run(run.execute)

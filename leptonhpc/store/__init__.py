@@ -10,6 +10,7 @@ from leptonhpc.store.locations import (
     publish,
     read_attributes,
     remove,
+    require_free,
     require_space,
     update_attributes,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "publish",
     "read_attributes",
     "remove",
+    "require_free",
     "require_space",
     "update_attributes",
 ]

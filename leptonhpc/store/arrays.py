@@ -23,6 +23,7 @@ from leptonhpc.store.locations import (
     is_local,
     local_path,
     remove,
+    require_free,
     resolve,
     store_errors,
 )
@@ -264,15 +265,16 @@ def create_array(
 
     Raises
     ------
+    OutputExistsError
+        If the place is taken.
     StoreError
-        If the place is taken or cannot be written.
+        If it cannot be written.
     """
+    if not isinstance(location, Store):
+        require_free(location, overwrite=overwrite)
     if overwrite:
         remove(location)
     store, path = resolve(location)
-    if location_exists(location) and not isinstance(location, Store):
-        message = f"{describe(location)!r} exists; pass overwrite=True or choose another output"
-        raise StoreError(message)
     with store_errors(location):
         array = zarr.create_array(
             store,

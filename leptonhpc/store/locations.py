@@ -24,6 +24,7 @@ from leptonhpc.errors import OutputExistsError, StoreError
 Location = str | os.PathLike[str] | Store
 
 PARTIAL_SUFFIX = ".partial"
+_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
 def resolve(location: Location, *, read_only: bool = False) -> tuple[Store, str]:
@@ -195,15 +196,50 @@ def publish(partial: Location, final: Location, *, overwrite: bool = False) -> N
     On a local file system this is one atomic rename. On an object store every object is copied
     and removed, metadata last.
     """
-    if exists(final):
-        if not overwrite:
-            message = f"{describe(final)!r} exists; pass overwrite=True or choose another output"
-            raise OutputExistsError(message)
+    require_free(final, overwrite=overwrite)
+    if not is_local(final):
         remove(final)
-    if is_local(final):
-        os.replace(local_path(partial), local_path(final))
+        _move_objects(partial, final)
         return
-    _move_objects(partial, final)
+    target = local_path(final)
+    if target.exists():  # the old one goes only when the new one is in its place
+        old = target.with_name(f"{target.name}.old-{os.getpid()}")
+        os.replace(target, old)
+        os.replace(local_path(partial), target)
+        shutil.rmtree(old, ignore_errors=True)
+        return
+    os.replace(local_path(partial), target)
+
+
+def require_free(location: Location, *, overwrite: bool) -> None:
+    """Refuse a place that is taken; with `overwrite`, one that holds anything but Zarr.
+
+    Parameters
+    ----------
+    location : str or path
+        Where an output shall be.
+    overwrite : bool
+        A Zarr array or group there may be replaced.
+
+    Raises
+    ------
+    OutputExistsError
+        If the place may not be used.
+    """
+    if not exists(location):
+        return
+    if not overwrite:
+        message = f"{describe(location)!r} exists; pass overwrite=True or choose another output"
+        raise OutputExistsError(message)
+    store, path = resolve(location, read_only=not isinstance(location, Store))
+    prefix = f"{path}/" if path else ""
+    if is_local(location) and not local_path(location).is_dir():
+        found = False
+    else:
+        found = any(sync(store.exists(prefix + name)) for name in _METADATA)
+    if not found:
+        message = f"{describe(location)!r} is not Zarr, so it is not overwritten; choose another output"
+        raise OutputExistsError(message)
 
 
 def create_group(
@@ -220,11 +256,8 @@ def create_group(
     overwrite : bool
         Remove what is there.
     """
-    if exists(location):
-        if not overwrite:
-            message = f"{describe(location)!r} exists; pass overwrite=True or choose another output"
-            raise OutputExistsError(message)
-        remove(location)
+    require_free(location, overwrite=overwrite)
+    remove(location)
     store, path = resolve(location)
     with store_errors(location):
         zarr.create_group(store, path=path, attributes=dict(attributes or {}))
@@ -332,8 +365,7 @@ def _move_objects(partial: Location, final: Location) -> None:
     source, source_path = resolve(partial)
     target, target_path = resolve(final)
     keys = list_objects(source, source_path)
-    metadata = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
-    for key in sorted(keys, key=lambda k: (k.endswith(metadata), -k.count("/"))):
+    for key in sorted(keys, key=lambda k: (k.endswith(_METADATA), -k.count("/"))):
         data = get_object(source, key)
         assert data is not None
         put_object(target, target_path + key.removeprefix(source_path), data)
