@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -148,8 +149,8 @@ def matmul(
     seed : int
         Of the random vectors against which each block is checked.
     out : str or path, optional
-        A Zarr array to be made. A job that was stopped goes on from its last finished block when the
-        same call is made again.
+        A Zarr array to be made. A job that was stopped goes on from its last finished block when
+        the same call is made again.
     memory : int, float or str, optional
         Budget of each worker with everything in it.
     resume, overwrite, progress : bool
@@ -263,7 +264,11 @@ def plan(driver: Literal["svd", "matmul", "norm"], *arrays: Any, **options: Any)
     >>> p.explanation.passes
     2.0
     """
-    planners = {"svd": _plan_svd, "matmul": _plan_matmul, "norm": _plan_norm}
+    planners: dict[str, Callable[..., Job]] = {
+        "svd": _plan_svd,
+        "matmul": _plan_matmul,
+        "norm": _plan_norm,
+    }
     runners = {"svd": _run_svd, "matmul": _run_matmul, "norm": _run_norm}
     if driver not in planners:
         raise OptionError(f"driver is one of {', '.join(planners)}; found {driver!r}")
@@ -338,9 +343,9 @@ def _run_svd(
     )  # fmt: skip
     if not certificate.converged:
         message = (
-            f"svd of {', '.join(job.explanation.inputs)} did not reach its accuracy: largest residual "
-            f"{max(certificate.residuals):.2e}, largest singular value {result.s[0]:.6g}. Raise "
-            "most_passes=, or see the certificate"
+            f"svd of {', '.join(job.explanation.inputs)} did not reach its accuracy: largest "
+            f"residual {max(certificate.residuals):.2e}, largest singular value "
+            f"{result.s[0]:.6g}. Raise most_passes=, or see the certificate"
         )
         warnings.warn(message, NotConvergedWarning, stacklevel=3)
     return result

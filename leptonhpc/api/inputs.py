@@ -22,7 +22,7 @@ def open(source: Any, *, chunks: Any = None) -> BlockedArray:  # noqa: A001  (as
 
     Parameters
     ----------
-    source : str, path, URL, zarr.Array, zarr store, xarray.DataArray, dask.array, ndarray or BlockedArray
+    source : str, path, URL, or array of zarr, obstore, xarray, dask, numpy or leptonhpc
         Where the values are. Nothing is read but metadata.
     chunks : tuple of int, optional
         Shape of the blocks that you see and that Dask gets; default: the storage units (shards
@@ -136,16 +136,12 @@ def _opened(source: Any) -> BlockedArray:
         _require_numbers(source.dtype, "the array")
         return BlockedArray(MemorySource(source))
     module = type(source).__module__.partition(".")[0]
-    if module == "zarr":
-        return _from_zarr(source)
+    if module in ("zarr", "obstore"):
+        return _stored(store.open_object(source))
     if module == "dask":
         return _from_dask(source)
     if module == "xarray":
         return _from_xarray(source)
-    if module == "obstore":
-        from zarr.storage import ObjectStore
-
-        return _stored(store.open_array(ObjectStore(source, read_only=True)))
     if hasattr(source, "__array__") or isinstance(source, list | tuple):
         return _opened(np.asarray(source))
     message = (
@@ -159,21 +155,6 @@ def _stored(array: store.StoredArray) -> BlockedArray:
     names = array.dimension_names
     dims = tuple(str(n) for n in names) if names and all(names) else None
     return BlockedArray(StoredSource(array), dims=dims)
-
-
-def _from_zarr(source: Any) -> BlockedArray:
-    from zarr.abc.store import Store
-    from zarr.storage import LocalStore
-
-    if isinstance(source, Store):
-        return _stored(store.open_array(source))
-    if not hasattr(source, "store_path"):
-        message = f"a zarr array is needed; found {type(source).__name__}. Open one of its arrays"
-        raise NotAnArrayError(message)
-    base, path = source.store, source.path
-    if isinstance(base, LocalStore):
-        return _stored(store.open_array(base.root / path))
-    return _stored(store.StoredArray(base, source))
 
 
 class DaskSource:

@@ -122,6 +122,7 @@ def remembered_memory(out: Location | None) -> int | None:
 
 
 def check_place(job: Job, out: Location) -> None:
+    """Refuse an output that is an input, lies in one, or holds one."""
     for source in job.sources.values():
         base: Any = source
         while hasattr(base, "base"):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from leptonhpc.blocks.drawing import draw_html, draw_text
 from leptonhpc.blocks.grid import BlockGrid, Region
+from leptonhpc.blocks.persisted import join_blocks, nested_keys, persisted
 from leptonhpc.blocks.sources import (
     ElementwiseSource,
     MemorySource,
@@ -250,7 +251,8 @@ class BlockedArray(DaskMethodsMixin):
 
     def __dask_keys__(self) -> list[Any]:
         """Give the keys, nested as the grid is."""
-        return _nested_keys((self._dask_name,), self.numblocks)
+        keys: list[Any] = nested_keys((self._dask_name,), self.numblocks)
+        return keys
 
     def __dask_tokenize__(self) -> Any:
         """Give what makes two arrays the same."""
@@ -265,11 +267,11 @@ class BlockedArray(DaskMethodsMixin):
 
     def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Join the blocks into one NumPy array."""
-        return _join_blocks, ()
+        return join_blocks, ()
 
     def __dask_postpersist__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Keep the blocks in memory, as a Dask array."""
-        return _persisted, (self._dask_name, self.chunks, self.dtype)
+        return persisted, (self._dask_name, self.chunks, self.dtype)
 
     def to_dask(self) -> dask.array.Array:
         """Give a ``dask.array`` with the same blocks.
@@ -281,13 +283,14 @@ class BlockedArray(DaskMethodsMixin):
         """
         import dask.array as da
 
-        return da.map_blocks(
+        array: dask.array.Array = da.map_blocks(
             _read_by_location,
             chunks=self.chunks,
             dtype=self.dtype,
             meta=np.empty((0,) * self.ndim, self.dtype),
             source=_Opaque(self.source),
         )
+        return array
 
     def to_xarray(self, name: str | None = None) -> xarray.DataArray:
         """Give an ``xarray.DataArray`` over `to_dask`.
@@ -357,69 +360,3 @@ def _read_block(source: Source, region: Region) -> NDArray[Any]:
 
 def _read_by_location(source: _Opaque, block_info: Any = None) -> NDArray[Any]:
     return source.source.read(tuple(map(tuple, block_info[None]["array-location"])))
-
-
-def _nested_keys(prefix: tuple[Any, ...], numblocks: tuple[int, ...]) -> Any:
-    if not numblocks:
-        return prefix
-    return [_nested_keys((*prefix, i), numblocks[1:]) for i in range(numblocks[0])]
-
-
-def _join_blocks(results: Any) -> NDArray[Any]:
-    return np.block(results) if isinstance(results, list) else np.asarray(results)
-
-
-def _persisted(
-    graph: Mapping[Hashable, Any],
-    name: str,
-    chunks: tuple[tuple[int, ...], ...],
-    dtype: np.dtype[Any],
-    rename: Mapping[str, str] | None = None,
-) -> Any:
-    blocks = {key[1:]: graph[key] for key in graph if isinstance(key, tuple) and key[0] == name}
-    return PersistedArray(blocks, name, BlockGrid(chunks), dtype)
-
-
-class PersistedArray(DaskMethodsMixin):
-    """A blocked array whose blocks Dask holds in memory.
-
-    Parameters
-    ----------
-    blocks : mapping
-        Block index to value or future.
-    name : str
-        Prefix of the keys.
-    grid : BlockGrid
-        The blocks.
-    dtype : dtype
-        Of the values.
-    """
-
-    def __init__(
-        self, blocks: Mapping[Any, Any], name: str, grid: BlockGrid, dtype: np.dtype[Any]
-    ) -> None:
-        self._blocks, self._name, self.grid, self.dtype = dict(blocks), name, grid, dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the array."""
-        return self.grid.shape
-
-    def __dask_graph__(self) -> Mapping[Hashable, Any]:
-        """Give the blocks by key."""
-        return {(self._name, *index): value for index, value in self._blocks.items()}
-
-    def __dask_keys__(self) -> list[Any]:
-        """Give the keys, nested as the grid is."""
-        keys: list[Any] = _nested_keys((self._name,), self.grid.numblocks)
-        return keys
-
-    __dask_scheduler__ = staticmethod(threaded_get)
-
-    def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Join the blocks into one NumPy array."""
-        return _join_blocks, ()
-
-    def __dask_postpersist__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Keep the blocks in memory."""
-        return _persisted, (self._name, self.grid.chunks, self.dtype)

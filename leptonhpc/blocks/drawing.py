@@ -82,8 +82,9 @@ def _svg(array: BlockedArray) -> str:
         f'<svg width="{w + 60:.0f}" height="{h + 25:.0f}" style="stroke:currentColor">'
         f'<g transform="translate(1,1)"><rect width="{w:.1f}" height="{h:.1f}" '
         f'fill="#4c78a8" fill-opacity="0.35"/>{"".join(lines)}</g>'
-        f'<g stroke="none" fill="currentColor" font-size="12"><text x="{w / 2:.0f}" y="{h + 18:.0f}" '
-        f'text-anchor="middle">{array.shape[-1]}</text><text x="{w + 6:.0f}" y="{h / 2:.0f}">'
+        f'<g stroke="none" fill="currentColor" font-size="12">'
+        f'<text x="{w / 2:.0f}" y="{h + 18:.0f}" text-anchor="middle">'
+        f'{array.shape[-1]}</text><text x="{w + 6:.0f}" y="{h / 2:.0f}">'
         f"{height}</text></g></svg>"
     )
 

@@ -19,11 +19,6 @@ Region = tuple[tuple[int, int], ...]
 class BlockGrid:
     """A cut of each dimension into consecutive blocks.
 
-    Parameters
-    ----------
-    chunks : tuple of tuple of int
-        Block lengths along each dimension, as Dask writes them.
-
     Raises
     ------
     ShapeError
@@ -39,10 +34,11 @@ class BlockGrid:
     """
 
     chunks: tuple[tuple[int, ...], ...]
+    """Block lengths along each dimension, as Dask writes them."""
 
     def __post_init__(self) -> None:
         for axis, lengths in enumerate(self.chunks):
-            if not lengths or min(lengths) < 0 or (0 in lengths and sum(lengths)):
+            if not lengths or min(lengths) < 0 or (0 in lengths and any(lengths)):
                 message = f"blocks need positive lengths; axis {axis} has {lengths}"
                 raise ShapeError(message)
 

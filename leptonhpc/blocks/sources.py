@@ -110,7 +110,7 @@ class MemorySource:
     def identity(self) -> dict[str, Any]:
         """Describe the values by their digest."""
         data = np.ascontiguousarray(self.array)
-        sha = hashlib.sha256(data.view(np.uint8).reshape(-1) if data.size else b"").hexdigest()
+        sha = hashlib.sha256(data.view(np.uint8).reshape(-1).data if data.size else b"").hexdigest()
         return {"shape": self.shape, "dtype": str(self.dtype), "sha256": sha[:16]}
 
 

@@ -29,7 +29,7 @@ def _square(blas: Blas, tile: NDArray[Any], small: Small, block: NDArray[Any], a
     """Give |tile D|_F^2, D the columns' factors; a sum that is not finite is an error."""
     factor = small["factor"]
     if factor is None:
-        square = blas.sum_of_squares(tile)
+        square: float = blas.sum_of_squares(tile)
     else:
         square = float(np.sum(np.abs(tile.astype(_wide(small)) * factor) ** 2))
     if not np.isfinite(square):

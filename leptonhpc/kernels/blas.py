@@ -111,7 +111,8 @@ def _lead(a: NDArray[Any]) -> int:
     if a.strides[1] != a.itemsize and a.shape[1] > 1:
         message = "BLAS needs arrays whose rows are contiguous"
         raise ValueError(message)
-    return max(a.strides[0] // a.itemsize, a.shape[1], 1) if a.shape[0] > 1 else max(a.shape[1], 1)
+    least = max(int(a.shape[1]), 1)
+    return max(int(a.strides[0]) // a.itemsize, least) if a.shape[0] > 1 else least
 
 
 def _char(value: bytes) -> Any:
@@ -123,7 +124,7 @@ def _int(value: int) -> Any:
 
 
 def _data(a: NDArray[Any]) -> int:
-    return a.ctypes.data
+    return int(a.ctypes.data)
 
 
 def _scalar(value: float, dtype: np.dtype[Any]) -> Any:

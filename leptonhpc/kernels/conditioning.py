@@ -106,6 +106,7 @@ def _condition_columns(rows: NDArray[Any], small: Small) -> NDArray[Any]:
     """Subtract the shift; what is missing becomes the mean, which is `fill` after the shift."""
     dtype = np.dtype(small["dtype"])
     shift = small["shift"]
+    tile: NDArray[Any]
     if shift is None:
         tile = rows.astype(dtype)
     else:
@@ -142,7 +143,7 @@ def _condition_rows(
     factor = 1 / scale
     if small["weights"] is not None:
         factor = factor * small["weights"][begin:end]
-    tile *= factor[:, None]
+    tile = np.asarray(tile * factor[:, None])
     if acc is not None and "mean" in acc:
         acc["mean"][begin:end] = mean if small["center"] else 0
         acc["scale"][begin:end] = scale
@@ -155,6 +156,7 @@ def _centred_rows(
     """Subtract each row's mean; what the mean loses by rounding is subtracted after it."""
     dtype = np.dtype(small["dtype"])
     mean = rows.mean(axis=1, dtype=np.result_type(dtype, np.float64))
+    tile: NDArray[Any]
     tile = np.subtract(rows, mean[:, None].astype(dtype), dtype=dtype, order="C", casting="unsafe")
     tile -= tile.mean(axis=1, dtype=mean.dtype)[:, None].astype(dtype)
     if acc is not None and "mean" in acc:

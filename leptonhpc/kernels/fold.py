@@ -53,7 +53,7 @@ class Blas:
 
 
 def combine(a: Accumulator, b: Accumulator) -> Accumulator:
-    """Add accumulator `b` to `a` in place and give `a`; keys that begin with max take the larger."""
+    """Add accumulator `b` to `a` in place and give `a`; keys named max... take the larger."""
     for key, value in b.items():
         if key not in a:
             a[key] = value

@@ -54,7 +54,9 @@ class Gemm:
         dtype = np.dtype(small["dtype"])
         a, panel = (_converted(block, dtype) for block in blocks)
         (low, high), depth = at
-        if acc["_image"] is None or acc["_image"][0] != depth:  # the first block of A for this panel
+        if (
+            acc["_image"] is None or acc["_image"][0] != depth
+        ):  # the first block of A for this panel
             acc["_image"] = (depth, panel @ acc["_x"])
             acc["_norms"][1] += self._square(panel, small["names"][1], at)
         self.blas.gemm(acc["_c"][low:high], a, panel)
@@ -63,7 +65,7 @@ class Gemm:
 
     def _square(self, block: NDArray[Any], name: str, at: Region) -> float:
         plain = block if block.flags.c_contiguous else block.T
-        square = self.blas.sum_of_squares(np.ascontiguousarray(plain))
+        square: float = self.blas.sum_of_squares(np.ascontiguousarray(plain))
         if not np.isfinite(square):
             finite = np.isfinite(block)
             if not finite.all():

@@ -56,8 +56,8 @@ class SvdCertificate(Certificate):
             f"{len(self.residuals)} modes by {self.method} in {self.passes:.3g} passes, "
             f"{'converged' if self.converged else 'NOT CONVERGED'}",
             f"  captured variance   {100 * self.captured:.4f} %",
-            f"  Frobenius error     {self.frobenius_error:.4g} (at most {self.frobenius_bound:.4g}; "
-            f"|A| = {self.norm:.6g})",
+            f"  Frobenius error     {self.frobenius_error:.4g} "
+            f"(at most {self.frobenius_bound:.4g}; |A| = {self.norm:.6g})",
             f"  worst residual      {worst:.2e}, {worst / top:.1e} of |A|",
             f"  orthogonality of U  {self.orthogonality:.1e}",
             f"  rounding            {self.rounding:.1e}",

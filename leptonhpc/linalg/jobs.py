@@ -26,12 +26,25 @@ class Outcome:
 class Job(Protocol):
     """One question, planned."""
 
-    driver: str
-    sources: Mapping[str, Source]
-    parameters: Mapping[str, Any]
-    """What the answer depends on, beside the sources: bound into the journal's digest."""
-    resources: Resources
-    explanation: Explanation
+    @property
+    def driver(self) -> str:
+        """Name of the driver."""
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """Inputs by operand."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What the answer depends on, beside the sources: bound into the journal's digest."""
+
+    @property
+    def resources(self) -> Resources:
+        """What the job may use."""
+
+    @property
+    def explanation(self) -> Explanation:
+        """What it will cost."""
 
     def run(self, execute: Execute) -> Outcome:
         """Run the stages one after another.

@@ -1,8 +1,7 @@
 """Matrix product with a stationary block of C, through which panels of A and B are streamed.
 
 A block of C as large as memory allows stays in place while the inner dimension streams by: about
-2 m n k / sqrt(M) elements are read for M elements of memory, which is optimal [1]_. C is cut into strips, and
-each strip into equal parts, so that the sum of the blocks' half perimeters is smallest.
+2 m n k / sqrt(M) elements are read for M elements of memory, which is optimal [1]_.
 
 References
 ----------
@@ -15,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from leptonhpc.blocks.drawing import format_nbytes
 from leptonhpc.errors import MemoryBudgetError, ShapeError
 from leptonhpc.linalg.certificates import ProductCertificate
 from leptonhpc.linalg.jobs import Execute, Outcome
+from leptonhpc.linalg.partition import elements, partition, partition_triangle
 from leptonhpc.linalg.rechunk import rechunk_stage
 from leptonhpc.planning import (
     Explanation,
@@ -145,7 +144,7 @@ def plan_matmul(
         if symmetric
         else "gemm, stationary C, streamed panels",
         why=f"{len(regions)} block{'s' * (len(regions) > 1)} of C of up to "
-        f"{format_nbytes(max(_elements(r) for r in regions) * dtype.itemsize)}: "
+        f"{format_nbytes(max(elements(r) for r in regions) * dtype.itemsize)}: "
         f"{stage.read_nbytes / max(1, nbytes):.3g} readings of the inputs"
         + (", half of C mirrored" if symmetric else "")
         + ("; factors in long strips are copied to squares first" if before else ""),
@@ -155,120 +154,21 @@ def plan_matmul(
         "dtype": dtype, "seed": seed, "names": (a.name, b.name), "missing": "raise",
     }  # fmt: skip
     parameters = {"driver": "matmul", "seed": seed, "layout": [regions, unit]}
-    return MatmulJob(tuple(before), stage, sources, parameters, resources, explanation, small, a.shape[1])
+    return MatmulJob(
+        tuple(before), stage, sources, parameters, resources, explanation, small, a.shape[1]
+    )
 
 
 def _in_squares(
     x: BlockedArray, name: str, before: list[Stage], resources: Resources
 ) -> BlockedArray:
-    """Plan with a scratch copy where chunks are long strips, which products would read many times."""
+    """Plan with a scratch copy where chunks are long strips, which would be read many times."""
     unit = [max(1, min(u, n)) for u, n in zip(x.source.unit, x.shape, strict=True)]
     if max(unit) <= 4 * _PREFERRED:
         return x
     planned, stage = rechunk_stage(name, x.source, (_PREFERRED, _PREFERRED), resources)
     before.append(stage)
     return BlockedArray(planned)
-
-
-def partition(m: int, n: int, unit: tuple[int, int], cap: int, parts: int = 1) -> list[Region]:
-    """Cut an m x n matrix into blocks of at most `cap` elements with small half perimeters.
-
-    Parameters
-    ----------
-    m, n : int
-        Shape.
-    unit : tuple of int
-        Blocks begin at multiples of this.
-    cap : int
-        Most elements of a block.
-    parts : int
-        At least this many blocks, where the shape allows it.
-
-    Returns
-    -------
-    list of region
-        Strips of rows (or of columns), each cut into equal parts.
-
-    Examples
-    --------
-    >>> partition(4, 4, (1, 1), cap=8)
-    [((0, 2), (0, 4)), ((2, 4), (0, 4))]
-    """
-    cap = max(1, min(cap, -(-m * n // parts)))
-    by_rows = _strips(m, n, unit, cap)
-    by_columns = [(c, r) for r, c in _strips(n, m, unit[::-1], cap)]
-    # of equals, narrow blocks: the panel of B beside them is as wide as they are
-    if by_rows and (not by_columns or _perimeter(by_rows) < _perimeter(by_columns)):
-        return by_rows
-    return by_columns or [
-        ((i, min(i + unit[0], m)), (j, min(j + unit[1], n)))
-        for i in range(0, m, unit[0])
-        for j in range(0, n, unit[1])
-    ]
-
-
-def _strips(m: int, n: int, unit: tuple[int, int], cap: int) -> list[Region]:
-    rows, columns = -(-m // unit[0]), -(-n // unit[1])
-
-    def height(parts: int) -> int:
-        """Rows of units of a strip cut into so many parts."""
-        width = min(-(-columns // parts) * unit[1], n)
-        return min(cap // width // unit[0], rows)
-
-    choices = [(q, height(q)) for q in range(1, columns + 1) if height(q) >= 1]
-    if not choices:
-        return []
-    # of the cuts that give the same height only the fewest parts are of use
-    best_for: dict[int, int] = {}
-    for q, h in choices:
-        best_for.setdefault(h, q)
-    heights = sorted(best_for, reverse=True)[:64]
-    heights = sorted({min(h, rows) for h in heights} | {max(best_for)})
-
-    @lru_cache(maxsize=None)
-    def cost(left: int) -> tuple[float, int]:
-        """Half perimeters (in elements) to cover what is left, and the height to take first."""
-        if left <= 0:
-            return 0.0, 0
-        options = []
-        for h in heights:
-            used = min(h, left)
-            rest = cost(left - used)[0]
-            options.append((best_for.get(h, 1) * used * unit[0] + n + rest, h))
-        return min(options)
-
-    for left in range(rows + 1):  # bottom up, so that recursion stays shallow
-        cost(left)
-    regions, top = [], 0
-    while top < rows:
-        h = cost(rows - top)[1]
-        used, q = min(h, rows - top), best_for[h]
-        # a last strip that is lower may be cut into fewer parts
-        q = next(p for p, hp in choices if hp >= used) if used < h else q
-        span = (top * unit[0], min((top + used) * unit[0], m))
-        edges = [round(i * columns / q) * unit[1] for i in range(q)] + [n]
-        regions += [(span, (x, y)) for x, y in zip(edges, edges[1:], strict=False) if y > x]
-        top += used
-    return regions
-
-
-def _perimeter(regions: list[Region]) -> int:
-    return sum(r[0][1] - r[0][0] + r[1][1] - r[1][0] for r in regions)
-
-
-def _elements(region: Region) -> int:
-    return (region[0][1] - region[0][0]) * (region[1][1] - region[1][0])
-
-
-def _square_regions(n: int, unit: int, cap: int, workers: int) -> list[Region]:
-    side = max(unit, math.isqrt(cap) // unit * unit)
-    count = -(-n // side)
-    while count * (count + 1) // 2 < workers and side > unit:
-        side = max(unit, side // 2 // unit * unit)
-        count = -(-n // side)
-    side = -(-(-(-n // count)) // unit) * unit  # even blocks
-    spans = [(i, min(i + side, n)) for i in range(0, n, side)]
-    return [(spans[i], spans[j]) for i in range(len(spans)) for j in range(i + 1)]
 
 
 def _choose_sizes(a: Source, b: Source) -> _Sizes:
@@ -314,13 +214,13 @@ def _choose_regions(
     cap = min(total, max(least, resources.arrays_nbytes // dtype.itemsize))
     while True:
         if symmetric:
-            regions = _square_regions(b.shape[1], sizes.unit[1], cap, resources.workers)
+            regions = partition_triangle(b.shape[1], sizes.unit[1], cap, resources.workers)
         else:
             regions = partition(a.shape[0], b.shape[1], sizes.unit, cap, resources.workers)
         peak = _peak(regions, sizes, dtype, a, b)
         if peak <= resources.memory_nbytes:
             return regions
-        largest = max(map(_elements, regions))
+        largest = max(map(elements, regions))
         if cap <= least or largest <= least:
             message = (
                 f"matmul of {a.name} and {b.name} needs at least memory='{-(-peak // 10**6)} MB' "
@@ -328,15 +228,17 @@ def _choose_regions(
                 f"{format_nbytes(resources.memory_nbytes)}"
             )
             raise MemoryBudgetError(message)
-        cap = max(least, min(largest, cap) - max(least // 4, (peak - resources.memory_nbytes) // dtype.itemsize))
+        cap = max(
+            least,
+            min(largest, cap) - max(least // 4, (peak - resources.memory_nbytes) // dtype.itemsize),
+        )
 
 
 def _peak(
     regions: list[Region], sizes: _Sizes, dtype: np.dtype[Any], a: BlockedArray, b: BlockedArray
 ) -> int:
     largest = max(
-        _elements(r) * dtype.itemsize
-        + _streams(sizes, r[1][1] - r[1][0], dtype, a.source, b.source)
+        elements(r) * dtype.itemsize + _streams(sizes, r[1][1] - r[1][0], dtype, a.source, b.source)
         for r in regions
     )
     return LIBRARIES_NBYTES + largest
@@ -350,10 +252,11 @@ def _tasks(
     loads = [0] * workers
     previous: list[str | None] = [None] * workers
     tasks = []
-    for region in sorted(regions, key=_elements, reverse=True):
+    for region in sorted(regions, key=elements, reverse=True):
         lane = loads.index(min(loads))
-        loads[lane] += _elements(region)
+        loads[lane] += elements(region)
         diagonal = symmetric and region[0] == region[1]
+        mirror = symmetric and not diagonal
         build = _diagonal_steps if diagonal else _steps
         steps = build(region, inner, sizes)
         rows, columns = (stop - start for start, stop in region)
@@ -362,10 +265,10 @@ def _tasks(
         read += 0 if diagonal else rows * inner * a.dtype.itemsize
         task = Task(
             f"{kernel}-{region[0][0]}-{region[1][0]}", kernel, steps, lane, previous[lane], region,
-            mirror=symmetric and not diagonal,
+            mirror=mirror,
             flops=flops("syrk", dtype, rows=inner, columns=columns) if diagonal
             else flops("gemm", dtype, rows=rows, columns=columns, width=inner),
-            read_nbytes=read, write_nbytes=rows * columns * dtype.itemsize * (1 + (symmetric and not diagonal)),
+            read_nbytes=read, write_nbytes=rows * columns * dtype.itemsize * (1 + mirror),
         )  # fmt: skip
         previous[lane] = task.key
         tasks.append(task)

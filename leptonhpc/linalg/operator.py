@@ -2,8 +2,8 @@
 
 X is read as stored. Centring (mu), scaling and weights (D, diagonal) and imputation are applied
 on the band in cache, or to the small arrays. What is subtracted on the band is a provisional mean,
-from the first rows, rounded to the dtype of computing; with X_c = X - 1 shift and d = mu - shift the
-mean of X_c, known after the first pass, the rest is of rank one:
+from the first rows, rounded to the dtype of computing; with X_c = X - 1 shift and d = mu - shift
+the mean of X_c, known after the first pass, the rest is of rank one:
 
     A^H A W = X_c^H X_c D W - m conj(d) (d^T D W)      (times D on the left).
 
@@ -270,7 +270,7 @@ class Operator:
         )
         self.passes += 1
         lower = np.tril(acc["gram"], -1)
-        gram = lower + lower.conj().T + np.diag(np.real(np.diagonal(acc["gram"])))
+        gram: NDArray[Any] = lower + lower.conj().T + np.diag(np.real(np.diagonal(acc["gram"])))
         offset = self._use_offset(acc["sum"])
         if offset is not None:
             gram -= self.rows * np.outer(offset.conj(), offset)
@@ -344,7 +344,8 @@ class Operator:
         return max(square - self.rows * float(np.sum(np.abs(mean * factor) ** 2)), 0.0)
 
     def _lift(self, w: NDArray[Any]) -> NDArray[Any]:
-        return w if self.factor is None else self.factor[:, None] * w
+        lifted: NDArray[Any] = w if self.factor is None else self.factor[:, None] * w
+        return lifted
 
     def _note_rows(self, acc: dict[str, Any]) -> None:
         if "mean" in acc:

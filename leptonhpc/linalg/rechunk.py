@@ -50,9 +50,7 @@ class Rechunked:
     def units_in(self, region: Region) -> int:
         """Count the storage units of the copy that a region touches."""
         return int(
-            np.prod(
-                [-(-hi // u) - lo // u for (lo, hi), u in zip(region, self.unit, strict=True)]
-            )
+            np.prod([-(-hi // u) - lo // u for (lo, hi), u in zip(region, self.unit, strict=True)])
         )
 
     def identity(self) -> dict[str, Any]:
@@ -92,7 +90,7 @@ def rechunk_stage(
     lanes, wanted = resources.threads, preferred
 
     def layout() -> tuple[tuple[int, ...], list[int], int]:
-        """Give unit, block and bytes of all lanes: a block, a unit being encoded, a chunk decoded."""
+        """Give unit, block and all lanes' bytes: block, unit being encoded, chunk decoded."""
         unit = tuple(_fitting(o, p, n) for o, p, n in zip(old, wanted, shape, strict=True))
         block = [max(o, u) for o, u in zip(old, unit, strict=True)]
         extra = 2 * int(np.prod(old)) + 3 * int(np.prod(unit))
@@ -107,13 +105,13 @@ def rechunk_stage(
         unit, block, need = layout()
     if need > resources.arrays_nbytes:
         message = (
-            f"{source.name} has chunks of {old}, {format_nbytes(int(np.prod(old)) * itemsize)} each, "
-            f"that must be copied to other chunks first; that needs at least "
-            f"memory='{-(-(need + LIBRARIES_NBYTES) // 10**6)} MB', found "
+            f"{source.name} has chunks of {old} that must be copied to others first; "
+            f"that needs at least memory='{-(-(need + LIBRARIES_NBYTES) // 10**6)} MB', found "
             f"{format_nbytes(resources.memory_nbytes)}"
         )
         raise MemoryBudgetError(message)
-    tasks, previous = [], dict[int, str]()
+    tasks: list[Task] = []
+    previous: dict[int, str] = {}
     total = lanes * resources.workers
     for i in range(0, shape[0], block[0]):
         for j in range(0, shape[1], block[1]):
@@ -122,8 +120,14 @@ def rechunk_stage(
             lane, key = len(tasks) % total, f"copy-{operand}-{i}-{j}"
             tasks.append(
                 Task(
-                    key, "copy", (Step((Read(operand, region),), region),), lane,
-                    previous.get(lane), region, read_nbytes=nbytes, write_nbytes=nbytes,
+                    key,
+                    "copy",
+                    (Step((Read(operand, region),), region),),
+                    lane,
+                    previous.get(lane),
+                    region,
+                    read_nbytes=nbytes,
+                    write_nbytes=nbytes,
                 )  # fmt: skip
             )
             previous[lane] = key
@@ -149,5 +153,3 @@ def _fitting(old: int, preferred: int, size: int) -> int:
         if old % parts == 0:
             return old // parts
     return 1
-
-

@@ -26,14 +26,16 @@ Method = Literal["auto", "gram", "krylov", "sketch"]
 
 _COPIED = "; its chunks are too tall to be streamed, so it is copied to others first"
 
-_METHODS = {"gram": GramSvd, "krylov": KrylovSvd, "sketch": SketchSvd}
+Algorithm = GramSvd | KrylovSvd | SketchSvd
+
+_METHODS: dict[str, type[Algorithm]] = {"gram": GramSvd, "krylov": KrylovSvd, "sketch": SketchSvd}
 
 
 @dataclass(frozen=True)
 class SvdJob:
     """One SVD, planned."""
 
-    algorithm: GramSvd | KrylovSvd | SketchSvd
+    algorithm: Algorithm
     before: tuple[Stage, ...]
     """Makes the array streamable, where its chunks are not."""
     sources: Mapping[str, Source]
@@ -88,7 +90,7 @@ def plan_svd(
     user_unit = tuple(x.source.unit)
     planned, before = _streamable(source, resources)
 
-    def build(kind: str) -> GramSvd | KrylovSvd | SketchSvd:
+    def build(kind: str) -> Algorithm:
         algorithm = _METHODS[kind]
         layout = algorithm.choose_layout(planned, resources, options, conditioning)
         operator = Operator(source, transposed, conditioning, layout, resources, user_unit, x.name)

@@ -2,7 +2,7 @@
 
 A^H A is summed in double precision, its eigenvectors are V; one more pass writes U = A V / s.
 Squaring loses values below 1e-8 s1 (and, on the way back in single precision, the orthogonality of
-their u): where such modes are asked for, the second pass keeps Y = A V and a Rayleigh-Ritz step on it
+their u): where such modes are asked for, the second pass keeps Y = A V and a Rayleigh-Ritz step
 restores them.
 """
 
@@ -30,7 +30,6 @@ from leptonhpc.linalg.svd_shared import (
 )
 from leptonhpc.planning import BandLayout, Resources, Stage, Target, choose_bands
 from leptonhpc.planning.costs import eigh_seconds
-from leptonhpc.planning.layout import compute_dtype
 
 _DIRECT = {"f": 3e-2, "d": 1e-4}
 """U = A V / s is orthonormal to about eps (s1 / sk)^2 from V, eps s1 / sk from the product."""
@@ -145,14 +144,16 @@ class GramSvd:
         self, s: NDArray[Any], v: NDArray[Any] | None, residuals: NDArray[Any], orthogonality: float
     ) -> Outcome:
         rounding = rounding_bound(self.operator, float(s[0]))
+        limit = self.options.accuracy * s + 8 * rounding
         return outcome(
             self.operator, self.options, method="Gram matrix", s=s, v=v, residuals=residuals,
-            orthogonality=orthogonality, converged=bool(np.all(residuals <= self.options.accuracy * s + 8 * rounding)), rounding=rounding,
+            orthogonality=orthogonality, converged=bool(np.all(residuals <= limit)),
+            rounding=rounding,
         )  # fmt: skip
 
 
 def _eigh_descending(gram: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Give eigenvalues (not negative) and vectors; the matrix is scaled to avoid under- and overflow."""
+    """Give eigenvalues (not negative) and vectors; scaled to avoid under- and overflow."""
     largest = float(np.max(np.abs(np.diagonal(gram)), initial=0.0))
     if largest == 0:
         return np.zeros(len(gram)), np.eye(len(gram), dtype=gram.dtype)

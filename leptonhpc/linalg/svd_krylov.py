@@ -1,13 +1,13 @@
-"""Truncated SVD by block Krylov iteration, each pass fused: Z = A^H (A Q) while a band is in memory.
+"""Truncated SVD by block Krylov iteration: Z = A^H (A Q) in one reading of each band.
 
-The space K = [Q1 .. Qt] keeps every block; Rayleigh-Ritz over all of it needs no further pass, since
-Y = A Q is kept in scratch arrays and Z = A^H Y in memory [1]_. New blocks are orthogonalised twice
-against all of K; what vanishes is dropped, and when nothing is left the space is invariant.
+The space K = [Q1 .. Qt] keeps every block; Rayleigh-Ritz over all of it needs no further pass,
+since Y = A Q is kept in scratch arrays and Z = A^H Y in memory [1]_. New blocks are orthogonalised
+twice against all of K; what vanishes is dropped, and when nothing is left the space is invariant.
 
 References
 ----------
-.. [1] C. Musco, C. Musco, Randomized block Krylov methods for stronger and faster approximate singular
-   value decomposition, NeurIPS 2015, Algorithm 2.
+.. [1] C. Musco, C. Musco, Randomized block Krylov methods for stronger and faster approximate
+   singular value decomposition, NeurIPS 2015, Algorithm 2.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class KrylovSvd:
             )
 
         return choose_bands(
-            source, resources, work, fixed_nbytes=n * (2 * total + 8 * width) * wide, passes=2, what="svd by Krylov iteration",
+            source, resources, work, passes=2,
+            fixed_nbytes=n * (2 * total + 8 * width) * wide, what="svd by Krylov iteration",
         )  # fmt: skip
 
     def stages(self) -> list[Stage]:
@@ -140,7 +141,9 @@ class KrylovSvd:
             if q.shape[1] == 0:  # the space is invariant: nothing more is to be found
                 settled = True
                 break
-        return self._finish(execute, space, values, c, residuals, converged=settled and k is not None)
+        return self._finish(
+            execute, space, values, c, residuals, converged=settled and k is not None
+        )
 
     def _finish(
         self, execute: Execute, space: _Space, values: NDArray[Any], c: NDArray[Any],
@@ -216,7 +219,8 @@ class _Space:
 
     def residuals(self, values: NDArray[Any], c: NDArray[Any]) -> NDArray[Any]:
         """Give |A^H A v - value v| of Ritz vectors v = K c."""
-        return np.linalg.norm(self.z @ c - (self.k @ c) * values, axis=0)
+        length: NDArray[Any] = np.linalg.norm(self.z @ c - (self.k @ c) * values, axis=0)
+        return length
 
     def next_block(self, z: NDArray[Any]) -> NDArray[Any]:
         """Orthogonalise Z against K twice; drop columns in which only rounding is left."""
@@ -228,7 +232,8 @@ class _Space:
         u, s, _ = np.linalg.svd(w, full_matrices=False)
         # Z is right to eps (of the dtype of computing), so what is smaller is noise
         keep = min(int(np.count_nonzero(s > 4 * self._eps)), room)
-        return self._away(u[:, :keep])
+        block: NDArray[Any] = self._away(u[:, :keep])
+        return block
 
     def _away(self, w: NDArray[Any]) -> NDArray[Any]:
         """Give w - K (K^H K)^-1 K^H w."""

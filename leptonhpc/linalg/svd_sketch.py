@@ -6,10 +6,10 @@ error without bias [2]_; its chi-square law gives the bound at 99.9 %.
 
 References
 ----------
-.. [1] J. A. Tropp, A. Yurtsever, M. Udell, V. Cevher, Practical sketching algorithms for low-rank matrix
-   approximation, SIAM J. Matrix Anal. Appl. 38 (2017), Algorithm 4.
-.. [2] J. A. Tropp, A. Yurtsever, M. Udell, V. Cevher, Streaming low-rank matrix approximation with an
-   application to scientific simulation, SIAM J. Sci. Comput. 41 (2019), section 6.
+.. [1] J. A. Tropp, A. Yurtsever, M. Udell, V. Cevher, Practical sketching algorithms for low-rank
+   matrix approximation, SIAM J. Matrix Anal. Appl. 38 (2017), Algorithm 4.
+.. [2] J. A. Tropp, A. Yurtsever, M. Udell, V. Cevher, Streaming low-rank matrix approximation with
+   an application to scientific simulation, SIAM J. Sci. Comput. 41 (2019), section 6.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class SketchSvd:
     def _orthonormal(
         self, execute: Execute, basis: Basis, width: int, psi: int, seed: int
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Give W with Q = Y W orthonormal, and [Psi Theta]^H Q; directions without data are dropped."""
+        """Give W with Q = Y W orthonormal, and [Psi Theta]^H Q; empty directions are dropped."""
         operator = self.operator
         w: NDArray[Any] = np.eye(width)
         image = np.empty((0, 0))

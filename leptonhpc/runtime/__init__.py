@@ -1,7 +1,8 @@
 """Running jobs on Dask: in this process, or on the connected cluster."""
 
+from leptonhpc.runtime.connect import connect
 from leptonhpc.runtime.probe import probe
 from leptonhpc.runtime.report import Report
 from leptonhpc.runtime.run import connected_client, resources_of, run_job
 
-__all__ = ["Report", "connected_client", "probe", "resources_of", "run_job"]
+__all__ = ["Report", "connect", "connected_client", "probe", "resources_of", "run_job"]

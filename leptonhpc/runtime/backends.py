@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from leptonhpc.errors import WorkerError
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.runtime import execute, memory
-from leptonhpc.runtime.execute import Context, run_task
+from leptonhpc.runtime.execute import run_task
 
 PICKLED_NBYTES = 100_000_000
 """NumPy inputs up to this size are sent to workers; larger ones must be in a store."""

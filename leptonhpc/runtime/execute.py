@@ -178,9 +178,7 @@ def _read_ahead(
             yield step, [held[r] for r in step.reads]
 
 
-def _read(
-    read: Read, context: Context, acc: Accumulator, out: NDArray[Any] | None
-) -> NDArray[Any]:
+def _read(read: Read, context: Context, acc: Accumulator, out: NDArray[Any] | None) -> NDArray[Any]:
     key = (context.job, read)
     kept = _process.resident.get(key)
     if kept is not None:

@@ -50,9 +50,7 @@ def free_nbytes() -> int:
     """Give the memory that this machine, or this process's limits, have left."""
     left = []
     with contextlib.suppress(OSError, ValueError), open("/proc/meminfo") as file:
-        for line in file:
-            if line.startswith("MemAvailable"):
-                left.append(int(line.split()[1]) * 1024)
+        left += [int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable")]
     limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
     if limit != resource.RLIM_INFINITY:
         left.append(limit)

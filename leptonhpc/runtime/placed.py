@@ -13,7 +13,7 @@ from dask.task_spec import Task
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 
-class PlacedTask(Task):  # type: ignore[misc]  # dask is not typed
+class PlacedTask(Task):
     """A task that belongs to one worker.
 
     Parameters
@@ -31,7 +31,7 @@ class PlacedTask(Task):  # type: ignore[misc]  # dask is not typed
         super().__init__(key, func, *args, **kwargs)
 
 
-class Placer(SchedulerPlugin):  # type: ignore[misc]
+class Placer(SchedulerPlugin):
     """Restricts placed tasks to their owner while it lives."""
 
     name = "leptonhpc-placer"

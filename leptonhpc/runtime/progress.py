@@ -1,4 +1,4 @@
-"""A progress bar where somebody looks: rich in a terminal, plain HTML in a notebook, else nothing."""
+"""A progress bar where somebody looks: a terminal (rich), a notebook (plain HTML), else none."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class NotebookProgress:
 
         self._title, self._stage, self._done, self._tasks = title, "", 0, 0
         self._drawn = self._began = time.monotonic()
-        self._handle = display(self, display_id=True)  # type: ignore[no-untyped-call]
+        self._handle = display(self, display_id=True)
 
     def _repr_html_(self) -> str:
         seconds = time.monotonic() - self._began

@@ -36,7 +36,7 @@ class Report:
     """Readings of the whole input, by storage units that were really read."""
     read_nbytes: int
     reads_per_chunk: float
-    """Most often that a stage read the input's storage units, per reading planned (1: each once)."""
+    """Most often that a stage read the input's chunks, per reading planned (1: each once)."""
     write_nbytes: int
     flops: float
     peak_nbytes: int
@@ -58,15 +58,15 @@ class Report:
         lines = [
             f"{self.driver}: {format_seconds(self.seconds)} "
             f"(predicted {format_seconds(self.predicted_seconds)}), {rate:.3g} GFLOP/s",
-            f"  read    {format_nbytes(self.read_nbytes)}, {self.passes:.3g} times the input; each chunk at "
-            f"most {self.reads_per_chunk:.3g} times a pass",
+            f"  read    {format_nbytes(self.read_nbytes)}, {self.passes:.3g} times the input; "
+            f"each chunk at most {self.reads_per_chunk:.3g} times a pass",
             f"  wrote   {format_nbytes(self.write_nbytes)}",
-            f"  peak    {format_nbytes(self.peak_nbytes)} (predicted at most "
-            f"{format_nbytes(self.predicted_peak_nbytes)}, allowed {format_nbytes(self.memory_nbytes)})",
+            f"  peak    {format_nbytes(self.peak_nbytes)} "
+            f"(predicted at most {format_nbytes(self.predicted_peak_nbytes)}, "
+            f"allowed {format_nbytes(self.memory_nbytes)})",
         ]
         for stage in self.stages:
             note = "from the journal" if stage.resumed else format_seconds(stage.seconds)
-            lines.append(
-                f"  {stage.name:<16}{note:>18}  (predicted {format_seconds(stage.predicted_seconds)})"
-            )
+            predicted = format_seconds(stage.predicted_seconds)
+            lines.append(f"  {stage.name:<16}{note:>18}  (predicted {predicted})")
         return "\n".join(lines)

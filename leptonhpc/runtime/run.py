@@ -45,16 +45,16 @@ def resources_of(memory_nbytes: int | None) -> Resources:
     client = connected_client()
     rates = known_rates() or Rates()
     if client is None:
-        memory = memory_nbytes if memory_nbytes is not None else free_nbytes() // 2
-        return Resources(memory, 1, _cores(), rates)
+        local = memory_nbytes if memory_nbytes is not None else free_nbytes() // 2
+        return Resources(local, 1, _cores(), rates)
     workers = client.scheduler_info(n_workers=-1)["workers"]
     if not workers:
         message = "the connected cluster has no workers; start some, or close the client"
         raise WorkerError(message)
     threads = min(w["nthreads"] for w in workers.values())
     limits = [w["memory_limit"] for w in workers.values() if w["memory_limit"]]
-    memory = memory_nbytes
-    if memory is None:
+    memory = memory_nbytes or 0
+    if memory_nbytes is None:
         memory = min(limits) if limits else free_nbytes() // 2 // len(workers)
     if limits and memory > min(limits):
         message = f"memory={memory} is more than a worker's limit of {min(limits)} bytes"

@@ -78,19 +78,13 @@ class Writer:
 
 @dataclass
 class Workspace:
-    """Where a job's targets are made, by name.
-
-    Parameters
-    ----------
-    output : str or path, optional
-        The unfinished output; without it, targets are in memory while they fit into
-        `memory_nbytes`, else in a temporary folder.
-    memory_nbytes : int
-        For targets in memory.
-    """
+    """Where a job's targets are made, by name."""
 
     output: Location | None = None
+    """The unfinished output; without it, targets are in memory while they fit, else in a temporary
+    folder."""
     memory_nbytes: int = 0
+    """What is left for targets in memory."""
     arrays: dict[str, store.StoredArray | NDArray[Any]] = field(default_factory=dict)
     folder: str | None = None
 

@@ -1,6 +1,6 @@
 """Zarr arrays in whole storage units, outputs that appear whole, and the journal of a job."""
 
-from leptonhpc.store.arrays import StoredArray, create_array, open_array
+from leptonhpc.store.arrays import StoredArray, create_array, open_array, open_object
 from leptonhpc.store.journal import Journal
 from leptonhpc.store.locations import (
     create_group,
@@ -23,6 +23,7 @@ __all__ = [
     "exists",
     "join",
     "open_array",
+    "open_object",
     "partial_location",
     "publish",
     "read_attributes",

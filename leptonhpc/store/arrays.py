@@ -1,4 +1,4 @@
-"""Zarr arrays read in regions and written in whole storage units (chunks, or shards where sharded)."""
+"""Zarr arrays: read in regions, written in whole storage units (chunks, or shards if sharded)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import zarr
 from numpy.typing import DTypeLike, NDArray
 from zarr.abc.store import Store
 from zarr.errors import BaseZarrError
+from zarr.storage import LocalStore, ObjectStore
 
 from leptonhpc.errors import CorruptChunkError, DTypeError, NotAnArrayError, ShapeError, StoreError
 from leptonhpc.store.direct import DirectReader
@@ -229,6 +230,36 @@ def open_array(location: Location, *, writable: bool = False) -> StoredArray:
     return StoredArray(location, writable=writable)
 
 
+def open_object(source: Any) -> StoredArray:
+    """Open what zarr or obstore gave: an array, or a store with an array at its root.
+
+    Parameters
+    ----------
+    source : zarr.Array, zarr store or obstore store
+        The object.
+
+    Returns
+    -------
+    StoredArray
+        The array; a local one by its folder, so that other processes can read it.
+
+    Raises
+    ------
+    NotAnArrayError
+        If it is something else, a group for instance.
+    """
+    if type(source).__module__.startswith("obstore"):
+        source = ObjectStore(source, read_only=True)
+    if isinstance(source, Store):
+        return open_array(source)
+    if not isinstance(source, zarr.Array):
+        message = f"a zarr array is needed; found {type(source).__name__}. Open one of its arrays"
+        raise NotAnArrayError(message)
+    if isinstance(source.store, LocalStore):
+        return open_array(source.store.root / source.path)
+    return StoredArray(source.store, source)
+
+
 def create_array(
     location: Location,
     *,
@@ -290,14 +321,14 @@ def create_array(
             compressors="auto" if compress else None,
             config={"write_empty_chunks": True},
         )
-    return StoredArray(location, cast("zarr.Array[Any]", array), writable=True)
+    return StoredArray(location, array, writable=True)
 
 
 def _open(location: Location, writable: bool) -> zarr.Array[Any]:
     mode = "r+" if writable else "r"
     store, path = resolve(location, read_only=not writable)
     try:
-        return cast("zarr.Array[Any]", zarr.open_array(store, path=path, mode=cast("Any", mode)))
+        return zarr.open_array(store, path=path, mode=cast("Any", mode))
     except (FileNotFoundError, BaseZarrError, KeyError, TypeError, ValueError) as error:
         if not location_exists(location):
             message = f"nothing is stored at {describe(location)!r}"

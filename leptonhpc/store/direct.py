@@ -117,7 +117,7 @@ class DirectReader:
 
 
 def _fill(file: Any, buffer: NDArray[np.uint8], path: str) -> None:
-    view = memoryview(buffer)
+    view = memoryview(buffer.data)
     while view:
         count = file.readinto(view)
         if not count:

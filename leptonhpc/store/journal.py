@@ -112,7 +112,8 @@ class Journal:
             Small host arrays or scalars.
         """
         buffer = io.BytesIO()
-        np.savez(buffer, **{key: np.asarray(value) for key, value in arrays.items()})
+        save: Any = np.savez
+        save(buffer, **{key: np.asarray(value) for key, value in arrays.items()})
         put_object(self._store, self._key(f"stages/{name}.npz"), buffer.getvalue())
 
     def load_stage(self, name: str) -> dict[str, Any] | None:

@@ -238,7 +238,9 @@ def require_free(location: Location, *, overwrite: bool) -> None:
     else:
         found = any(sync(store.exists(prefix + name)) for name in _METADATA)
     if not found:
-        message = f"{describe(location)!r} is not Zarr, so it is not overwritten; choose another output"
+        message = (
+            f"{describe(location)!r} is not Zarr, so it is not overwritten; choose another output"
+        )
         raise OutputExistsError(message)
 
 

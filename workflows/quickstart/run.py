@@ -1,6 +1,6 @@
-"""Two jobs in about a minute: EOFs of a real temperature record, and of an array larger than memory.
+"""EOFs of a real temperature record, and of an array larger than memory, in about a minute.
 
-    python workflows/quickstart/run.py [--folder quickstart-output] [--gigabytes 1.5]
+python workflows/quickstart/run.py [--folder quickstart-output] [--gigabytes 1.5]
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def larger_than_memory(folder: Path, gigabytes: float) -> None:
     console.print(str(r.certificate), highlight=False)
     console.print(str(r.report), highlight=False)
     draw_modes(r, (lats, lons), np.ones(lats * lons), folder / "climate.png", "Simulated climate")
-    console.print(f"\nThe result is in {folder / 'climate-svd.zarr'}; again with: leptonhpc.load(...)")
+    console.print(
+        f"\nThe result is in {folder / 'climate-svd.zarr'}; again with: leptonhpc.load(...)"
+    )
 
 
 def draw_modes(
@@ -86,7 +88,7 @@ def draw_modes(
         top.imshow(field, cmap="RdBu_r", vmin=-limit, vmax=limit, origin="lower", aspect="auto")
         share = 100 * r.certificate.captured_each[mode]
         top.set(title=f"EOF {mode + 1}: {share:.1f} %", xticks=[], yticks=[])
-        bottom.plot(series[:, mode], linewidth=0.8)
+        bottom.plot(series[:240, mode], linewidth=0.8)
         bottom.set(xlabel="time step")
     axes[1, 0].set(ylabel="score")
     figure.suptitle(title)

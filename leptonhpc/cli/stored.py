@@ -1,0 +1,69 @@
+"""The commands that look at what is stored: `load` a result, `info` of an array."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from leptonhpc.cli.options import Array, Json
+
+
+def load(
+    location: Annotated[str, typer.Argument(metavar="OUT", help="A stored result: a path or URL.")],
+    json: Json = False,
+) -> None:
+    """Show a stored result: values, certificate and report."""
+    from leptonhpc import load
+    from leptonhpc.cli.results import print_result
+
+    print_result(load(location), out=location, as_json=json)
+
+
+def info(source: Array, json: Json = False) -> None:
+    """Describe a Zarr array: shape, dtype, bytes, chunks."""
+    print_info(source, as_json=json)
+
+
+def print_info(source: str, *, as_json: bool) -> None:
+    """Print the description of an array.
+
+    Parameters
+    ----------
+    source : str
+        Path or URL.
+    as_json : bool
+        As one JSON document.
+    """
+    from leptonhpc import info
+    from leptonhpc.cli.show import print_json, print_text
+
+    facts = info(source)
+    if as_json:
+        print_json(facts)
+    else:
+        print_text("\n".join([source, *_rows(facts)]))
+
+
+def _rows(facts: dict[str, Any]) -> list[str]:
+    from leptonhpc.blocks.drawing import format_nbytes
+
+    unit = "shards" if facts.get("sharded") else "chunks"
+    count = " x ".join(map(str, facts["blocks"]))
+    rows = [
+        ("shape", _shape(facts["shape"])),
+        ("dtype", facts["dtype"]),
+        ("size", format_nbytes(facts["nbytes"])),
+        (unit, f"{count} of {_shape(facts['unit'])}"),
+    ]
+    if facts.get("sharded"):
+        rows.append(("chunks", f"of {_shape(facts['chunks'])} inside each shard"))
+    if facts["dims"] is not None:
+        rows.append(("dims", ", ".join(facts["dims"])))
+    rows += [(name, str(value)) for name, value in facts.get("attributes", {}).items()]
+    width = max(len(name) for name, _ in rows) + 2
+    return [f"  {name:<{width}}{value}" for name, value in rows]
+
+
+def _shape(lengths: list[int]) -> str:
+    return " x ".join(map(str, lengths))
