@@ -31,7 +31,8 @@ docs: .venv/installed-gate
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 
 bench: .venv/installed-bench
-	for file in benchmarks/bench_*.py; do $(BIN)/python $$file --tiny || exit 1; done
+	for name in svd matmul svd_values plan overhead; do \
+	  $(BIN)/python benchmarks/$$name.py --tiny || exit 1; done
 
 clean:
 	rm -rf .venv build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

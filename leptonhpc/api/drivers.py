@@ -224,14 +224,8 @@ def norm(
     >>> float(lh.norm([[3.0, 4.0], [0.0, 0.0]]))
     5.0
     """
-    if ord in (2, "nuc"):
-        rank = 1 if ord == 2 else None
-        r = svd(
-            x, rank=rank, compute_uv=False, accuracy=1e-6, most_passes=60, seed=seed,
-            memory=memory, progress=progress,
-        )  # fmt: skip
-        return NormResult(float(np.sum(r.s, dtype=np.float64)), r.certificate, r.report)
-    return _run_norm(_plan_norm(x, ord=ord, memory=memory), progress=progress)
+    job = _plan_norm(x, ord=ord, memory=memory, seed=seed)
+    return _run_norm(job, progress=progress)
 
 
 def plan(driver: Literal["svd", "matmul", "norm"], *arrays: Any, **options: Any) -> Plan:
@@ -315,9 +309,20 @@ def _plan_matmul(a: Any, b: Any, *, seed: int = 0, memory: Nbytes = None) -> Job
     return plan_matmul(open_array(a), open_array(b), resources, seed=seed)
 
 
-def _plan_norm(x: Any, *, ord: Any = "fro", memory: Nbytes = None) -> Job:  # noqa: A002
+def _plan_norm(
+    x: Any,
+    *,
+    ord: Any = "fro",  # noqa: A002
+    memory: Nbytes = None,
+    seed: int = 0,
+) -> Job:
+    if ord in (2, "nuc"):
+        rank = 1 if ord == 2 else None
+        return _plan_svd(
+            x, rank=rank, compute_uv=False, accuracy=1e-6, most_passes=60, seed=seed, memory=memory
+        )
     resources = resources_of(parse_nbytes(memory))
-    name = "inf" if ord == np.inf else str(ord)
+    name = {1: "1", np.inf: "inf"}.get(ord, str(ord))
     return plan_norm(open_array(x), resources, order=name)
 
 
@@ -328,6 +333,7 @@ def _run_svd(
     if not overwrite and resume is not False and is_finished(job, out):
         found = load(out)
         assert isinstance(found, SvdResult)
+        _warn_unless_converged(job, found.certificate, found.s)
         return found
     outcome, workspace, report, stored = run_to_output(
         job, out=out, resume=resume, overwrite=overwrite, progress=progress
@@ -341,13 +347,7 @@ def _run_svd(
         **fields, s=outcome.fields["s"], certificate=certificate, report=report,
         mean=outcome.fields.get("mean"), scale=outcome.fields.get("scale"), _workspace=workspace,
     )  # fmt: skip
-    if not certificate.converged:
-        message = (
-            f"svd of {', '.join(job.explanation.inputs)} did not reach its accuracy: largest "
-            f"residual {max(certificate.residuals):.2e}, largest singular value "
-            f"{result.s[0]:.6g}. Raise most_passes=, or see the certificate"
-        )
-        warnings.warn(message, NotConvergedWarning, stacklevel=3)
+    _warn_unless_converged(job, certificate, result.s)
     return result
 
 
@@ -383,7 +383,22 @@ def _run_norm(
         job, out=None, resume=resume, overwrite=overwrite, progress=progress
     )
     certificate: Any = outcome.certificate
-    return NormResult(float(outcome.fields["value"]), certificate, report)
+    value = outcome.fields.get("value")
+    if value is None:  # by singular values: the largest, or their sum
+        value = np.sum(outcome.fields["s"], dtype=np.float64)
+        _warn_unless_converged(job, certificate, outcome.fields["s"])
+    return NormResult(float(value), certificate, report)
+
+
+def _warn_unless_converged(job: Job, certificate: Any, s: Any) -> None:
+    if certificate.converged:
+        return
+    message = (
+        f"svd of {', '.join(job.explanation.inputs)} did not reach its accuracy: largest residual "
+        f"{max(certificate.residuals):.2e}, largest singular value {s[0]:.6g}. More passes, more "
+        "modes or a larger accuracy= would; the certificate says how far each mode is"
+    )
+    warnings.warn(message, NotConvergedWarning, stacklevel=4)
 
 
 def _budget(memory: Nbytes, out: Location | None, overwrite: bool) -> Nbytes:

@@ -12,7 +12,7 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ from leptonhpc.planning import (
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.planning.explain import explain
 from leptonhpc.planning.layout import compute_dtype
+from leptonhpc.planning.tasks import Steps
 
 _PREFERRED = 1024
 """Rows and columns of an output chunk, about."""
@@ -257,8 +258,9 @@ def _tasks(
         loads[lane] += elements(region)
         diagonal = symmetric and region[0] == region[1]
         mirror = symmetric and not diagonal
-        build = _diagonal_steps if diagonal else _steps
-        steps = build(region, inner, sizes)
+        steps: Steps = PanelSteps(region, inner, sizes.panel, sizes.rows)
+        if diagonal:
+            steps = SymmetricSteps(region[1], inner, sizes.panel)
         rows, columns = (stop - start for start, stop in region)
         kernel = "syrk" if diagonal else "gemm"
         read = columns * inner * b.dtype.itemsize
@@ -275,26 +277,59 @@ def _tasks(
     return tuple(tasks)
 
 
-def _steps(region: Region, inner: int, sizes: _Sizes) -> tuple[Step, ...]:
-    (r0, r1), columns = region
-    steps = []
-    for k in range(0, inner, sizes.panel):
-        depth = (k, min(k + sizes.panel, inner))
-        panel = Read("b", (depth, columns))  # the same Read in a row: it is read once
-        for r in range(r0, r1, sizes.rows):
-            rows = (r, min(r + sizes.rows, r1))
-            steps.append(
-                Step((Read("a", (rows, depth)), panel), ((rows[0] - r0, rows[1] - r0), depth))
-            )
-    return tuple(steps)
+@dataclass(frozen=True, slots=True)
+class PanelSteps:
+    """The inner dimension panel by panel, and for each panel of B the blocks of A."""
+
+    region: Region
+    inner: int
+    panel: int
+    rows: int
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """What the steps read."""
+        return ("a", "b")
+
+    def __iter__(self) -> Iterator[Step]:
+        """Make the steps."""
+        (r0, r1), columns = self.region
+        for k in range(0, self.inner, self.panel):
+            depth = (k, min(k + self.panel, self.inner))
+            panel = Read("b", (depth, columns))  # the same Read in a row: it is read once
+            for r in range(r0, r1, self.rows):
+                rows = (r, min(r + self.rows, r1))
+                at = ((rows[0] - r0, rows[1] - r0), depth)
+                yield Step((Read("a", (rows, depth)), panel), at)
+
+    def __len__(self) -> int:
+        """Count the blocks of A."""
+        (r0, r1), _ = self.region
+        return -(-self.inner // self.panel) * -(-(r1 - r0) // self.rows)
 
 
-def _diagonal_steps(region: Region, inner: int, sizes: _Sizes) -> tuple[Step, ...]:
-    steps = []
-    for k in range(0, inner, sizes.panel):
-        depth = (k, min(k + sizes.panel, inner))
-        steps.append(Step((Read("b", (depth, region[1])),), (region[1], depth)))
-    return tuple(steps)
+@dataclass(frozen=True, slots=True)
+class SymmetricSteps:
+    """The inner dimension panel by panel, for a diagonal block of A^H A."""
+
+    columns: tuple[int, int]
+    inner: int
+    panel: int
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """What the steps read."""
+        return ("b",)
+
+    def __iter__(self) -> Iterator[Step]:
+        """Make the steps."""
+        for k in range(0, self.inner, self.panel):
+            depth = (k, min(k + self.panel, self.inner))
+            yield Step((Read("b", (depth, self.columns)),), (self.columns, depth))
+
+    def __len__(self) -> int:
+        """Count the panels."""
+        return -(-self.inner // self.panel)
 
 
 def _stage(

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from leptonhpc.blocks import Source
 from leptonhpc.linalg.jobs import Counter, Execute
 from leptonhpc.planning import BandLayout, Resources, Stage, Target, flops, seconds
-from leptonhpc.planning.layout import compute_dtype
-from leptonhpc.planning.tasks import Read, Step, Task
+from leptonhpc.planning.layout import BandSteps, compute_dtype
+from leptonhpc.planning.tasks import Task
 
 PILOT_ROWS = 1024
 """Rows whose mean is subtracted provisionally; fixed, so that no grid changes the numbers."""
@@ -158,12 +158,10 @@ class Operator:
     def pilot_stage(self) -> Stage:
         """Plan the reading of a few rows for provisional means."""
         rows, height = min(PILOT_ROWS, self.rows), self.layout.height
-        steps = []
-        for low in range(0, rows, height):
-            read = Read("x", ((low, min(low + height, rows)), (0, self.columns)))
-            steps.append(Step((read,), read.region))
+        count = -(-rows // height)
+        steps = BandSteps(rows, self.columns, height, 0, count, 0, (("x", self.columns),))
         nbytes = rows * self.columns * self.source.dtype.itemsize
-        task = Task("pilot", "moments", tuple(steps), 0, read_nbytes=nbytes)
+        task = Task("pilot", "moments", steps, 0, read_nbytes=nbytes)
         stage = self._stage("pilot", "moments", (task,), None, passes=0.0)
         return replace(stage, lanes=1)
 

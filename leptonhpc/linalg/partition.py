@@ -31,7 +31,7 @@ def partition(m: int, n: int, unit: tuple[int, int], cap: int, parts: int = 1) -
     Examples
     --------
     >>> partition(4, 4, (1, 1), cap=8)
-    [((0, 2), (0, 4)), ((2, 4), (0, 4))]
+    [((0, 4), (0, 2)), ((0, 4), (2, 4))]
     """
     cap = max(1, min(cap, -(-m * n // parts)))
     by_rows = _strips(m, n, unit, cap)

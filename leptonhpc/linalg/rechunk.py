@@ -18,6 +18,7 @@ from leptonhpc.blocks.drawing import format_nbytes
 from leptonhpc.errors import MemoryBudgetError
 from leptonhpc.planning import Read, Resources, Stage, Step, Target, Task, seconds
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
+from leptonhpc.planning.tasks import OneStep
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def rechunk_stage(
                 Task(
                     key,
                     "copy",
-                    (Step((Read(operand, region),), region),),
+                    OneStep(Step((Read(operand, region),), region)),
                     lane,
                     previous.get(lane),
                     region,

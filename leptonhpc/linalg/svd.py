@@ -100,7 +100,7 @@ def plan_svd(
     explanation = explain(
         "svd",
         [f"{x.name} {x.shape} {x.dtype}"],
-        [*before, *chosen.stages()],
+        [*before, *chosen.stages],
         resources,
         method=chosen.title,
         why=why + _COPIED * bool(before),

@@ -9,6 +9,7 @@ restores them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,7 @@ class GramSvd:
     def _exact_values_suffice(self) -> bool:
         return not self.options.compute_uv
 
+    @cached_property
     def stages(self) -> list[Stage]:
         """Give the stages that are expected to run."""
         operator = self.operator
@@ -95,7 +97,7 @@ class GramSvd:
 
     def predicted_seconds(self) -> float:
         """Predict the whole."""
-        return sum(s.seconds for s in self.stages()) + self.host_seconds()
+        return sum(s.seconds for s in self.stages) + self.host_seconds()
 
     def run(self, execute: Execute) -> Outcome:
         """Run; see `Job.run`."""

@@ -13,6 +13,7 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,7 @@ class KrylovSvd:
             fixed_nbytes=n * (2 * total + 8 * width) * wide, what="svd by Krylov iteration",
         )  # fmt: skip
 
+    @cached_property
     def stages(self) -> list[Stage]:
         """Give the stages, with how often they are expected to run."""
         operator, options = self.operator, self.options
@@ -110,7 +112,7 @@ class KrylovSvd:
 
     def predicted_seconds(self) -> float:
         """Predict the whole."""
-        return sum(s.seconds * s.repeats for s in self.stages()) + self.host_seconds()
+        return sum(s.seconds * s.repeats for s in self.stages) + self.host_seconds()
 
     def run(self, execute: Execute) -> Outcome:
         """Run; see `Job.run`."""

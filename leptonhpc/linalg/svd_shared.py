@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,14 @@ class SvdOptions:
         if len(given) > 1:
             message = f"give one of rank=, tol= and variance=; found {' and '.join(given)}"
             raise OptionError(message)
+        for key in ("rank", "seed", "most_passes"):
+            value = getattr(self, key)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+                raise OptionError(f"{key} is a whole number; found {value!r}")
+        for key in ("tol", "variance", "accuracy"):
+            value = getattr(self, key)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+                raise OptionError(f"{key} is a number; found {value!r}")
         if self.rank is not None and not 1 <= self.rank <= min(shape):
             message = f"rank is from 1 to {min(shape)} for {name} of shape {shape}"
             raise ShapeError(f"{message}; found {self.rank}")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,7 @@ class SketchSvd:
             what="svd by sketch",
         )  # fmt: skip
 
+    @cached_property
     def stages(self) -> list[Stage]:
         """Give the stages."""
         operator = self.operator
@@ -104,7 +106,7 @@ class SketchSvd:
 
     def predicted_seconds(self) -> float:
         """Predict the whole."""
-        return sum(s.seconds for s in self.stages())
+        return sum(s.seconds for s in self.stages)
 
     def run(self, execute: Execute) -> Outcome:
         """Run; see `Job.run`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -95,6 +95,7 @@ class BandLayout:
         tuple of Task
             Lane by lane.
         """
+        row_nbytes = sum(columns for _, columns in operands) * self.itemsize
         per_task = max(1, TASK_NBYTES // max(self.band_nbytes, 1))
         tasks = []
         for lane in range(self.lanes):
@@ -102,28 +103,56 @@ class BandLayout:
             kept = bands.start + self.resident
             previous = None
             for begin in range(bands.start, bands.stop, per_task):
-                steps, rows, read = [], 0, 0
-                for band in range(begin, min(begin + per_task, bands.stop)):
-                    span = self.rows_of(band)
-                    keep = band < kept
-                    reads = tuple(
-                        Read(operand, (span, (0, columns)), keep and operand == "x")
-                        for operand, columns in operands
-                    )
-                    steps.append(Step(reads, (span, (0, self.columns))))
-                    rows += span[1] - span[0]
-                    if first or not keep:
-                        read += (span[1] - span[0]) * sum(c for _, c in operands) * self.itemsize
+                end = min(begin + per_task, bands.stop)
+                rows = self.rows_of(end - 1)[1] - begin * self.height
+                # what is resident was read by the first pass
+                old = 0 if first else max(0, min(kept, end) - begin) * self.height
+                read = max(0, rows - old) * row_nbytes
+                steps = BandSteps(self.rows, self.columns, self.height, begin, end, kept, operands)
                 key = f"{name}-{lane}-{begin}"
                 tasks.append(
                     Task(
-                        key, kernel, tuple(steps), lane, previous,
+                        key, kernel, steps, lane, previous,
                         flops=flops_per_row * rows, read_nbytes=read,
                         write_nbytes=write_row_nbytes * rows,
                     )
                 )  # fmt: skip
                 previous = key
         return tuple(tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class BandSteps:
+    """Bands `begin` to `end` of a tall matrix, one step each."""
+
+    rows: int
+    columns: int
+    height: int
+    begin: int
+    end: int
+    kept: int
+    """Bands before this one stay in memory."""
+    sources: tuple[tuple[str, int], ...]
+    """Operands and their columns."""
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """What the steps read."""
+        return tuple(name for name, _ in self.sources)
+
+    def __iter__(self) -> Iterator[Step]:
+        """Make the steps."""
+        for band in range(self.begin, self.end):
+            span = (band * self.height, min((band + 1) * self.height, self.rows))
+            reads = tuple(
+                Read(name, (span, (0, columns)), band < self.kept and name == "x")
+                for name, columns in self.sources
+            )
+            yield Step(reads, (span, (0, self.columns)))
+
+    def __len__(self) -> int:
+        """Count the bands."""
+        return self.end - self.begin
 
 
 def choose_bands(

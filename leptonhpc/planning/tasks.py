@@ -8,8 +8,9 @@ load runs ahead of its lane.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from leptonhpc.blocks import Region
 
@@ -32,6 +33,40 @@ class Step:
     reads: tuple[Read, ...]
     at: Region
     """Where the blocks belong, in the kernel's own coordinates."""
+
+
+class Steps(Protocol):
+    """Steps in their order, made when they are needed: a plan may have millions."""
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """What the steps read."""
+
+    def __iter__(self) -> Iterator[Step]:
+        """Make the steps."""
+
+    def __len__(self) -> int:
+        """Count them without making them."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneStep:
+    """A task of one step."""
+
+    step: Step
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """What the step reads."""
+        return tuple(read.operand for read in self.step.reads)
+
+    def __iter__(self) -> Iterator[Step]:
+        """Give the step."""
+        return iter((self.step,))
+
+    def __len__(self) -> int:
+        """Count one."""
+        return 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +100,7 @@ class Task:
 
     key: str
     kernel: str
-    steps: tuple[Step, ...]
+    steps: Steps
     lane: int
     after: str | None = None
     """The task of the same lane whose accumulator this one takes over."""
@@ -104,6 +139,11 @@ class Stage:
     most_repeats: int = 1
     prefetch: bool = False
     """Read the next step while this one is folded."""
+
+    @property
+    def operands(self) -> frozenset[str]:
+        """What the tasks read."""
+        return frozenset(name for task in self.tasks for name in task.steps.operands)
 
     @property
     def flops(self) -> float:

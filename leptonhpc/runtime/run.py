@@ -59,7 +59,12 @@ def resources_of(memory_nbytes: int | None) -> Resources:
     if limits and memory > min(limits):
         message = f"memory={memory} is more than a worker's limit of {min(limits)} bytes"
         raise MemoryBudgetError(message)
+    if limits:  # Dask pauses a worker at four fifths of its limit, and a paused worker does nothing
+        memory = min(memory, int(_OF_LIMIT * min(limits)))
     return Resources(memory, len(workers), threads, rates, distributed=True)
+
+
+_OF_LIMIT = 0.75
 
 
 @dataclass
@@ -115,7 +120,7 @@ class _Run:
                 writer = Writer(stage.target, array, stage.blas_threads)
             else:
                 writer = self.workspace.create(stage.target, stage.blas_threads)
-        needed = {r.operand for t in stage.tasks for s in t.steps for r in s.reads}
+        needed = stage.operands
         self.stage_units = sum(_units(sources[name]) for name in needed & self.job.sources.keys())
         context = Context(
             self.name, stage.name, {k: v for k, v in sources.items() if k in needed}, writer,
@@ -211,7 +216,8 @@ def run_job(
     finally:
         run.progress.close()
         peak = backend.end(run.name)
-    workspace.drop_scratch(run.scratch)
+    if output is None:  # else the journal may still need it: it goes when the output is published
+        workspace.drop_scratch(run.scratch)
     return outcome, workspace, _report(run, time.perf_counter() - began, peak)
 
 

@@ -337,7 +337,7 @@ def _open(location: Location, writable: bool) -> zarr.Array[Any]:
             f"{describe(location)!r} is not a Zarr array: {_what_is_there(store, path, error)}"
         )
         raise NotAnArrayError(message) from error
-    except OSError as error:
+    except Exception as error:  # every store has exceptions of its own
         message = f"{describe(location)!r} could not be opened: {error}"
         raise StoreError(message) from error
 

@@ -19,7 +19,7 @@ from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore
 
-from leptonhpc.errors import OutputExistsError, StoreError
+from leptonhpc.errors import LeptonError, OutputExistsError, StoreError
 
 Location = str | os.PathLike[str] | Store
 
@@ -158,7 +158,9 @@ def exists(location: Location) -> bool:
     if is_local(location):
         return local_path(location).exists()
     store, path = resolve(location, read_only=not isinstance(location, Store))
-    return not sync(store.is_empty(path))
+    with store_errors(location):
+        return not sync(store.is_empty(path))
+    raise AssertionError  # store_errors lets no exception pass in silence
 
 
 def remove(location: Location) -> None:
@@ -338,7 +340,7 @@ class store_errors:  # noqa: N801  (a context manager reads as a verb)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Re-raise what a store raises as StoreError."""
-        if isinstance(error, OSError | KeyError) and not isinstance(error, StoreError):
+        if isinstance(error, Exception) and not isinstance(error, LeptonError):
             message = f"{describe(self.location)!r} could not be used: {error}"
             raise StoreError(message) from error
 

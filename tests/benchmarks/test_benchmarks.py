@@ -1,0 +1,156 @@
+"""A tiny size of every benchmark runs, and what fails in one is reported as a failure."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("dask.array")
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+LIMITS = [
+    "limit: gemm float32",
+    "limit: gemm float64",
+    "limit: read, leptonhpc.store",
+    "limit: read, zarr-python",
+]
+EPS = {"float32": np.finfo("f4").eps, "float64": np.finfo("f8").eps}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("benchmarks")
+
+
+@pytest.fixture
+def measure(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import measure
+
+    return measure
+
+
+@pytest.fixture
+def data(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import data
+
+    return data
+
+
+@pytest.mark.parametrize("subject", ["svd", "svd_values", "matmul"])
+def test_contest_gives_rows_with_error_and_memory(subject: str, folder: Path) -> None:
+    rows, shown = _run(subject, folder, "--peers", "dask")
+    assert [row["contestant"] for row in rows] == [*LIMITS, "leptonhpc", "dask"]
+    assert {row["status"] for row in rows} == {"ok"}, shown
+    assert all(row["seconds"] > 0 and row["peak_nbytes"] > 10**7 for row in rows)
+    for row in rows[len(LIMITS) :]:
+        # tiny spectra span 1e3: relative errors are c eps s_1 / s_k, products sum 384 terms
+        assert 0 <= row["error"] <= 1e3 * EPS[row["dtype"]], row
+        assert row["passes"] >= 0.9
+        assert row["machine"]["cores"] >= 1
+        assert row["versions"]["zarr"]
+    assert "leptonhpc" in shown
+
+
+def test_contest_runs_on_a_cluster(folder: Path) -> None:
+    rows, shown = _run("svd", folder, "--peers", "leptonhpc-distributed")
+    assert rows[-1]["contestant"] == "leptonhpc-distributed"
+    assert rows[-1]["status"] == "ok", shown
+    # client and worker are counted together
+    assert rows[-1]["peak_nbytes"] > rows[-2]["peak_nbytes"]
+
+
+def test_plan_gives_as_many_tasks_as_asked_for(folder: Path) -> None:
+    rows, shown = _run("plan", folder)
+    assert {row["status"] for row in rows} == {"ok"}, shown
+    assert {row["driver"] for row in rows} == {"svd", "matmul"}
+    assert all(400 <= row["tasks"] <= 700 for row in rows)
+
+
+def test_overhead_measures_starts_and_jobs(folder: Path) -> None:
+    rows, shown = _run("overhead", folder)
+    assert {row["status"] for row in rows} == {"ok"}, shown
+    assert len(rows) == 6
+    assert all(row["seconds"] > 0 for row in rows)
+
+
+def test_peer_that_is_not_known_is_refused(folder: Path) -> None:
+    done = _command("svd", folder, "--peers", "matlab")
+    assert done.returncode == 2
+    assert "found matlab" in done.stderr
+
+
+def test_peer_that_exceeds_its_time_is_reported(folder: Path) -> None:
+    rows, shown = _run("svd", folder, "--peers", "none", "--limit-seconds", "0.01")
+    assert {row["status"] for row in rows} == {"ended: exceeded 0.01 s"}
+    assert "exceeded" in shown
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "died: SIGKILL"),
+        ("raise MemoryError('no room')", "failed: MemoryError: no room"),
+        ("pass", "failed: no message"),
+        ("x = bytearray(10**9 // 4); x[::4096] = x[::4096]; input()", "ended: exceeded 0.1 GB"),
+    ],
+)
+def test_fresh_process_that_fails_says_how(
+    code: str, status: str, measure: Any, tmp_path: Path
+) -> None:
+    limits = measure.Limits(seconds=60, nbytes=10**8)
+    command = [sys.executable, "-c", f"import time; input = lambda: time.sleep(60)\n{code}"]
+    taken = measure.run_fresh(command, tmp_path / "none.json", limits=limits)
+    assert taken.status == status
+
+
+def test_peak_of_a_fresh_process_counts_its_children(measure: Any, tmp_path: Path) -> None:
+    child = "x = bytearray(b'1') * (60 << 20); import time; time.sleep(1)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    taken = measure.run_fresh(
+        [sys.executable, "-c", code], tmp_path / "none.json", limits=measure.Limits(60)
+    )
+    assert taken.peak_nbytes > 60 << 20
+
+
+def test_exact_singular_values_are_those_of_the_stored_array(data: Any, tmp_path: Path) -> None:
+    import zarr
+
+    path = data.tall_matrix(tmp_path, rows=300, columns=40, chunk_rows=64)
+    expected = np.linalg.svd(zarr.open_array(path)[:].astype(float), compute_uv=False)
+    found = data.exact_singular_values(path)
+    # eigenvalues of the Gram matrix are right to c eps s_1^2; values span 1e4 at most
+    bound = 40 * EPS["float64"] * (expected[0] / expected[-1]) ** 2
+    assert data.worst_relative_error(found, expected) <= bound
+
+
+def test_wrong_block_of_a_product_shows(data: Any, tmp_path: Path) -> None:
+    import zarr
+
+    a, b = (data.square_matrix(tmp_path, n=96, chunk=32, seed=seed) for seed in (1, 2))
+    product = zarr.open_array(a)[:] @ zarr.open_array(b)[:]
+    c = zarr.create_array(tmp_path / "c.zarr", shape=(96, 96), chunks=(32, 32), dtype="f8")
+    c[:] = product
+    check = data.ProductCheck(a, b)
+    # sums of 96 terms, three products
+    assert check.error(tmp_path / "c.zarr") <= 3 * 96 * EPS["float64"]
+    c[32:64, 32:64] = 0
+    assert check.error(tmp_path / "c.zarr") > 0.01
+
+
+def _run(subject: str, folder: Path, *arguments: str) -> tuple[list[dict[str, Any]], str]:
+    out = folder / f"{subject}-{len(list(folder.iterdir()))}.jsonl"
+    done = _command(subject, folder, "--out", str(out), *arguments)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in out.read_text().splitlines()], done.stdout
+
+
+def _command(subject: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    script = str(BENCHMARKS / f"{subject}.py")
+    command = [sys.executable, script, "--tiny", "--data", str(folder / "data"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
