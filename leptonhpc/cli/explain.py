@@ -75,6 +75,7 @@ def norm(
     x: o.Array,
     ord: o.Ord = "fro",  # noqa: A002  (the array API's name)
     memory: o.Memory = None,
+    seed: o.Seed = 0,
     scheduler: o.Scheduler = None,
     json: o.Json = False,
 ) -> None:
@@ -82,7 +83,7 @@ def norm(
     from leptonhpc import plan
 
     with running(scheduler):
-        _print_plan(plan("norm", x, ord=read_order(ord), memory=memory), as_json=json)
+        _print_plan(plan("norm", x, ord=read_order(ord), memory=memory, seed=seed), as_json=json)
 
 
 def _print_plan(plan: Plan, *, as_json: bool) -> None:

@@ -13,28 +13,43 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.kernels.conditioning import raise_non_finite, tile_rows, tiles
+from leptonhpc.kernels.conditioning import in_unit_scale, raise_non_finite, tile_rows, tiles
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.random import gaussian_rows
 
-# beyond these the squares of single precision lose all digits or overflow
-_SINGLE_LOW, _SINGLE_HIGH = 1e-12, 1e12
+_TINY = 1e-200
+"""Sums of squares below this have lost digits, or everything."""
 
 
 def _wide(small: Small) -> np.dtype[Any]:
     return np.result_type(np.dtype(small["dtype"]), np.float64)
 
 
-def _square(blas: Blas, tile: NDArray[Any], small: Small, block: NDArray[Any], at: Region) -> float:
-    """Give |tile D|_F^2, D the columns' factors; a sum that is not finite is an error."""
+def _add_square(
+    acc: Accumulator,
+    blas: Blas,
+    tile: NDArray[Any],
+    small: Small,
+    block: NDArray[Any],
+    at: Region,
+) -> None:
+    """Add |tile D|_F^2, D the columns' factors; a sum that is not finite is an error."""
     factor = small["factor"]
-    if factor is None:
-        square: float = blas.sum_of_squares(tile)
-    else:
-        square = float(np.sum(np.abs(tile.astype(_wide(small)) * factor) ** 2))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        if factor is None:
+            square = blas.sum_of_squares(tile)
+        else:
+            square = float(np.sum(np.abs(tile.astype(_wide(small)) * factor) ** 2))
     if not np.isfinite(square):
         raise_non_finite(block, small, at)
-    return square
+    _note_tiny(acc, square, tile)
+    acc["square"] += square
+
+
+def _note_tiny(acc: Accumulator, square: float, tile: NDArray[Any]) -> None:
+    """Remember that there were numbers whose squares vanish: all else may be zero."""
+    if square < _TINY and tile.any():
+        acc["max_tiny"] = 1
 
 
 def _feature_sums(small: Small, length: int) -> Accumulator:
@@ -62,14 +77,18 @@ class Moments:
         (block,) = blocks
         shift = 0 if small["shift"] is None else small["shift"]
         step = tile_rows(block.shape[1], _wide(small))
-        for low in range(0, len(block), step):
-            tile = np.subtract(block[low : low + step], shift, dtype=_wide(small))
-            absent = np.isnan(tile)
-            if absent.any():
-                tile[absent] = 0
-            acc["count"] += len(tile) - absent.sum(axis=0)
-            acc["sum"] += tile.sum(axis=0)
-            acc["square"] += np.sum(np.abs(tile) ** 2, axis=0)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            for low in range(0, len(block), step):
+                rows = in_unit_scale(block[low : low + step], small)
+                tile = np.subtract(rows, shift, dtype=_wide(small))
+                absent = np.isnan(tile)
+                if absent.any():
+                    tile[absent] = 0
+                acc["count"] += len(tile) - absent.sum(axis=0)
+                acc["sum"] += tile.sum(axis=0)
+                acc["square"] += np.sum(np.abs(tile) ** 2, axis=0)
+        if small["first"] and not np.isfinite(acc["square"]).all():
+            raise_non_finite(block, small, at)
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
         """Write nothing."""
@@ -93,12 +112,14 @@ class Gram:
         """Add one band, in double precision."""
         (block,) = blocks
         wide = {**small, "dtype": _wide(small)}
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for _, _, tile in tiles(block, wide, at, acc):
                 self.blas.syrk(acc["gram"], tile)
                 acc["sum"] += tile.sum(axis=0)
-        if not np.isfinite(np.diagonal(acc["gram"])).all():
+        trace = float(np.real(np.diagonal(acc["gram"])).sum())
+        if not np.isfinite(trace):
             raise_non_finite(block, small, at)
+        _note_tiny(acc, trace, block)
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
         """Write nothing."""
@@ -137,10 +158,10 @@ class Normal:
         product = np.zeros(acc["z"].shape, small["dtype"]) if narrow else acc["z"]
         for low, high, tile in tiles(block, small, at, acc):
             if small["first"]:
-                acc["square"] += _square(self.blas, tile, small, block, at)
+                _add_square(acc, self.blas, tile, small, block, at)
                 acc["sum"] += tile.sum(axis=0, dtype=_wide(small))
             with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-                y[low:high] = self._fold_tile(acc, product, tile, small)
+                y[low:high] = self._fold_tile(product, tile, small)
         if narrow:
             acc["z"] += product
         if small["y_gram"]:
@@ -149,19 +170,11 @@ class Normal:
             raise_non_finite(block, small, at)
         return y
 
-    def _fold_tile(
-        self, acc: Accumulator, product: NDArray[Any], tile: NDArray[Any], small: Small
-    ) -> NDArray[Any]:
+    def _fold_tile(self, product: NDArray[Any], tile: NDArray[Any], small: Small) -> NDArray[Any]:
         """Add X^H (X W - 1 o) to the product of the band; give X W - 1 o."""
-        w, offset = small["w"], small["offset"]
-        part: NDArray[Any] = np.matmul(tile, w)
-        if product is not acc["z"]:
-            largest = np.max(np.abs(part), initial=0.0)
-            if not _SINGLE_LOW < largest < _SINGLE_HIGH:
-                product, tile = acc["z"], tile.astype(acc["z"].dtype)
-                part = np.matmul(tile, w.astype(product.dtype))
-        if offset is not None:
-            part -= offset.astype(part.dtype)
+        part: NDArray[Any] = np.matmul(tile, small["w"])
+        if small["offset"] is not None:
+            part -= small["offset"].astype(part.dtype)
         self.blas.gemm(product, tile, part, adjoint=True)
         return part
 
@@ -199,12 +212,16 @@ class Sketch:
         begin = at[0][0]
         width = small["psi"] + small["theta"]
         for low, high, tile in tiles(block, small, at, acc):
-            acc["square"] += _square(self.blas, tile, small, block, at)
+            _add_square(acc, self.blas, tile, small, block, at)
             acc["sum"] += tile.sum(axis=0, dtype=_wide(small))
-            y[low:high] = np.matmul(tile, small["w"])
+            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                y[low:high] = np.matmul(tile, small["w"])
             draws = gaussian_rows(small["seed"], begin + low, begin + high, width, small["dtype"])
-            acc["core"] += np.matmul(draws.conj().T.astype(tile.dtype), tile)
+            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                acc["core"] += np.matmul(draws.conj().T.astype(tile.dtype), tile)
             acc["ones"] += draws.conj().sum(axis=0)
+        if not (np.isfinite(y).all() and np.isfinite(acc["core"]).all()):
+            raise_non_finite(block, small, at)
         return y
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:

@@ -8,6 +8,7 @@ row holds all the samples of a feature, so mean and deviation are those of the r
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from leptonhpc.errors import NonFiniteError, NumericRangeError
 from leptonhpc.kernels.fold import Accumulator, Region, Small
 
+_QUIET = np.errstate(over="ignore", under="ignore", invalid="ignore")
+"""What is not finite is found by the sums, and named then."""
 _TILE_NBYTES = 8 << 20
 """Rows that are conditioned together: they stay in cache until they are used."""
 
@@ -32,7 +35,7 @@ def tiles(
         The band as stored; not changed.
     small : mapping
         ``dtype`` of computing; ``features`` "columns" or "rows"; ``shift`` (n,) or None,
-        ``missing`` "raise" or "mean"; for rows: ``center``, ``scale``, ``weights``.
+        ``missing`` "raise" or "mean"; ``unit_scale``; for rows: ``center``, ``scale``, ``weights``.
     at : region
         The band's place in the tall matrix.
     acc : dict, optional
@@ -54,7 +57,7 @@ def tiles(
             yield low, low + len(rows), rows.astype(dtype, order="C")
         return
     for low in range(0, block.shape[0], step):
-        rows = block[low : low + step]
+        rows = in_unit_scale(block[low : low + step], small)
         high = low + rows.shape[0]
         if small["features"] == "rows":
             begin = at[0][0]
@@ -64,6 +67,15 @@ def tiles(
         yield low, high, tile.astype(dtype, order="C", copy=False)
 
 
+def in_unit_scale(rows: NDArray[Any], small: Small) -> NDArray[Any]:
+    """Bring numbers whose squares would over- or underflow into range, by a power of two."""
+    if small["unit_scale"] == 1:
+        return rows
+    dtype = np.result_type(rows.dtype, np.float64)
+    scaled: NDArray[Any] = np.multiply(rows, small["unit_scale"], dtype=dtype)
+    return scaled
+
+
 def tile_rows(columns: int, dtype: np.dtype[Any]) -> int:
     """Give how many rows of so many columns are handled at once."""
     return max(16, min(1024, _TILE_NBYTES // max(1, columns * dtype.itemsize)))
@@ -71,6 +83,8 @@ def tile_rows(columns: int, dtype: np.dtype[Any]) -> int:
 
 def is_plain(small: Small) -> bool:
     """Say whether bands are used as they are."""
+    if small["unit_scale"] != 1:
+        return False
     if small["features"] == "rows":
         return not (
             small["center"]
@@ -84,7 +98,9 @@ def is_plain(small: Small) -> bool:
 def raise_non_finite(block: NDArray[Any], small: Small, at: Region) -> None:
     """Raise the typed error for sums that are not finite; the band is searched only now."""
     finite = np.isfinite(block)
-    if finite.all() or small["missing"] == "mean":
+    if small["missing"] == "mean":
+        finite |= np.isnan(block)
+    if finite.all():
         message = (
             f"the squares of {small['name']} overflow {small['dtype']}: values near "
             f"{np.nanmax(np.abs(block)):.3g} in rows {at[0]}. Scale the array first"
@@ -94,7 +110,9 @@ def raise_non_finite(block: NDArray[Any], small: Small, at: Region) -> None:
     index = (int(row) + at[0][0], int(column) + at[1][0])
     if small["transposed"]:
         index = index[::-1]
-    chunk = tuple(i // u for i, u in zip(index, small["unit"], strict=True))
+    chunk = tuple(
+        bisect_right(edges, at) - 1 for edges, at in zip(small["edges"], index, strict=True)
+    )
     message = (
         f"{small['name']} has {block[row, column]} at index {index}, in block {chunk}. "
         "Remove such values, or pass missing='mean' to put the column's mean there"
@@ -102,6 +120,7 @@ def raise_non_finite(block: NDArray[Any], small: Small, at: Region) -> None:
     raise NonFiniteError(message)
 
 
+@_QUIET
 def _condition_columns(rows: NDArray[Any], small: Small) -> NDArray[Any]:
     """Subtract the shift; what is missing becomes the mean, which is `fill` after the shift."""
     dtype = np.dtype(small["dtype"])
@@ -118,12 +137,13 @@ def _condition_columns(rows: NDArray[Any], small: Small) -> NDArray[Any]:
     return tile
 
 
+@_QUIET
 def _condition_rows(
     rows: NDArray[Any], small: Small, begin: int, end: int, acc: Accumulator | None
 ) -> NDArray[Any]:
     simple = small["scale"] is None and small["weights"] is None and small["missing"] == "raise"
     if simple:
-        return _centred_rows(rows, small, begin, end, acc)
+        return _centred_rows(rows, small, begin, end, acc) if small["center"] else rows
     tile = rows.astype(np.result_type(rows.dtype, np.float64))
     absent = np.isnan(tile) if small["missing"] == "mean" else None
     present: Any = tile.shape[1] if absent is None else tile.shape[1] - absent.sum(axis=1)
@@ -137,7 +157,10 @@ def _condition_rows(
     scale = np.ones(len(tile))
     if isinstance(small["scale"], str):
         scale = np.sqrt(np.sum(np.abs(deviation) ** 2, axis=1) / present)
-        scale[scale == 0] = 1
+        # what is left of equal numbers is the rounding of their mean
+        flat = scale <= 32 * np.finfo(float).eps * np.abs(mean)
+        scale[flat] = 1
+        tile[flat & bool(small["center"])] = 0
     elif small["scale"] is not None:
         scale = small["scale"][begin:end]
     factor = 1 / scale
@@ -150,6 +173,7 @@ def _condition_rows(
     return tile
 
 
+@_QUIET
 def _centred_rows(
     rows: NDArray[Any], small: Small, begin: int, end: int, acc: Accumulator | None
 ) -> NDArray[Any]:

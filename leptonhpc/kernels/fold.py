@@ -7,6 +7,7 @@ need not know of each other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -62,6 +63,8 @@ def combine(a: Accumulator, b: Accumulator) -> Accumulator:
                 message = f"bands {sorted(a[key] & value)[:5]} were counted twice"
                 raise CoverageError(message)
             a[key] = a[key] | value
+        elif key.startswith("hypot"):
+            a[key] = math.hypot(a[key], value)
         elif key.startswith("max"):
             a[key] = max(a[key], value)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,8 @@ class Gemm:
             "_x": gaussian_rows(small["seed"], c0, c1, PROBES, dtype),
             "_expected": np.zeros((r1 - r0, PROBES), dtype),
             "_image": None,
-            "_norms": [0.0, 0.0],
+            "_origin": (r0, c0),
+            "_norms": [0.0, 0.0],  # |A|_F and |B|_F of what was folded
         }
 
     def step(
@@ -58,24 +60,25 @@ class Gemm:
             acc["_image"] is None or acc["_image"][0] != depth
         ):  # the first block of A for this panel
             acc["_image"] = (depth, panel @ acc["_x"])
-            acc["_norms"][1] += self._square(panel, small["names"][1], at)
+            acc["_norms"][1] = math.hypot(acc["_norms"][1], self.norm(panel, acc, small, 1, at))
         self.blas.gemm(acc["_c"][low:high], a, panel)
         acc["_expected"][low:high] += a @ acc["_image"][1]
-        acc["_norms"][0] += self._square(a, small["names"][0], at)
+        acc["_norms"][0] = math.hypot(acc["_norms"][0], self.norm(a, acc, small, 0, at))
 
-    def _square(self, block: NDArray[Any], name: str, at: Region) -> float:
-        plain = block if block.flags.c_contiguous else block.T
-        square: float = self.blas.sum_of_squares(np.ascontiguousarray(plain))
-        if not np.isfinite(square):
-            finite = np.isfinite(block)
-            if not finite.all():
-                row, column = (int(i) for i in np.argwhere(~finite)[0])
-                message = (
-                    f"{name} has {block[row, column]} at ({row}, {column}) of the block read for "
-                    f"rows {at[0]} of C"
-                )
-                raise NonFiniteError(message)
-        return square
+    def norm(
+        self, block: NDArray[Any], acc: Accumulator, small: Small, operand: int, at: Region
+    ) -> float:
+        """Give |block|_F; a block that is not finite is an error."""
+        plain = np.ascontiguousarray(block if block.flags.c_contiguous else block.T)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            square = self.blas.sum_of_squares(plain)
+        if 1e-200 < square < math.inf:
+            return math.sqrt(square)
+        finite = np.isfinite(block)
+        if not finite.all():
+            raise_in_product(block, finite, acc["_origin"], small["names"], operand, at)
+        largest = float(np.max(np.abs(block), initial=0.0))
+        return largest * float(np.linalg.norm(plain / largest)) if largest else 0.0
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the block; leave how far it is from what the random vectors expect."""
@@ -99,9 +102,8 @@ class Syrk:
         panel = np.ascontiguousarray(_converted(blocks[0], np.dtype(small["dtype"])))
         self.blas.syrk(acc["_c"], panel)
         acc["_expected"] += panel.conj().T @ (panel @ acc["_x"])
-        square = Gemm(self.blas)._square(panel, small["names"][0], at)
-        acc["_norms"][0] += square
-        acc["_norms"][1] += square
+        norm = Gemm(self.blas).norm(panel, acc, small, 1, at)
+        acc["_norms"] = [math.hypot(old, norm) for old in acc["_norms"]]
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the whole block, its upper triangle mirrored."""
@@ -120,18 +122,41 @@ def mirrored(lower: NDArray[Any]) -> NDArray[Any]:
     return lower
 
 
-def _checked(acc: Accumulator, c: NDArray[Any], small: Small) -> NDArray[Any]:
-    """Leave the relative difference of C x and A (B x), per |A|_F |B|_F |x|, and |C|_F^2."""
-    difference = c @ acc["_x"] - acc["_expected"]
-    scale = np.sqrt(acc["_norms"][0]) * np.sqrt(acc["_norms"][1])
-    scale = scale * np.linalg.norm(acc["_x"])
-    error = float(np.linalg.norm(difference) / scale) if scale > 0 else 0.0
-    square = sum(
-        float(np.linalg.norm(part)) ** 2 for part in np.array_split(c, max(len(c) // 256, 1))
+def raise_in_product(
+    block: NDArray[Any],
+    finite: NDArray[Any],
+    origin: tuple[int, int],
+    names: Sequence[str],
+    operand: int,
+    at: Region,
+) -> None:
+    """Raise the typed error; `at` has the rows within C's block and the place along k."""
+    row, column = (int(i) for i in np.argwhere(~finite)[0])
+    if operand == 0:
+        index = (row + at[0][0] + origin[0], column + at[1][0])
+    else:
+        index = (row + at[1][0], column + origin[1])
+    message = (
+        f"{names[operand]} has {block[row, column]} at index {index}. Remove such values first"
     )
+    raise NonFiniteError(message)
+
+
+def _checked(acc: Accumulator, c: NDArray[Any], small: Small) -> NDArray[Any]:
+    """Leave the relative difference of C x and A (B x), per |A|_F |B|_F |x|, and |C|_F."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        # one factor at a time: the product of the norms may leave the range
+        difference = c @ acc["_x"] / (acc["_norms"][0] or 1.0) / (acc["_norms"][1] or 1.0)
+        difference -= acc["_expected"] / (acc["_norms"][0] or 1.0) / (acc["_norms"][1] or 1.0)
+        error = float(np.linalg.norm(difference) / (np.linalg.norm(acc["_x"]) or 1.0))
+        largest = float(max((np.max(np.abs(rows)) for rows in c), default=0.0)) or 1.0
+        norm = 0.0
+        for low in range(0, len(c), 256):
+            norm = math.hypot(norm, float(np.linalg.norm(c[low : low + 256] / largest)))
     for key in [k for k in acc if k.startswith("_")]:
         del acc[key]
-    acc.update({"max_error": error if np.isfinite(error) else np.inf, "square": square})
+    fault = not (np.isfinite(error) and np.isfinite(largest))
+    acc.update({"max_error": np.inf if fault else error, "hypot_norm": norm * largest})
     return c
 
 
@@ -154,10 +179,12 @@ class Norms:
         step = tile_rows(block.shape[1], np.dtype(wide))
         for low in range(0, len(block), step):
             tile = np.abs(block[low : low + step].astype(wide))
-            scaled = tile / small["unit_scale"]
-            acc["square"] += float(np.sum(scaled * scaled))
-            acc["columns"] += tile.sum(axis=0)
-            acc["max_row"] = max(acc["max_row"], float(np.max(tile.sum(axis=1), initial=0.0)))
+            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                scaled = tile / small["power"]
+                acc["square"] += float(np.sum(scaled * scaled))
+                acc["columns"] += tile.sum(axis=0)
+                row = float(np.max(tile.sum(axis=1), initial=0.0))
+            acc["max_row"] = max(acc["max_row"], row)
         if not np.isfinite(acc["columns"]).all():
             raise_non_finite(block, small, at)
 

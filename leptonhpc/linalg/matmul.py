@@ -74,7 +74,7 @@ class MatmulJob:
             largest_error=float(acc["max_error"]),
             bound=bound,
             blocks=len(self.stage.tasks),
-            norm=math.sqrt(acc["square"]),
+            norm=float(acc["hypot_norm"]),
         )
         return Outcome({"product": "product"}, certificate)
 
@@ -238,9 +238,10 @@ def _choose_regions(
 def _peak(
     regions: list[Region], sizes: _Sizes, dtype: np.dtype[Any], a: BlockedArray, b: BlockedArray
 ) -> int:
+    shapes = {(rows[1] - rows[0], columns[1] - columns[0]) for rows, columns in regions}
     largest = max(
-        elements(r) * dtype.itemsize + _streams(sizes, r[1][1] - r[1][0], dtype, a.source, b.source)
-        for r in regions
+        rows * columns * dtype.itemsize + _streams(sizes, columns, dtype, a.source, b.source)
+        for rows, columns in shapes
     )
     return LIBRARIES_NBYTES + largest
 

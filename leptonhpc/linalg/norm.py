@@ -34,13 +34,13 @@ class NormJob:
         """Run the stage; see `Job.run`."""
         operator = self.operator
         stage = operator.stage("norms", "norms", 0, target=None, first=True)
-        acc = execute(stage, operator.small(unit_scale=1.0, first=True))
+        acc = execute(stage, operator.small(power=1.0, first=True))
         scale = 1.0
         square = acc["square"]
         if self.order == "fro" and acc["max_row"] > 0 and not 1e-290 < square < math.inf:
             scale = float(acc["max_row"])  # squares over- or underflow: once more, scaled
             stage = replace(stage, name="norms scaled")
-            square = execute(stage, operator.small(unit_scale=scale, first=True))["square"]
+            square = execute(stage, operator.small(power=scale, first=True))["square"]
         columns, rows = float(acc["columns"].max()), float(acc["max_row"])
         if operator.transposed:
             columns, rows = rows, columns
@@ -87,9 +87,7 @@ def plan_norm(x: BlockedArray, resources: Resources, *, order: str = "fro") -> N
         passes=1,
         what="norm",
     )
-    operator = Operator(
-        source, transposed, Conditioning(), layout, resources, tuple(x.source.unit), x.name
-    )
+    operator = Operator(source, transposed, Conditioning(), layout, resources, x.grid, x.name)
     stage = operator.stage("norms", "norms", 0, target=None, first=True)
     explanation = explain(
         "norm", [f"{x.name} {x.shape} {x.dtype}"], [stage], resources,

@@ -12,13 +12,15 @@ The first p m rows alone cannot be far off: |d| <= sqrt((1 - p) / p) standard de
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.blocks import Source
+from leptonhpc.blocks import BlockGrid, Source
+from leptonhpc.errors import NumericRangeError
 from leptonhpc.linalg.jobs import Counter, Execute
 from leptonhpc.planning import BandLayout, Resources, Stage, Target, flops, seconds
 from leptonhpc.planning.layout import BandSteps, compute_dtype
@@ -54,7 +56,8 @@ class Operator:
     conditioning: Conditioning
     layout: BandLayout
     resources: Resources
-    user_unit: tuple[int, ...]
+    user_grid: BlockGrid
+    """Blocks as the user sees them, for messages."""
     user_name: str
     dtype: np.dtype[Any] = field(init=False)
     shift: NDArray[Any] | None = None
@@ -69,6 +72,8 @@ class Operator:
     square: float = float("nan")
     """|A|_F^2, once a pass was made."""
     passes: float = 0.0
+    unit_scale: float = 1.0
+    """Power of two by which the data is multiplied where its squares would leave the range."""
     counter: Counter = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -141,6 +146,8 @@ class Operator:
     def _stage(
         self, name: str, kernel: str, tasks: tuple[Task, ...], target: Target | None, passes: float
     ) -> Stage:
+        if self.unit_scale != 1:
+            name = f"{name} in range"
         predicted = seconds(
             kernel,
             self.dtype,
@@ -199,12 +206,13 @@ class Operator:
             "shift": self.shift,
             "fill": self.fill,
             "factor": self._distinct_factor,
+            "unit_scale": self.unit_scale,
             "missing": c.missing,
             "center": c.center and rows,
             "scale": c.scale if rows else None,
             "weights": c.weights if rows else None,
             "transposed": self.transposed,
-            "unit": self.user_unit,
+            "edges": self.user_grid.bounds,
             "name": self.user_name,
             **more,
         }
@@ -223,7 +231,8 @@ class Operator:
         self.factor = factor
         if self._needs_pilot:
             acc = execute(self.pilot_stage(), self.small(shift=None, first=False))
-            mean = acc["sum"] / np.maximum(acc["count"], 1)
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean = acc["sum"] / np.maximum(acc["count"], 1)
             # NaN or infinity is found, and named, by the first pass
             self.shift = np.where(np.isfinite(mean), mean, 0).astype(self.dtype)
         if self._needs_moments(late_scale=late_scale):
@@ -239,8 +248,8 @@ class Operator:
         assert self.shift is not None
         self.mean = self.shift.astype(self.wide_dtype) + offset
         if isinstance(c.scale, str):
-            variance = np.maximum(acc["square"] / count - np.abs(offset) ** 2, 0)
-            self._use_deviation(np.sqrt(variance))
+            before = acc["square"] / count
+            self._use_variance(before - np.abs(offset) ** 2, before)
         if c.center:
             self.fill = offset
             self.offset = offset if c.missing == "mean" else None
@@ -256,10 +265,13 @@ class Operator:
         self.mean = self.shift.astype(self.wide_dtype) + self.offset
         return self.offset
 
-    def _use_deviation(self, deviation: NDArray[Any]) -> None:
-        self.scale = np.where(deviation > 0, deviation, 1.0)
+    def _use_variance(self, variance: NDArray[Any], before: NDArray[Any]) -> None:
+        """Take variances, and the mean squares from which they are what is left."""
+        # what is left of equal numbers is rounding: such columns are zero, not blown up
+        flat = variance <= 64 * np.finfo(float).eps * before
+        self.scale = np.sqrt(np.where(flat, 1.0, variance))
         assert self.factor is not None
-        self.factor = self.factor / self.scale
+        self.factor = np.where(flat & self.conditioning.center, 0.0, self.factor / self.scale)
 
     def gram(self, execute: Execute, *, late_scale: bool) -> NDArray[Any]:
         """Give A^H A in double precision by one pass."""
@@ -269,12 +281,14 @@ class Operator:
         self.passes += 1
         lower = np.tril(acc["gram"], -1)
         gram: NDArray[Any] = lower + lower.conj().T + np.diag(np.real(np.diagonal(acc["gram"])))
+        self._check_range(float(np.real(np.trace(gram))), acc)
+        before = np.real(np.diagonal(gram)) / self.rows
         offset = self._use_offset(acc["sum"])
         if offset is not None:
             gram -= self.rows * np.outer(offset.conj(), offset)
         late_scale = late_scale and self.columns_are_features
         if late_scale and isinstance(self.conditioning.scale, str) and self.scale is None:
-            self._use_deviation(np.sqrt(np.maximum(np.real(np.diagonal(gram)), 0) / self.rows))
+            self._use_variance(np.real(np.diagonal(gram)) / self.rows, before)
         if self.columns_are_features:
             assert self.factor is not None
             gram *= self.factor[:, None] * self.factor
@@ -305,6 +319,7 @@ class Operator:
         if first:
             self._note_rows(acc)
             self.square = acc["square"]
+            self._check_range(self.square, acc)
             offset = self._use_offset(acc["sum"])
             if offset is not None:
                 self.square = self._centred_square(self.square, offset)
@@ -325,6 +340,7 @@ class Operator:
         self.passes += 1
         core, left = acc["core"], np.zeros(w.shape[1], self.wide_dtype)
         self.square = acc["square"]
+        self._check_range(self.square, acc)
         offset = self._use_offset(acc["sum"])
         if offset is not None:
             left = offset @ small["w"].astype(self.wide_dtype)
@@ -332,6 +348,27 @@ class Operator:
             self.square = self._centred_square(self.square, offset)
         self._note_rows(acc)
         return self._lift(core.T).T, left
+
+    def _check_range(self, square: float, acc: dict[str, Any]) -> None:
+        """Refuse sums of squares that have lost digits; the job then runs once more, scaled."""
+        typical = math.sqrt(square / self.rows / self.columns)
+        low, high = (1e-12, 1e12) if self.dtype.char in "fF" else (1e-100, 1e100)
+        if (square > 0 or "max_tiny" in acc) and not low < typical < high:
+            message = f"numbers of {self.user_name} near {typical:.3g} leave the range of squares"
+            raise NumericRangeError(message)
+
+    def bring_into_range(self, execute: Execute) -> None:
+        """Forget what is known, and choose a power of two that makes the largest row sum one."""
+        stage = self.stage("norms", "norms", 0, target=None, first=True)
+        acc = execute(stage, self.small(power=1.0, first=True))
+        largest = float(acc["max_row"])
+        if not 0 < largest < math.inf:
+            message = f"the row sums of {self.user_name} overflow float64. Scale the array first"
+            raise NumericRangeError(message)
+        self.passes += 1
+        exponent = -round(math.log2(largest / math.sqrt(self.columns)))
+        self.unit_scale = 2.0 ** max(-1000, min(1000, exponent))
+        self.shift = self.offset = self.fill = self.factor = self.mean = self.scale = None
 
     @property
     def _distinct_factor(self) -> NDArray[Any] | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from leptonhpc.blocks import BlockedArray, Source
 from leptonhpc.blocks.sources import ReshapedSource, TransposedSource
-from leptonhpc.errors import MemoryBudgetError, OptionError, ShapeError
+from leptonhpc.errors import MemoryBudgetError, NumericRangeError, OptionError, ShapeError
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.operator import Conditioning, Operator
 from leptonhpc.linalg.rechunk import rechunk_stage
@@ -48,7 +48,11 @@ class SvdJob:
         """Run the stages; see `Job.run`."""
         for stage in self.before:
             execute(stage, {})
-        return self.algorithm.run(execute)
+        try:
+            return self.algorithm.run(execute)
+        except NumericRangeError:  # rare: one pass to see how large the numbers are, then again
+            self.algorithm.operator.bring_into_range(execute)
+            return self.algorithm.run(execute)
 
 
 def plan_svd(
@@ -87,13 +91,12 @@ def plan_svd(
     _check(x, options, conditioning, method)
     transposed = x.shape[0] < x.shape[1]
     source = _tall_source(x, transposed=transposed)
-    user_unit = tuple(x.source.unit)
     planned, before = _streamable(source, resources)
 
     def build(kind: str) -> Algorithm:
         algorithm = _METHODS[kind]
         layout = algorithm.choose_layout(planned, resources, options, conditioning)
-        operator = Operator(source, transposed, conditioning, layout, resources, user_unit, x.name)
+        operator = Operator(source, transposed, conditioning, layout, resources, x.grid, x.name)
         return algorithm(operator, options)
 
     chosen, why, others = _choose(build, x, options, method)

@@ -113,6 +113,8 @@ class GramSvd:
         noise = 32 * np.finfo(float).eps * top
         if options.compute_uv and s[-1] >= _DIRECT[operator.dtype.char.lower()] * top > 0:
             return self._direct(execute, s, v)
+        if top == 0 and not options.compute_uv:
+            return self._outcome(s, None, np.zeros(k), 0.0)
         if not options.compute_uv and s[-1] * rounding_bound(operator, top) >= noise * top:
             residuals = np.minimum(noise * top / np.maximum(s, noise), np.sqrt(noise * top))
             return self._outcome(s, None, residuals, 0.0)
@@ -140,6 +142,7 @@ class GramSvd:
             operator, execute, basis, np.eye(k), rounded, seed=self.options.seed,
             write=self.options.compute_uv,
         )  # fmt: skip
+        assert modes is not None
         return self._outcome(modes.s, modes.v, modes.residuals, modes.orthogonality)
 
     def _outcome(

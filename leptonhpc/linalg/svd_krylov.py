@@ -25,6 +25,7 @@ from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.operator import Conditioning, Operator
 from leptonhpc.linalg.svd_shared import (
     Basis,
+    Modes,
     SvdOptions,
     long_target,
     outcome,
@@ -60,6 +61,7 @@ class KrylovSvd:
             )
             raise OptionError(message)
         dtype = compute_dtype(source.dtype)
+        options.check_resolution(dtype, f"{dtype} products")
         wide = 16 if dtype.kind == "c" else 8
         plain = not (conditioning.center or conditioning.missing == "mean")
         total = min(n, options.most_passes * width)
@@ -163,14 +165,42 @@ class KrylovSvd:
             )  # fmt: skip
         operands = tuple((f"y{i + 1}", width) for i, width in enumerate(space.widths))
         basis = Basis(operands, np.concatenate(space.offsets), space.z)
+        v = space.k @ c
         modes = rayleigh_ritz(
-            operator, execute, basis, c, space.k @ c, seed=options.seed, write=True
+            operator, execute, basis, c, v, seed=options.seed, write=True, limit=self._limit
         )
+        if modes is None:
+            modes = self._once_more(execute, v)
+        limit = self._limit(modes.s)
         return outcome(
             operator, options, method="block Krylov", s=modes.s, v=modes.v,
-            residuals=modes.residuals, orthogonality=modes.orthogonality, converged=converged,
+            residuals=modes.residuals, orthogonality=modes.orthogonality,
+            converged=converged and bool(np.all(modes.residuals <= limit)),
             rounding=rounding_bound(operator, float(modes.s[0])),
         )  # fmt: skip
+
+    def _limit(self, s: NDArray[Any]) -> NDArray[Any]:
+        rounding = rounding_bound(self.operator, float(s[0]))
+        allowed: NDArray[Any] = self.options.accuracy * s + 8 * rounding
+        return allowed
+
+    def _once_more(self, execute: Execute, v: NDArray[Any]) -> Modes:
+        """Make one more pass with the modes themselves.
+
+        Z of the whole space is right to eps s1^2, which divided by a small s says little; Z of the
+        modes is right to eps s1 s.
+        """
+        operator, k = self.operator, v.shape[1]
+        v = v.astype(operator.dtype).astype(operator.wide_dtype)
+        target = scratch_target(operator, "y0", k)
+        z, offset, _ = operator.normal(execute, v, name="project", target=target, first=False)
+        inverse = np.linalg.inv(np.linalg.cholesky(v.conj().T @ v)).conj().T
+        modes = rayleigh_ritz(
+            operator, execute, Basis((("y0", k),), offset, z), inverse, v @ inverse,
+            seed=self.options.seed, write=True,
+        )  # fmt: skip
+        assert modes is not None
+        return modes
 
 
 class _Space:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.errors import NumericRangeError, OptionError, ShapeError
 from leptonhpc.linalg.certificates import SvdCertificate
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.operator import Operator
@@ -80,10 +81,27 @@ class SvdOptions:
             value = getattr(self, key)
             if value is not None and not 0 < value <= 1:
                 raise OptionError(f"{key} is above 0 and at most 1; found {value}")
+        self.check_resolution(np.dtype(float), "double precision")
         if not 0 < self.accuracy < 1:
             raise OptionError(f"accuracy is between 0 and 1; found {self.accuracy}")
         if self.most_passes < 1 or not 0 <= self.seed < 2**63:
             raise OptionError("most_passes is at least 1, and seed is not negative")
+
+    def check_resolution(self, dtype: np.dtype[Any], what: str) -> None:
+        """Refuse a question that differences of squared norms cannot answer."""
+        share = self.tol**2 if self.tol is not None else 1.0
+        if self.variance is not None:
+            share = 1 - self.variance or 1.0  # all of it means every mode
+        least = 64 * float(np.finfo(dtype).eps)
+        if share < least:
+            name = "tol" if self.tol is not None else "variance"
+            bound = math.sqrt(least) if name == "tol" else 1 - least
+            message = (
+                f"{name}={getattr(self, name)!r} is finer than squared norms in {what} tell apart; "
+                f"{name} can be {'as small' if name == 'tol' else 'as large'} as {bound:.9g}. Ask "
+                "for rank= instead"
+            )
+            raise OptionError(message)
 
     def choose_rank(self, squares: NDArray[Any], total: float) -> int | None:
         """Give how many modes answer the question, or None if these are too few.
@@ -158,7 +176,8 @@ def rayleigh_ritz(
     *,
     seed: int,
     write: bool,
-) -> Modes:
+    limit: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+) -> Modes | None:
     """Give singular triplets of A on span(V) by passes over the scratch Y only.
 
     Parameters
@@ -177,12 +196,15 @@ def rayleigh_ritz(
         For directions in which A has nothing.
     write : bool
         Write the long factor; else only the values are refined.
+    limit : callable, optional
+        Gives the largest residuals allowed for singular values; nothing is written beyond.
 
     Returns
     -------
-    Modes
-        With values from the Gram matrix of the columns of A V in double precision, each scaled to
-        one: small values keep the digits that the product A V has (cf. one-sided Jacobi [1]_).
+    Modes or None
+        None if a residual is beyond its limit. Else values come from the Gram matrix of the columns
+        of A V in double precision, each scaled to one: small values keep the digits that the
+        product A V has (cf. one-sided Jacobi [1]_).
 
     References
     ----------
@@ -210,6 +232,8 @@ def rayleigh_ritz(
     residuals[r:] = np.sqrt(max(float(mu[~live].max(initial=0.0)), 0.0)) * float(
         length.max(initial=0)
     )
+    if limit is not None and np.any(residuals > limit(s)):
+        return None
     orthogonality = 0.0
     if write:
         orthogonality = _write_long(operator, execute, basis, w, k, mu, seed=seed)
@@ -293,7 +317,9 @@ def outcome(
     rounding: float,
     frobenius: tuple[float, float] | None = None,
 ) -> Outcome:
-    """Give the user's fields and the certificate."""
+    """Give the user's fields and the certificate, in the units of the data."""
+    unit = 1.0 if isinstance(operator.conditioning.scale, str) else 1 / operator.unit_scale
+    share = s**2 / operator.square if operator.square > 0 else 0 * s
     total = operator.square
     captured = float(np.sum(s**2))
     square = max(total - captured, 0.0)
@@ -304,17 +330,20 @@ def outcome(
         converged=converged,
         method=method,
         passes=operator.passes,
-        norm=math.sqrt(total),
-        residuals=tuple(float(r) for r in residuals),
-        rounding=rounding,
-        captured=captured / total if total > 0 else 1.0,
-        captured_each=tuple(float(x) for x in (s**2 / total if total > 0 else 0 * s)),
-        frobenius_error=error,
-        frobenius_bound=bound,
+        norm=unit * math.sqrt(total),
+        residuals=tuple(float(unit * r) for r in residuals),
+        rounding=unit * rounding,
+        captured=min(captured / total, 1.0) if total > 0 else 1.0,
+        captured_each=tuple(float(x) for x in share),
+        frobenius_error=unit * error,
+        frobenius_bound=unit * bound,
         orthogonality=orthogonality,
     )
     real = np.float32 if operator.dtype.char in "fF" else np.float64
-    fields: dict[str, Any] = {"s": s.astype(real)}
+    if s[0] * unit > np.finfo(real).max:
+        message = f"singular values near {s[0] * unit:.3g} do not fit into {np.dtype(real)}"
+        raise NumericRangeError(f"{message}. Scale {operator.user_name} first")
+    fields: dict[str, Any] = {"s": (s * unit).astype(real)}
     if options.compute_uv:
         assert v is not None
         short = v.astype(operator.dtype)
@@ -323,9 +352,11 @@ def outcome(
         else:
             fields |= {"u": "u", "vh": np.ascontiguousarray(short.conj().T)}
     if operator.mean is not None and operator.conditioning.center:
-        fields["mean"] = operator.mean
+        mean = operator.mean / operator.unit_scale
+        fields["mean"] = mean.conj() if operator.transposed else mean
     if operator.scale is not None and operator.conditioning.scale is not None:
-        fields["scale"] = operator.scale
+        given = not isinstance(operator.conditioning.scale, str)
+        fields["scale"] = operator.scale / (1.0 if given else operator.unit_scale)
     return Outcome(fields, certificate)
 
 

@@ -66,6 +66,7 @@ class Threads:
             if done in tasks:
                 advance()
 
+        execute.allow(self._job)
         pool = ThreadPoolExecutor(lanes, thread_name_prefix="leptonhpc-lane")
         try:
             with Callback(posttask=finished):
@@ -95,7 +96,7 @@ class Cluster:
         self.client = client
         self.owners: tuple[str, ...] = tuple(sorted(_workers(client)))
         self.topic: str | None = None
-        self._job = ""
+        self._job, self._stopped = "", False
         if not self.owners:
             message = "the connected cluster has no workers; start some, or close the client"
             raise WorkerError(message)
@@ -120,6 +121,9 @@ class Cluster:
     ) -> Any:
         """Submit the graph as it is and wait."""
         self._advance = advance
+        if self._stopped:
+            self.client.run(execute.allow, self._job)
+            self._stopped = False
         future = self.client.get(graph, [key], sync=False, optimize_graph=False)[0]
         try:
             while True:
@@ -132,6 +136,7 @@ class Cluster:
                         message = "all workers of the cluster are gone"
                         raise WorkerError(message) from None
         except BaseException:
+            self._stopped = True
             self.client.run(execute.cancel, self._job)
             future.cancel()
             raise

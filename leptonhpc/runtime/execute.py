@@ -119,6 +119,11 @@ def forget(job: str) -> None:
             _process.limiter, _process.blas_threads = None, None
 
 
+def allow(job: str) -> None:
+    """Let a job's tasks run in this process, also after a stage of it was stopped."""
+    _process.cancelled.discard(job)
+
+
 def cancel(job: str) -> None:
     """Stop a job's tasks in this process at their next step."""
     _process.cancelled.add(job)
