@@ -86,7 +86,9 @@ class Moments:
                     tile[absent] = 0
                 acc["count"] += len(tile) - absent.sum(axis=0)
                 acc["sum"] += tile.sum(axis=0)
-                acc["square"] += np.sum(np.abs(tile) ** 2, axis=0)
+                square = np.sum(np.abs(tile) ** 2, axis=0)
+                _note_tiny(acc, float(square.sum()), tile)
+                acc["square"] += square
         if small["first"] and not np.isfinite(acc["square"]).all():
             raise_non_finite(block, small, at)
 

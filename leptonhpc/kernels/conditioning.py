@@ -156,7 +156,9 @@ def _condition_rows(
     tile = deviation if small["center"] else deviation + mean[:, None]
     scale = np.ones(len(tile))
     if isinstance(small["scale"], str):
-        scale = np.sqrt(np.sum(np.abs(deviation) ** 2, axis=1) / present)
+        largest = np.max(np.abs(deviation), axis=1)  # the squares of the rest are in range
+        part = np.abs(deviation) / np.where(largest > 0, largest, 1)[:, None]
+        scale = largest * np.sqrt(np.sum(part**2, axis=1) / present)
         # what is left of equal numbers is the rounding of their mean
         flat = scale <= 32 * np.finfo(float).eps * np.abs(mean)
         scale[flat] = 1

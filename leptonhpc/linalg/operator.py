@@ -246,6 +246,7 @@ class Operator:
         count = np.maximum(acc["count"], 1)
         offset = acc["sum"] / count
         assert self.shift is not None
+        self._check_range(float(acc["square"].sum()), acc)
         self.mean = self.shift.astype(self.wide_dtype) + offset
         if isinstance(c.scale, str):
             before = acc["square"] / count
@@ -352,7 +353,7 @@ class Operator:
     def _check_range(self, square: float, acc: dict[str, Any]) -> None:
         """Refuse sums of squares that have lost digits; the job then runs once more, scaled."""
         typical = math.sqrt(square / self.rows / self.columns)
-        low, high = (1e-12, 1e12) if self.dtype.char in "fF" else (1e-100, 1e100)
+        low, high = (1e-12, 1e12) if self.dtype.char in "fF" else (1e-60, 1e60)
         if (square > 0 or "max_tiny" in acc) and not low < typical < high:
             message = f"numbers of {self.user_name} near {typical:.3g} leave the range of squares"
             raise NumericRangeError(message)

@@ -90,6 +90,9 @@ class KrylovSvd:
         stages = [*operator.stages_before(), first]
         stages += [again] if again.most_repeats else []
         k = options.expected_rank(n)
+        if options.compute_uv:
+            modes = operator.stage("normal", "project", k, target=target, first=False)
+            stages.append(replace(modes, repeats=0, most_repeats=1))
         operands = tuple((f"y{i + 1}", width) for i in range(min(EXPECTED_PASSES, most)))
         if options.compute_uv:
             stages.append(operator.rotate_stage("rotate", operands, k, None))

@@ -215,43 +215,42 @@ def rayleigh_ritz(
     length = np.sqrt(np.maximum(np.real(np.diagonal(gram)), 0))
     scale = np.where(length > 0, length, 1.0)
     mu, e = np.linalg.eigh(gram / np.outer(scale, scale))
-    live = mu > 1e-10
+    live = mu > 1e-14
     root = np.sqrt(mu[live])
     # A V = Q M with Q orthonormal: Q = A V S^-1 E mu^-1/2, M = mu^1/2 E^H S
     q = (e[:, live] / root) / scale[:, None]
-    p, s_live, wh = np.linalg.svd((root[:, None] * e[:, live].conj().T) * scale)
-    k, r = coefficients.shape[1], len(s_live)
+    p, found, wh = np.linalg.svd((root[:, None] * e[:, live].conj().T) * scale)
+    k = coefficients.shape[1]
     s = np.zeros(k)
-    s[:r] = s_live
+    s[: len(found)] = found
+    # below this A V is rounding: such a u would be noise, so fresh columns take its place
+    r = int(np.count_nonzero(found > 8 * operator.eps * found.max(initial=0)))
     v = v @ wh.conj().T
     w = coefficients @ (q @ p[:, :r])
     v, w = _with_signs(v, w)
-    residuals = np.zeros(k)
+    residuals = np.array(s)  # |A v - s u| of a fresh u
     residuals[:r] = np.linalg.norm(basis.z @ w - v[:, :r] * s[:r], axis=0)
-    # in the null directions |A v| is what was dropped
-    residuals[r:] = np.sqrt(max(float(mu[~live].max(initial=0.0)), 0.0)) * float(
-        length.max(initial=0)
-    )
     if limit is not None and np.any(residuals > limit(s)):
         return None
     orthogonality = 0.0
     if write:
-        orthogonality = _write_long(operator, execute, basis, w, k, mu, seed=seed)
+        orthogonality = write_long(operator, execute, basis, w, k, mu, seed=seed)
     return Modes(s, v, residuals, orthogonality)
 
 
-def _write_long(
+def write_long(
     operator: Operator, execute: Execute, basis: Basis, w: NDArray[Any], k: int, mu: NDArray[Any],
     *, seed: int,
 ) -> float:  # fmt: skip
+    """Write Y W as k orthonormal columns; where W has fewer, random ones complete it."""
     fresh = k - w.shape[1]
-    if fresh:  # random columns complete the basis where A has nothing
+    if fresh:
         rows, columns = w.shape
         wider = np.zeros((rows + fresh, k), w.dtype)
         wider[:rows, :columns] = w
         wider[rows:, columns:] = np.eye(fresh)
         w = wider
-    if fresh or mu.min() < 1e-3:  # CholeskyQR once more, over the scratch arrays only
+    if fresh or mu.min() < 0.5:  # CholeskyQR once more, over the scratch arrays only
         for _ in range(2):
             gram, _ = _rotate(operator, execute, basis, w, seed=seed, fresh=fresh)
             w = w @ np.linalg.inv(np.linalg.cholesky(gram).conj().T)
@@ -319,7 +318,9 @@ def outcome(
 ) -> Outcome:
     """Give the user's fields and the certificate, in the units of the data."""
     unit = 1.0 if isinstance(operator.conditioning.scale, str) else 1 / operator.unit_scale
-    share = s**2 / operator.square if operator.square > 0 else 0 * s
+    # an estimate may be too large by its error; what is certified is not
+    least = np.maximum(s - (frobenius[1] if frobenius else 0.0), 0.0)
+    share = least**2 / operator.square if operator.square > 0 else 0 * s
     total = operator.square
     captured = float(np.sum(s**2))
     square = max(total - captured, 0.0)
@@ -333,7 +334,7 @@ def outcome(
         norm=unit * math.sqrt(total),
         residuals=tuple(float(unit * r) for r in residuals),
         rounding=unit * rounding,
-        captured=min(captured / total, 1.0) if total > 0 else 1.0,
+        captured=min(float(np.sum(share)), 1.0) if total > 0 else 1.0,
         captured_each=tuple(float(x) for x in share),
         frobenius_error=unit * error,
         frobenius_bound=unit * bound,

@@ -29,13 +29,13 @@ from leptonhpc.linalg.svd_krylov import _random_block
 from leptonhpc.linalg.svd_shared import (
     Basis,
     SvdOptions,
-    deviation,
     long_target,
     outcome,
     rotate,
     rounding_bound,
     scratch_target,
     signs,
+    write_long,
 )
 from leptonhpc.planning import BandLayout, Resources, Stage, Target, choose_bands
 from leptonhpc.planning.layout import compute_dtype
@@ -123,21 +123,22 @@ class SketchSvd:
         )
         basis = Basis((("y1", width),), offset, np.zeros((operator.columns, width)))
         w, image = self._orthonormal(execute, basis, width, psi, seed)
-        c, *_ = np.linalg.lstsq(image[:psi], core[:psi], rcond=None)
+        c = np.zeros((0, operator.columns))
+        if image.shape[1]:
+            c = np.linalg.lstsq(image[:psi], core[:psi], rcond=None)[0]
         p, s, vh = np.linalg.svd(c, full_matrices=False)
-        left, s, v = w @ p[:, :k], s[:k], vh[:k].conj().T
+        r = min(k, len(s))
+        left, v = w @ p[:, :r], _completed(vh[:r].conj().T, k, omega)
+        s = np.concatenate([s[:r], np.zeros(k - r)])
         phase = signs(v)
-        left, v = left * phase, v * phase
-        difference = core[psi:] - (image[psi:] @ (p[:, :k] * s)) @ vh[:k]
+        left, v = left * phase[:r], v * phase
+        difference = core[psi:] - (image[psi:] @ (p[:, :r] * s[:r])) @ vh[:r]
         square = float(np.linalg.norm(difference)) ** 2
         bound = square / _chi_square_low(THETA * (2 if operator.dtype.kind == "c" else 1))
         bound *= 2 if operator.dtype.kind == "c" else 1
         orthogonality = 0.0
         if options.compute_uv:
-            gram, _ = rotate(
-                operator, execute, basis, left, seed=seed, target=long_target(operator, k)
-            )
-            orthogonality = deviation(gram)
+            orthogonality = write_long(operator, execute, basis, left, k, np.ones(1), seed=seed)
         error = math.sqrt(bound)
         rounding = rounding_bound(operator, float(s[0]))
         return outcome(
@@ -159,10 +160,18 @@ class SketchSvd:
             mu, e = np.linalg.eigh(gram)
             live = mu > max(float(mu[-1]), 0.0) * 1e-12
             if not live.any():
-                return w, acc["core"] * 0
+                return w[:, :0], acc["core"][:, :0]
             turn = e[:, live] / np.sqrt(mu[live])
             w, image = w @ turn, acc["core"] @ turn
         return w, image
+
+
+def _completed(v: NDArray[Any], k: int, omega: NDArray[Any]) -> NDArray[Any]:
+    """Give k orthonormal columns, the first those of v."""
+    rest = omega[:, : k - v.shape[1]]
+    for _ in range(2):
+        rest = np.linalg.qr(rest - v @ (v.conj().T @ rest))[0]
+    return np.hstack([v, rest])
 
 
 def _chi_square_low(freedom: int) -> float:
