@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_WIDENED = 1 << 13
+"""Numbers that are widened at once: they stay in the first cache, and on one thread."""
+
 _PREFIX = {"f": "s", "d": "d", "F": "c", "D": "z"}
 
 
@@ -38,6 +41,10 @@ def gemm(c: NDArray[Any], a: NDArray[Any], b: NDArray[Any], *, adjoint: bool = F
     """
     m, n = c.shape
     k = b.shape[0]
+    inner = (k, m) if adjoint else (m, k)
+    if a.shape != inner or b.shape[1] != n or not a.dtype == b.dtype == c.dtype:
+        message = f"gemm cannot add {a.dtype}{a.shape} {b.dtype}{b.shape} to {c.dtype}{c.shape}"
+        raise ValueError(message)
     if not (m and n and k):
         return
     if adjoint:  # row-major A is A^T to a column-major routine, and C^T = B^T (A^T)^H...
@@ -68,6 +75,9 @@ def syrk(c: NDArray[Any], a: NDArray[Any]) -> None:
     k n^2 flops (4 k n^2 complex). Releases the GIL.
     """
     k, n = a.shape
+    if c.shape != (n, n) or a.dtype != c.dtype:
+        message = f"syrk cannot add the Gram matrix of {a.dtype}{a.shape} to {c.dtype}{c.shape}"
+        raise ValueError(message)
     if not (k and n):
         return
     name, real = ("herk", c.dtype.char.lower()) if c.dtype.kind == "c" else ("syrk", c.dtype.char)
@@ -95,9 +105,13 @@ def sum_of_squares(a: NDArray[Any]) -> float:
     flat = a.reshape(-1)
     if flat.dtype.kind == "c":
         flat = flat.view(flat.real.dtype)
-    if flat.dtype == np.float32:
-        return float(_dsdot()(_int(flat.size), _data(flat), _int(1), _data(flat), _int(1)))
-    return float(np.dot(flat, flat))
+    if flat.dtype == np.float64:
+        return float(np.dot(flat, flat))
+    total = 0.0
+    for low in range(0, flat.size, _WIDENED):  # BLAS's dsdot sums in single precision
+        part = flat[low : low + _WIDENED].astype(np.float64)
+        total += float(np.dot(part, part))
+    return total
 
 
 def _rows_or_columns(a: NDArray[Any]) -> tuple[NDArray[Any], bytes, int]:
@@ -112,7 +126,13 @@ def _lead(a: NDArray[Any]) -> int:
         message = "BLAS needs arrays whose rows are contiguous"
         raise ValueError(message)
     least = max(int(a.shape[1]), 1)
-    return max(int(a.strides[0]) // a.itemsize, least) if a.shape[0] > 1 else least
+    if a.shape[0] < 2:
+        return least
+    lead, rest = divmod(int(a.strides[0]), a.itemsize)
+    if rest or lead < least:
+        message = "BLAS needs rows that follow one another"
+        raise ValueError(message)
+    return lead
 
 
 def _char(value: bytes) -> Any:
@@ -137,12 +157,6 @@ def _scalar(value: float, dtype: np.dtype[Any]) -> Any:
 def _call(name: str, dtype: np.dtype[Any], count: int) -> Callable[..., None]:
     prototype = ctypes.CFUNCTYPE(None, *([ctypes.c_void_p] * count))
     return prototype(_address(_PREFIX[dtype.char] + name))
-
-
-@cache
-def _dsdot() -> Callable[..., float]:
-    prototype = ctypes.CFUNCTYPE(ctypes.c_double, *([ctypes.c_void_p] * 5))
-    return prototype(_address("dsdot"))
 
 
 def _address(name: str) -> int:

@@ -53,6 +53,12 @@ class Gemm:
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
     ) -> None:
         """Add A B for one block of A and one panel of B; `at` is its place within the block."""
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            self._fold(acc, blocks, small, at)
+
+    def _fold(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
         dtype = np.dtype(small["dtype"])
         a, panel = (_converted(block, dtype) for block in blocks)
         (low, high), depth = at
@@ -101,7 +107,8 @@ class Syrk:
         """Add P^H P for one panel P of A."""
         panel = np.ascontiguousarray(_converted(blocks[0], np.dtype(small["dtype"])))
         self.blas.syrk(acc["_c"], panel)
-        acc["_expected"] += panel.conj().T @ (panel @ acc["_x"])
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            acc["_expected"] += panel.conj().T @ (panel @ acc["_x"])
         norm = Gemm(self.blas).norm(panel, acc, small, 1, at)
         acc["_norms"] = [math.hypot(old, norm) for old in acc["_norms"]]
 

@@ -15,7 +15,9 @@ def gemm(c: NDArray[Any], a: NDArray[Any], b: NDArray[Any], *, adjoint: bool = F
 
 def syrk(c: NDArray[Any], a: NDArray[Any]) -> None:
     """Add a Gram matrix in place: lower triangle of C += A^H A."""
-    c += np.tril(a.conj().T @ a)
+    gram = np.tril(a.conj().T @ a)
+    np.fill_diagonal(gram, gram.diagonal().real)
+    c += gram
 
 
 def sum_of_squares(a: NDArray[Any]) -> float:

@@ -250,7 +250,12 @@ def write_long(
         wider[:rows, :columns] = w
         wider[rows:, columns:] = np.eye(fresh)
         w = wider
-    if fresh or mu.min() < 0.5:  # CholeskyQR once more, over the scratch arrays only
+    if mu.min() < 1e-6:  # Y W cancels: what it gives is kept, and made orthonormal in its turn
+        target = scratch_target(operator, "q", k)
+        _rotate(operator, execute, basis, w, seed=seed, fresh=fresh, target=target)
+        basis = Basis((("q", k),), np.zeros(k), basis.z)
+        w, fresh = np.eye(k, dtype=w.dtype), 0
+    if w.shape[0] > basis.offset.size or mu.min() < 0.5:  # CholeskyQR, over the scratch arrays
         for _ in range(2):
             gram, _ = _rotate(operator, execute, basis, w, seed=seed, fresh=fresh)
             w = w @ np.linalg.inv(np.linalg.cholesky(gram).conj().T)

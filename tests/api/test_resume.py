@@ -1,0 +1,204 @@
+"""Jobs that were stopped go on where they were, with the numbers of a job that was not."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+import leptonhpc as lh
+from leptonhpc.errors import JobMismatchError, OptionError, OutputExistsError
+from leptonhpc.testing import rounding
+
+
+def stages_kept(count: int) -> Any:
+    return lambda job: len(list(job.journal.glob("stages/*.npz"))) >= count
+
+
+def blocks_marked(count: int) -> Any:
+    return lambda job: len(list(job.journal.glob("done/multiply/*-*"))) >= count
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_stages_of_a_stopped_svd_are_not_run_again(number: signal.Signals, svd_job: Any) -> None:
+    whole = svd_job.run(out=str(svd_job.out.with_name("whole")))
+    seconds, words = svd_job.stop(number, stages_kept(2))
+    assert not svd_job.out.exists()
+    kept = len(list(svd_job.journal.glob("stages/*.npz")))
+    resumed = svd_job.run()
+    assert [name for name, *_ in resumed["stages"]] == [name for name, *_ in whole["stages"]]
+    assert [taken for _, taken, *_ in resumed["stages"]].count(True) == kept
+    assert all(read == 0 for _, taken, _, _, read in resumed["stages"] if taken)
+    assert resumed["digests"] == whole["digests"]
+    assert resumed["certificate"] == whole["certificate"]
+    assert not Path(f"{svd_job.out}.partial").exists()
+    if number == signal.SIGINT:
+        assert seconds < 5
+        assert words.splitlines()[-1] == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_blocks_of_a_stopped_product_are_not_computed_again(
+    number: signal.Signals, matmul_job: Any
+) -> None:
+    whole = matmul_job.run(out=str(matmul_job.out.with_name("whole")))
+    assert whole["stages"][-1][3] >= 3
+    seconds, words = matmul_job.stop(number, blocks_marked(2))
+    assert not matmul_job.out.exists()
+    marks = len(list(matmul_job.journal.glob("done/multiply/*-*")))
+    resumed = matmul_job.run()
+    assert resumed["stages"][-1][2] == marks >= 2
+    assert resumed["stages"][-1][4] < whole["stages"][-1][4]
+    assert resumed["digests"] == whole["digests"]
+    assert resumed["certificate"] == whole["certificate"]
+    assert not Path(f"{matmul_job.out}.partial").exists()
+    if number == signal.SIGINT:
+        assert seconds < 5
+        assert words.splitlines()[-1] == "KeyboardInterrupt"
+
+
+def test_a_job_stopped_three_times_is_still_right(svd_job: Any) -> None:
+    whole = svd_job.run(out=str(svd_job.out.with_name("whole")))
+    for count in (1, 2, 3):
+        svd_job.stop(signal.SIGKILL, stages_kept(count))
+    assert svd_job.run()["digests"] == whole["digests"]
+
+
+def test_without_a_budget_a_stopped_job_keeps_its_layout(matmul_job: Any) -> None:
+    matmul_job.stop(signal.SIGKILL, blocks_marked(1))
+    resumed = matmul_job.run(memory=None)
+    assert resumed["stages"][-1][2] >= 1
+
+
+def test_another_budget_is_refused_or_goes_on(matmul_job: Any) -> None:
+    matmul_job.stop(signal.SIGKILL, blocks_marked(1))
+    words = matmul_job.refused(memory="1 GB")
+    assert "JobMismatchError" in words
+    assert "240" in words or "memory" in words
+
+
+@pytest.fixture
+def stopped(svd_job: Any) -> Any:
+    svd_job.stop(signal.SIGKILL, stages_kept(1))
+    return svd_job
+
+
+def test_another_question_is_refused_and_the_difference_named(stopped: Any) -> None:
+    before = sorted(p.name for p in stopped.journal.rglob("*"))
+    for changed, named in (
+        ({"rank": 5}, "rank was 4, is 5"),
+        ({"seed": 9}, "seed was 0, is 9"),
+        ({"center": True}, "center was False, is True"),
+    ):
+        words = stopped.refused(**changed)
+        assert "JobMismatchError" in words
+        assert named in words
+        assert "most_passes" not in words
+    assert sorted(p.name for p in stopped.journal.rglob("*")) == before
+
+
+def test_overwriting_begins_anew(stopped: Any) -> None:
+    assert not any(taken for _, taken, *_ in stopped.run(overwrite=True)["stages"])
+
+
+def test_not_resuming_is_refused_where_something_is_unfinished(stopped: Any) -> None:
+    assert "unfinished" in stopped.refused(resume=False)
+    assert any(taken for _, taken, *_ in stopped.run(resume=True)["stages"])
+
+
+def test_loading_what_is_unfinished_says_so(stopped: Any) -> None:
+    with pytest.raises(OSError, match=r"r\.partial' is not finished"):
+        lh.load(stopped.out)
+
+
+def test_another_input_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
+    values = rng.standard_normal((300, 90))
+    array = zarr.create_array(tmp_path / "x", shape=values.shape, dtype="f8", chunks=(50, 90))
+    array[...] = values
+    options: dict[str, Any] = {"rank": 2, "method": "gram", "memory": "1 GB"}
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at_second_stage(patch)
+        with pytest.raises(KeyError, match="stopped"):
+            lh.svd(tmp_path / "x", out=tmp_path / "r", **options)
+    array[0, 0] = 5.0
+    with pytest.raises(JobMismatchError, match="chunks was '"):
+        lh.svd(tmp_path / "x", out=tmp_path / "r", **options)
+    lh.svd(tmp_path / "x", out=tmp_path / "r", overwrite=True, **options)
+    a = np.asarray(array)
+    true = np.linalg.svd(a, compute_uv=False)[:2]
+    assert np.all(np.abs(lh.load(tmp_path / "r").s - true) <= rounding(a, float))
+
+
+def stop_at_second_stage(patch: pytest.MonkeyPatch) -> None:
+    from leptonhpc.store import Journal
+
+    save = Journal.save_stage
+    count = 0
+
+    def saving(self: Any, *args: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise KeyError("stopped")
+        save(self, *args)
+
+    patch.setattr(Journal, "save_stage", saving)
+
+
+def test_a_finished_output_is_loaded_not_computed(tmp_path: Path, rng: np.random.Generator) -> None:
+    array = zarr.create_array(tmp_path / "x", shape=(300, 90), dtype="f8", chunks=(50, 90))
+    array[...] = rng.standard_normal((300, 90))
+    first = lh.svd(tmp_path / "x", rank=2, memory="1 GB", out=tmp_path / "r", accuracy=0.5)
+    changed = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "r").rglob("*"))
+    second = lh.svd(tmp_path / "x", rank=2, memory="2 GB", out=tmp_path / "r", accuracy=0.5)
+    assert second.report == first.report
+    assert np.array_equal(second.s, first.s)
+    assert sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "r").rglob("*")) == changed
+    for other in ({"rank": 3}, {"rank": 2, "seed": 1}, {"rank": 2, "resume": False}):
+        with pytest.raises(OutputExistsError, match="overwrite=True"):
+            lh.svd(tmp_path / "x", memory="1 GB", out=tmp_path / "r", accuracy=0.5, **other)
+    assert sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "r").rglob("*")) == changed
+
+
+def test_a_finished_product_is_loaded_not_computed(tmp_path: Path) -> None:
+    a = np.random.default_rng(1).standard_normal((60, 40))
+    first = lh.matmul(a, a.T, memory="1 GB", out=tmp_path / "r")
+    second = lh.matmul(a, a.T, memory="1 GB", out=tmp_path / "r")
+    assert second.report == first.report
+    assert np.array_equal(np.asarray(first), np.asarray(second))
+
+
+def test_resuming_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JobMismatchError, match="no unfinished output"):
+        lh.svd(np.eye(4), rank=1, memory="1 GB", out=tmp_path / "r", resume=True)
+    with pytest.raises(OptionError, match="give out="):
+        lh.svd(np.eye(4), rank=1, memory="1 GB", resume=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("left", ["empty folder", "no metadata", "no journal", "half-made target"])
+def test_a_kill_at_the_worst_moment_does_no_harm(left: str, tmp_path: Path) -> None:
+    a = np.diag([3.0, 2.0, 1.0])
+    partial = tmp_path / "r.partial"
+    if left == "empty folder":
+        partial.mkdir()
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at_second_stage(patch)
+            with pytest.raises(KeyError, match="stopped"):
+                lh.svd(a, rank=2, memory="1 GB", out=tmp_path / "r")
+        if left == "no metadata":
+            (partial / "zarr.json").unlink()
+        elif left == "no journal":
+            shutil.rmtree(partial / ".leptonhpc")
+        else:
+            shutil.rmtree(partial / "u", ignore_errors=True)
+            (partial / "u").mkdir()
+    r = lh.svd(a, rank=2, memory="1 GB", out=tmp_path / "r")
+    assert np.all(np.abs(r.s - [3, 2]) <= rounding(a, float))
+    assert json.loads((tmp_path / "r" / "zarr.json").read_text())["node_type"] == "group"
+    assert not partial.exists()

@@ -1,0 +1,39 @@
+"""One cluster of processes for all tests of this folder that ask for it."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zarr
+from distributed import Client, LocalCluster
+
+from leptonhpc.testing import matrix_with_spectrum, spectrum
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, memory_limit=0,
+        dashboard_address=None, host="127.0.0.1",
+        worker_dashboard_address="127.0.0.1:0",
+    ) as running:  # fmt: skip
+        yield running
+        warnings.simplefilter("ignore")
+
+
+@pytest.fixture
+def client(cluster: LocalCluster) -> Iterator[Client]:
+    with Client(cluster) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a matrix of 40 chunks: 2000 x 120, condition 5e3."""
+    path = tmp_path_factory.mktemp("data") / "x"
+    array = zarr.create_array(
+        path, shape=(2000, 120), dtype="f8", chunks=(50, 120), compressors=None
+    )
+    array[...] = matrix_with_spectrum((2000, 120), spectrum("moderate", 120), seed=1)
+    return path

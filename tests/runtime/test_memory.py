@@ -1,0 +1,137 @@
+"""Memory stays under the budget: arrays eight times larger, measured by the kernel and enforced."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from distributed import Client
+
+import leptonhpc as lh
+
+BUDGET = 220_000_000
+LARGER = 8
+COLUMNS, ROWS = 256, 8192  # of a chunk: 8.4 MB
+CHUNKS = -(-LARGER * BUDGET // (4 * COLUMNS * ROWS))
+
+PROGRAM = """
+import faulthandler, json, resource, sys, warnings
+faulthandler.dump_traceback_later(45, exit=True)
+warnings.simplefilter("ignore")
+import numpy as np
+import leptonhpc as lh
+from leptonhpc.planning.costs import LIBRARIES_NBYTES
+spec = json.loads(sys.argv[1])
+x = lh.open(spec["x"])
+def data():
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmData"))
+    return int(line.split()[1]) * 1024
+if spec["enforce"]:
+    # the limit counts address space: what libraries and their threads reserve and never touch is
+    # known after a small job; on top comes what the budget leaves for arrays, and stacks of threads
+    lh.svd(np.random.default_rng(0).standard_normal((300, 64)), rank=2, memory=spec["memory"])
+    most = data() + spec["memory"] - LIBRARIES_NBYTES + 4 * (8 << 20)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+if spec["job"] == "product":
+    r = lh.matmul(x, np.eye(256, 40, dtype="f4"), memory=spec["memory"], out=spec["out"])
+elif spec["job"] == "gram product":
+    r = lh.matmul(x.H, x, memory=spec["memory"], out=spec["out"])
+elif spec["job"] == "difference":
+    r = lh.svd(x - (x + 1), rank=1, method="krylov", memory=spec["memory"], out=spec["out"],
+               compute_uv=False, most_passes=1)
+else:
+    r = lh.svd(x, rank=4, method=spec["job"], memory=spec["memory"], out=spec["out"], most_passes=3)
+for line in open("/proc/self/status"):
+    if line.startswith(("VmHWM", "VmData")):
+        print(line.split()[0][:-1], int(line.split()[1]) * 1024)
+print("report", r.report.peak_nbytes)
+print("plan", r.report.predicted_peak_nbytes)
+print("times", r.report.read_nbytes / x.nbytes)
+"""
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give an array of 1.8 GB whose chunk files are links to a few: reading knows no difference."""
+    path = tmp_path_factory.mktemp("large") / "x"
+    zarr.create_array(
+        path, shape=(CHUNKS * ROWS, COLUMNS), dtype="f4", chunks=(ROWS, COLUMNS), compressors=None
+    )
+    rng = np.random.default_rng(0)
+    for number in range(CHUNKS):
+        file = path / "c" / str(number) / "0"
+        file.parent.mkdir(parents=True)
+        if number < 8:
+            file.write_bytes(rng.standard_normal((ROWS, COLUMNS), dtype="f4").tobytes())
+        else:
+            os.link(path / "c" / str(number % 8) / "0", file)
+    assert lh.open(path).nbytes >= LARGER * BUDGET
+    return path
+
+
+def run(job: str, x: Path, folder: Path, *, enforce: bool = False) -> dict[str, float]:
+    import json
+
+    spec = {
+        "job": job, "x": str(x), "out": str(folder / "r"), "memory": BUDGET, "enforce": enforce,
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(spec)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-1500:]
+    lines = (line.split() for line in done.stdout.splitlines())
+    return {name: float(value) for name, value in lines}
+
+
+jobs = pytest.mark.parametrize("job", ["gram", "krylov", "product"])
+
+
+@jobs
+def test_measured_peak_stays_under_the_budget(job: str, large: Path, tmp_path: Path) -> None:
+    found = run(job, large, tmp_path)
+    assert found["times"] >= 1
+    assert found["VmHWM"] < BUDGET
+    assert found["VmHWM"] == pytest.approx(found["report"], abs=8e6)
+    assert found["plan"] <= BUDGET
+
+
+@pytest.mark.parametrize("job", ["gram product", "difference"])
+def test_measured_peak_of_expressions_stays_under_the_budget(
+    job: str, large: Path, tmp_path: Path
+) -> None:
+    assert run(job, large, tmp_path)["VmHWM"] < BUDGET
+
+
+@jobs
+def test_a_hard_limit_of_the_budget_is_not_felt(job: str, large: Path, tmp_path: Path) -> None:
+    assert run(job, large, tmp_path, enforce=True)["VmHWM"] < BUDGET
+
+
+def test_a_limit_that_is_too_low_is_an_error_and_not_a_hang(large: Path, tmp_path: Path) -> None:
+    program = (
+        "import resource, sys, numpy, leptonhpc as lh\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (220_000_000, 220_000_000))\n"
+        "lh.svd(sys.argv[1], rank=4, method='krylov', memory='220 MB', out=sys.argv[2])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(large), str(tmp_path / "r")],
+        capture_output=True, text=True, timeout=15, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert not (tmp_path / "r").exists()
+
+
+def test_measured_peak_of_workers_stays_under_the_budget(
+    large: Path, client: Client, tmp_path: Path
+) -> None:
+    budget = 260_000_000
+    options: dict[str, Any] = {"rank": 4, "method": "krylov", "accuracy": 0.5, "memory": budget}
+    report = lh.svd(large, out=tmp_path / "r", **options).report
+    assert report.workers == 2
+    assert report.predicted_peak_nbytes <= budget
+    assert report.peak_nbytes < budget

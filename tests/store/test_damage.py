@@ -1,0 +1,141 @@
+"""Damaged chunks: an error that names the place, never other numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, ZstdCodec
+
+from leptonhpc.errors import (
+    CorruptChunkError,
+    StoreError,
+)
+from leptonhpc.store import open_array
+
+SHAPE, CHUNKS = (23, 17), (5, 4)
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "raw": {"compressors": None},
+    "zstd": {"compressors": ZstdCodec()},
+    "zstd with checksum": {"compressors": ZstdCodec(checksum=True)},
+    "blosc": {"compressors": BloscCodec()},
+    "gzip": {"compressors": GzipCodec()},
+    "big-endian": {"compressors": None, "serializer": BytesCodec(endian="big")},
+    "big-endian zstd": {"compressors": ZstdCodec(), "serializer": BytesCodec(endian="big")},
+    "sharded": {"shards": (10, 8)},
+    "sharded raw": {"shards": (10, 8), "compressors": None},
+    "fortran": {"filters": [zarr.codecs.TransposeCodec(order=(1, 0))]},
+    "dots": {"chunk_key_encoding": {"name": "v2", "separator": "."}},
+    "zarr 2 raw": {"zarr_format": 2, "compressors": None},
+    "zarr 2 default": {"zarr_format": 2},
+    "zarr 2 big-endian": {"zarr_format": 2, "dtype": ">f4", "compressors": None},
+    "zarr 2 fortran": {"zarr_format": 2, "order": "F", "compressors": None},
+    "zarr 2 nested": {"zarr_format": 2, "chunk_key_encoding": {"name": "v2", "separator": "/"}},
+}
+CODECS = ("raw", "zstd", "zstd with checksum", "blosc", "gzip", "sharded", "zarr 2 default")
+
+
+def keep(
+    folder: Path, layout: str, values: np.ndarray, **more: Any
+) -> tuple[Path, zarr.Array[Any]]:
+    options = {"shape": values.shape, "dtype": values.dtype, "chunks": CHUNKS, **LAYOUTS[layout]}
+    array = zarr.create_array(folder / "x", **(options | more))
+    array[...] = values
+    return folder / "x", array
+
+
+def chunk_files(folder: Path) -> list[Path]:
+    files = (p for p in folder.rglob("*") if p.is_file())
+    return sorted(p for p in files if not p.name.startswith((".z", "zarr.json")))
+
+
+def whole(path: Path) -> np.ndarray:
+    array = open_array(path)
+    return array.read(tuple((0, n) for n in array.shape))
+
+
+@pytest.mark.parametrize("layout", CODECS)
+def test_a_truncated_chunk_is_an_error_that_names_the_array(
+    layout: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path, _ = keep(tmp_path, layout, rng.standard_normal(SHAPE))
+    chunk = chunk_files(path)[1]
+    chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
+    with pytest.raises(CorruptChunkError, match=str(path)):
+        whole(path)
+
+
+@pytest.mark.parametrize("layout", CODECS)
+def test_an_empty_chunk_file_is_an_error(
+    layout: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path, _ = keep(tmp_path, layout, rng.standard_normal(SHAPE))
+    chunk_files(path)[1].write_bytes(b"")
+    with pytest.raises(CorruptChunkError, match=str(path)):
+        whole(path)
+
+
+@pytest.mark.parametrize("layout", [name for name in CODECS if name != "raw"])
+def test_a_destroyed_header_is_an_error(
+    layout: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path, _ = keep(tmp_path, layout, rng.standard_normal(SHAPE))
+    chunk = chunk_files(path)[1]
+    data = bytearray(chunk.read_bytes())
+    data[:16] = bytes(255 - x for x in data[:16])
+    data[-16:] = bytes(255 - x for x in data[-16:])  # a shard's index is at its end
+    chunk.write_bytes(bytes(data))
+    with pytest.raises(CorruptChunkError, match=str(path)):
+        whole(path)
+
+
+def test_a_flipped_bit_under_a_checksum_is_an_error(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path, _ = keep(tmp_path, "zstd with checksum", rng.standard_normal(SHAPE))
+    chunk = chunk_files(path)[1]
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(bytes(data))
+    with pytest.raises(CorruptChunkError, match=str(chunk)):
+        whole(path)
+
+
+@pytest.mark.parametrize("keep_rows", [1, 4])
+def test_a_chunk_that_decodes_to_too_few_bytes_is_an_error(
+    keep_rows: int, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    from numcodecs.zstd import Zstd
+
+    path, _ = keep(tmp_path, "zstd", rng.standard_normal(SHAPE))
+    chunk = chunk_files(path)[1]
+    block = np.frombuffer(Zstd().decode(chunk.read_bytes())).reshape(CHUNKS)
+    chunk.write_bytes(Zstd().encode(np.ascontiguousarray(block[:keep_rows])))
+    with pytest.raises(CorruptChunkError, match=str(chunk)):
+        whole(path)
+
+
+@pytest.mark.parametrize("layout", ["raw", "zstd", "blosc", "sharded"])
+def test_a_chunk_that_cannot_be_read_is_a_store_error(
+    layout: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path, _ = keep(tmp_path, layout, rng.standard_normal(SHAPE))
+    chunk = chunk_files(path)[1]
+    chunk.unlink()
+    chunk.symlink_to(chunk)
+    with pytest.raises(StoreError, match=str(path)):
+        whole(path)
+
+
+def test_errors_of_damage_are_raised_by_drivers_too(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    import leptonhpc as lh
+
+    path, _ = keep(tmp_path, "raw", rng.standard_normal(SHAPE))
+    chunk = chunk_files(path)[3]
+    chunk.write_bytes(chunk.read_bytes()[:7])
+    with pytest.raises(CorruptChunkError, match="7 bytes instead of 160"):
+        lh.svd(path, rank=2, memory="1 GB", out=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
