@@ -9,20 +9,25 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from leptonhpc.api.budget import Nbytes, within
 from leptonhpc.api.inputs import open as open_array
-from leptonhpc.api.inputs import parse_nbytes
 from leptonhpc.api.outputs import is_finished, remembered_memory, run_to_output
 from leptonhpc.api.plans import Plan
-from leptonhpc.api.results import MatmulResult, NormResult, SvdResult, from_outcome, load
+from leptonhpc.api.results import (
+    MatmulResult,
+    NormResult,
+    SvdResult,
+    from_outcome,
+    load,
+    warn_unless_converged,
+)
 from leptonhpc.errors import NotConvergedWarning, OptionError
 from leptonhpc.linalg import Job, plan_matmul, plan_norm, plan_svd
-from leptonhpc.linalg.operator import Conditioning
+from leptonhpc.linalg.conditioning import Conditioning
 from leptonhpc.linalg.svd import Method
 from leptonhpc.linalg.svd_shared import SvdOptions
-from leptonhpc.runtime import resources_of
+from leptonhpc.planning import Resources
 from leptonhpc.store.locations import Location
-
-Nbytes = int | float | str | None
 
 
 def svd(
@@ -215,7 +220,7 @@ def norm(
 
     Raises
     ------
-    ShapeError, OptionError, DTypeError, MemoryBudgetError, NonFiniteError
+    ShapeError, OptionError, DTypeError, NonFiniteError
         As for `svd`.
 
     Examples
@@ -300,13 +305,16 @@ def _plan_svd(
         None if weights is None else np.asarray(weights, float),
         missing,
     )
-    resources = resources_of(parse_nbytes(memory))
-    return plan_svd(array, resources, options=options, conditioning=conditioning, method=method)
+
+    def build(resources: Resources) -> Job:
+        return plan_svd(array, resources, options=options, conditioning=conditioning, method=method)
+
+    return within(build, memory)
 
 
 def _plan_matmul(a: Any, b: Any, *, seed: int = 0, memory: Nbytes = None) -> Job:
-    resources = resources_of(parse_nbytes(memory))
-    return plan_matmul(open_array(a), open_array(b), resources, seed=seed)
+    left, right = open_array(a), open_array(b)
+    return within(lambda resources: plan_matmul(left, right, resources, seed=seed), memory)
 
 
 def _plan_norm(
@@ -321,9 +329,9 @@ def _plan_norm(
         return _plan_svd(
             x, rank=rank, compute_uv=False, accuracy=1e-6, most_passes=60, seed=seed, memory=memory
         )
-    resources = resources_of(parse_nbytes(memory))
+    array = open_array(x)
     name = {1: "1", np.inf: "inf"}.get(ord, str(ord))
-    return plan_norm(open_array(x), resources, order=name)
+    return within(lambda resources: plan_norm(array, resources, order=name), memory)
 
 
 def _run_svd(
@@ -333,7 +341,7 @@ def _run_svd(
     if not overwrite and resume is not False and is_finished(job, out):
         found = load(out)
         assert isinstance(found, SvdResult)
-        _warn_unless_converged(job, found.certificate, found.s)
+        warn_unless_converged(job.explanation.inputs, found.certificate, found.s)
         return found
     outcome, workspace, report, stored = run_to_output(
         job, out=out, resume=resume, overwrite=overwrite, progress=progress
@@ -347,7 +355,7 @@ def _run_svd(
         **fields, s=outcome.fields["s"], certificate=certificate, report=report,
         mean=outcome.fields.get("mean"), scale=outcome.fields.get("scale"), _workspace=workspace,
     )  # fmt: skip
-    _warn_unless_converged(job, certificate, result.s)
+    warn_unless_converged(job.explanation.inputs, certificate, result.s)
     return result
 
 
@@ -386,19 +394,8 @@ def _run_norm(
     value = outcome.fields.get("value")
     if value is None:  # by singular values: the largest, or their sum
         value = np.sum(outcome.fields["s"], dtype=np.float64)
-        _warn_unless_converged(job, certificate, outcome.fields["s"])
+        warn_unless_converged(job.explanation.inputs, certificate, outcome.fields["s"])
     return NormResult(float(value), certificate, report)
-
-
-def _warn_unless_converged(job: Job, certificate: Any, s: Any) -> None:
-    if certificate.converged:
-        return
-    message = (
-        f"svd of {', '.join(job.explanation.inputs)} did not reach its accuracy: largest residual "
-        f"{max(certificate.residuals):.2e}, largest singular value {s[0]:.6g}. More passes, more "
-        "modes or a larger accuracy= would; the certificate says how far each mode is"
-    )
-    warnings.warn(message, NotConvergedWarning, stacklevel=4)
 
 
 def _budget(memory: Nbytes, out: Location | None, overwrite: bool) -> Nbytes:

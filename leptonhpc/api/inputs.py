@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from leptonhpc import store
 from leptonhpc.blocks import BlockedArray, BlockGrid, MemorySource, Region, StoredSource
+from leptonhpc.blocks.persisted import PersistedArray
 from leptonhpc.errors import DTypeError, NotAnArrayError, OptionError, ShapeError
 
 _FACTORS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_MOST_NBYTES = 2.0**60
 _BINARY = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -113,7 +115,7 @@ def parse_nbytes(value: int | float | str | None) -> int | None:
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if value > 0:
+        if 0 < value < _MOST_NBYTES:
             return int(value)
     else:
         match = re.fullmatch(
@@ -121,22 +123,34 @@ def parse_nbytes(value: int | float | str | None) -> int | None:
         )
         unit = match.group(2).upper() if match else "?"
         factor = {**_FACTORS, **_BINARY}.get(unit)
-        if match and factor and float(match.group(1)) > 0:
-            return int(float(match.group(1)) * factor)
+        if match and factor and (amount := _number(match.group(1))) > 0:
+            return int(amount * factor)
     message = f"memory is a number of bytes, such as 2e9 or '2 GB'; found {value!r}"
     raise OptionError(message)
+
+
+def _number(text: str) -> float:
+    """Read a number; what is none, or absurd, is zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        return 0.0
+    return value if value < _MOST_NBYTES else 0.0
 
 
 def _opened(source: Any) -> BlockedArray:
     if isinstance(source, BlockedArray):
         return source
+    if isinstance(source, PersistedArray):
+        values: Any = source
+        return BlockedArray(MemorySource(values.compute()), source.grid)
     if isinstance(source, str | os.PathLike):
         return _stored(store.open_array(source))
     if isinstance(source, np.ndarray):
         _require_numbers(source.dtype, "the array")
         return BlockedArray(MemorySource(source))
     module = type(source).__module__.partition(".")[0]
-    if module in ("zarr", "obstore"):
+    if module in ("zarr", "obstore") or store.is_store(source):
         return _stored(store.open_object(source))
     if module == "dask":
         return _from_dask(source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,18 @@ import numpy as np
 
 import leptonhpc
 from leptonhpc import store
-from leptonhpc.errors import JobMismatchError, OptionError, OutputExistsError, StoreError
+from leptonhpc.errors import (
+    JobMismatchError,
+    LeptonError,
+    OptionError,
+    OutputExistsError,
+    StoreError,
+)
 from leptonhpc.linalg import Job, Outcome
 from leptonhpc.runtime import Report, run_job
 from leptonhpc.runtime.targets import Workspace
 from leptonhpc.store.journal import FOLDER, digest
-from leptonhpc.store.locations import Location, describe, same_place
+from leptonhpc.store.locations import Location, describe, is_local, local_path, same_place
 
 FORMAT = "leptonhpc-result-1"
 _MEMORY = "memory_nbytes"
@@ -80,12 +86,21 @@ def run_to_output(
     description = describe_job(job)
     partial = store.partial_location(out)
     _check_existing(out, partial, resume=resume, overwrite=overwrite)
-    if not store.exists(partial):
-        store.create_group(partial, attributes={_MEMORY: job.resources.memory_nbytes})
-    journal = store.Journal(partial, description)
-    journal.begin()
-    outcome, workspace, report = run_job(job, output=partial, journal=journal, progress=progress)
-    _finish(job, outcome, report, partial, out, description, overwrite=overwrite, single=single)
+    try:
+        if not _is_begun(partial):
+            store.remove(partial)
+            store.create_group(partial, attributes={_MEMORY: job.resources.memory_nbytes})
+        journal = store.Journal(partial, description)
+        journal.begin()
+        outcome, workspace, report = run_job(
+            job, output=partial, journal=journal, progress=progress
+        )
+        _finish(job, outcome, report, partial, out, description, overwrite=overwrite, single=single)
+    except LeptonError:
+        raise
+    except OSError as error:
+        message = f"the output {describe(out)!r} could not be written: {error}"
+        raise StoreError(message) from error
     return outcome, workspace, report, True
 
 
@@ -122,24 +137,37 @@ def remembered_memory(out: Location | None) -> int | None:
 
 
 def check_place(job: Job, out: Location) -> None:
-    """Refuse an output that is an input, lies in one, or holds one."""
-    for source in job.sources.values():
-        base: Any = source
-        while hasattr(base, "base"):
-            base = base.base
-        location = getattr(getattr(base, "array", None), "location", None)
-        if location is not None and same_place(location, out):
-            message = (
-                f"the output {describe(out)!r} and the input {describe(location)!r} are in one "
-                "another; choose another output"
-            )
-            raise OptionError(message)
+    """Refuse an output that is an input, lies in one, or holds one; also while it is unfinished."""
+    for location in _locations(list(job.sources.values())):
+        for place in (out, store.partial_location(out)):
+            if same_place(location, place):
+                message = (
+                    f"the output {describe(place)!r} and the input {describe(location)!r} are in "
+                    "one another; choose another output"
+                )
+                raise OptionError(message)
+
+
+def _locations(sources: list[Any]) -> Iterator[Location]:
+    """Find the stores below sources of any kind."""
+    for source in sources:
+        location = getattr(getattr(source, "array", None), "location", None)
+        if location is not None:
+            yield location
+        parts = (getattr(source, name, None) for name in ("base", "left", "right"))
+        yield from _locations([part for part in parts if hasattr(part, "read")])
 
 
 def _check_existing(
     out: Location, partial: Location, *, resume: bool | None, overwrite: bool
 ) -> None:  # fmt: skip
     store.require_free(out, overwrite=overwrite)
+    if store.exists(partial) and not _is_ours(partial):
+        message = (
+            f"{describe(partial)!r}, where the output would be made, is something else; move it, "
+            "or choose another output"
+        )
+        raise OutputExistsError(message)
     if overwrite:
         store.remove(partial)
         return
@@ -152,6 +180,24 @@ def _check_existing(
     if resume and not store.exists(partial):
         message = f"there is no unfinished output {describe(partial)!r} to go on with"
         raise JobMismatchError(message)
+
+
+def _is_begun(partial: Location) -> bool:
+    """Say whether a place holds an unfinished output of ours."""
+    try:
+        return store.exists(partial) and _MEMORY in store.read_attributes(partial)
+    except StoreError:
+        return False
+
+
+def _is_ours(partial: Location) -> bool:
+    """Say the same, also of what is left if a run was killed before it had written anything."""
+    if _is_begun(partial):
+        return True
+    if not is_local(partial):
+        return False
+    left = {path.name for path in local_path(partial).iterdir()}
+    return FOLDER in left or all(name.startswith("zarr.json.") for name in left)
 
 
 def _finish(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from leptonhpc import store
 from leptonhpc.api.outputs import FORMAT
 from leptonhpc.blocks import BlockedArray, StoredSource
-from leptonhpc.errors import NotAnArrayError, StoreError
+from leptonhpc.errors import NotAnArrayError, NotConvergedWarning, StoreError
 from leptonhpc.linalg import ProductCertificate, SvdCertificate
 from leptonhpc.linalg.certificates import NormCertificate
 from leptonhpc.runtime import Report
@@ -157,6 +159,18 @@ def from_outcome(
     if isinstance(array, np.ndarray):
         return array
     return BlockedArray(StoredSource(array))
+
+
+def warn_unless_converged(inputs: Sequence[str], certificate: Any, s: Any) -> None:
+    """Say which result is not as accurate as asked for, and what to do."""
+    if certificate.converged:
+        return
+    message = (
+        f"svd of {', '.join(inputs)} did not reach its accuracy: largest residual "
+        f"{max(certificate.residuals):.2e}, largest singular value {s[0]:.6g}. More passes, more "
+        "modes or a larger accuracy= would; the certificate says how far each mode is"
+    )
+    warnings.warn(message, NotConvergedWarning, stacklevel=4)
 
 
 def _loaded(array: store.StoredArray) -> Array:

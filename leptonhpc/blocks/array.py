@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from math import prod
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +63,9 @@ class BlockedArray(DaskMethodsMixin):
             )
             raise ShapeError(message)
         self.dims = tuple(dims) if dims is not None else None
+
+    __array_ufunc__ = None
+    """NumPy arrays leave their operators with a blocked array to it."""
 
     # -- what it is
 
@@ -195,40 +199,54 @@ class BlockedArray(DaskMethodsMixin):
         """Select blocks by their index: ``x.blocks[2, 0]`` is a BlockedArray of one block."""
         return BlockIndexer(self)
 
-    def __add__(self, other: Any) -> BlockedArray:
+    def __add__(self, other: Any) -> Any:
         """Add an array of the same shape, or a number."""
         return self._combined("+", self, other)
 
-    def __radd__(self, other: Any) -> BlockedArray:
+    def __radd__(self, other: Any) -> Any:
         """Add to a number."""
         return self._combined("+", other, self)
 
-    def __sub__(self, other: Any) -> BlockedArray:
+    def __sub__(self, other: Any) -> Any:
         """Subtract an array of the same shape, or a number."""
         return self._combined("-", self, other)
 
-    def __rsub__(self, other: Any) -> BlockedArray:
+    def __rsub__(self, other: Any) -> Any:
         """Subtract from a number."""
         return self._combined("-", other, self)
 
-    def __mul__(self, other: Any) -> BlockedArray:
+    def __mul__(self, other: Any) -> Any:
         """Multiply element by element, or by a number."""
         return self._combined("*", self, other)
 
-    def __rmul__(self, other: Any) -> BlockedArray:
+    def __rmul__(self, other: Any) -> Any:
         """Multiply a number."""
         return self._combined("*", other, self)
 
-    def __matmul__(self, other: BlockedArray) -> BlockedArray:
+    def __matmul__(self, other: Any) -> BlockedArray:
         """Form the matrix product lazily; `leptonhpc.matmul` computes it once and keeps it."""
+        other = _operand(other)
+        if not isinstance(other, BlockedArray):
+            return NotImplemented
         if self.ndim != 2 or other.ndim != 2 or self.shape[1] != other.shape[0]:
             message = f"cannot multiply {self.shape} by {other.shape}: inner lengths must agree"
             raise ShapeError(message)
         grid = BlockGrid((self.chunks[0], other.chunks[1]))
         return BlockedArray(ProductSource(self.source, other.source), grid)
 
-    def _combined(self, operation: Any, left: Any, right: Any) -> BlockedArray:
+    def __rmatmul__(self, other: Any) -> BlockedArray:
+        """Form the product with a NumPy array on the left, lazily."""
+        left = _operand(other)
+        if not isinstance(left, BlockedArray):
+            return NotImplemented
+        product: BlockedArray = left @ self
+        return product
+
+    def _combined(self, operation: Any, left: Any, right: Any) -> Any:
+        left, right = _operand(left), _operand(right)
         for side in (left, right):
+            if not isinstance(side, BlockedArray | Number):
+                return NotImplemented
             if isinstance(side, BlockedArray) and side.shape != self.shape:
                 message = f"shapes must be equal for {operation}: {left.shape} and {right.shape}"
                 raise ShapeError(message)
@@ -251,8 +269,8 @@ class BlockedArray(DaskMethodsMixin):
 
     def __dask_keys__(self) -> list[Any]:
         """Give the keys, nested as the grid is."""
-        keys: list[Any] = nested_keys((self._dask_name,), self.numblocks)
-        return keys
+        keys = nested_keys((self._dask_name,), self.numblocks)
+        return keys if isinstance(keys, list) else [keys]
 
     def __dask_tokenize__(self) -> Any:
         """Give what makes two arrays the same."""
@@ -267,7 +285,7 @@ class BlockedArray(DaskMethodsMixin):
 
     def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Join the blocks into one NumPy array."""
-        return join_blocks, ()
+        return join_blocks, (self.ndim,)
 
     def __dask_postpersist__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Keep the blocks in memory, as a Dask array."""
@@ -325,6 +343,14 @@ class BlockIndexer:
     def __getitem__(self, index: Any) -> BlockedArray:
         """Give one block as an array."""
         at = index if isinstance(index, tuple) else (index,)
+        counts = self._array.numblocks
+        if len(at) != len(counts) or not all(isinstance(i, int | np.integer) for i in at):
+            message = f"a block has {len(counts)} whole numbers as index; found {index!r}"
+            raise ShapeError(message)
+        at = tuple(i + n if i < 0 else i for i, n in zip(at, counts, strict=True))
+        if not all(0 <= i < n for i, n in zip(at, counts, strict=True)):
+            message = f"there are {counts} blocks; found {index!r}"
+            raise IndexError(message)
         region = self._array.grid.region(at)
         return self._array[tuple(slice(*pair) for pair in region)]
 
@@ -339,7 +365,16 @@ class _Opaque:
         return self.source.identity()
 
 
+def _operand(value: Any) -> Any:
+    """Take a NumPy array as a blocked one, and its scalars as numbers."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return BlockedArray(MemorySource(value))
+    return value.item() if isinstance(value, np.ndarray | np.generic) else value
+
+
 def _default_grid(source: Source) -> BlockGrid:
+    if not source.shape:
+        return BlockGrid(())
     unit = list(source.unit)
     if isinstance(source, MemorySource):
         row = max(1, prod(source.shape[1:]) * source.dtype.itemsize)

@@ -20,9 +20,15 @@ def nested_keys(prefix: tuple[Any, ...], numblocks: tuple[int, ...]) -> Any:
     return [nested_keys((*prefix, i), numblocks[1:]) for i in range(numblocks[0])]
 
 
-def join_blocks(results: Any) -> NDArray[Any]:
+def join_blocks(results: Any, ndim: int) -> NDArray[Any]:
     """Give one array of nested blocks."""
-    return np.block(results) if isinstance(results, list) else np.asarray(results)
+    return np.asarray(results[0]) if ndim == 0 else _concatenated(results, 0, ndim)
+
+
+def _concatenated(parts: Any, axis: int, depth: int) -> NDArray[Any]:
+    if depth == 0:
+        return np.asarray(parts)
+    return np.concatenate([_concatenated(p, axis + 1, depth - 1) for p in parts], axis=axis)
 
 
 def persisted(
@@ -68,14 +74,19 @@ class PersistedArray(DaskMethodsMixin):
 
     def __dask_keys__(self) -> list[Any]:
         """Give the keys, nested as the grid is."""
-        keys: list[Any] = nested_keys((self._name,), self.grid.numblocks)
-        return keys
+        keys = nested_keys((self._name,), self.grid.numblocks)
+        return keys if isinstance(keys, list) else [keys]
 
     __dask_scheduler__ = staticmethod(threaded_get)
 
+    @classmethod
+    def __dask_optimize__(cls, graph: Any, keys: Any, **_: Any) -> Any:
+        """Leave the graph as it is: it holds values."""
+        return graph
+
     def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Join the blocks into one NumPy array."""
-        return join_blocks, ()
+        return join_blocks, (len(self.shape),)
 
     def __dask_postpersist__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Keep the blocks in memory."""

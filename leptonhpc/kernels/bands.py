@@ -75,6 +75,8 @@ class Moments:
     ) -> None:
         """Add one band."""
         (block,) = blocks
+        if not small["first"]:  # provisional means, from the first rows only
+            block = block[: max(0, small["most_rows"] - at[0][0])]
         shift = 0 if small["shift"] is None else small["shift"]
         step = tile_rows(block.shape[1], _wide(small))
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):

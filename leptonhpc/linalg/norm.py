@@ -12,8 +12,9 @@ import numpy as np
 from leptonhpc.blocks import BlockedArray, Source
 from leptonhpc.errors import OptionError, ShapeError
 from leptonhpc.linalg.certificates import NormCertificate
+from leptonhpc.linalg.conditioning import Conditioning
 from leptonhpc.linalg.jobs import Execute, Outcome
-from leptonhpc.linalg.operator import Conditioning, Operator
+from leptonhpc.linalg.operator import Operator
 from leptonhpc.planning import Explanation, Resources, choose_bands
 from leptonhpc.planning.explain import explain
 

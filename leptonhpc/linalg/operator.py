@@ -12,6 +12,7 @@ The first p m rows alone cannot be far off: |d| <= sqrt((1 - p) / p) standard de
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from leptonhpc.blocks import BlockGrid, Source
 from leptonhpc.errors import NumericRangeError
+from leptonhpc.linalg.conditioning import Conditioning
 from leptonhpc.linalg.jobs import Counter, Execute
 from leptonhpc.planning import BandLayout, Resources, Stage, Target, flops, seconds
 from leptonhpc.planning.layout import BandSteps, compute_dtype
@@ -28,22 +30,6 @@ from leptonhpc.planning.tasks import Task
 
 PILOT_ROWS = 1024
 """Rows whose mean is subtracted provisionally; fixed, so that no grid changes the numbers."""
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What is done to the user's columns before the factorisation."""
-
-    center: bool = False
-    scale: str | NDArray[Any] | None = None
-    """ "std", or the divisors."""
-    weights: NDArray[Any] | None = None
-    missing: str = "raise"
-
-    @property
-    def needs_moments(self) -> bool:
-        """Whether means are needed before the first product can be formed."""
-        return self.missing == "mean"
 
 
 @dataclass
@@ -78,6 +64,12 @@ class Operator:
 
     def __post_init__(self) -> None:
         self.dtype = compute_dtype(self.source.dtype)
+
+    def unused(self) -> Operator:
+        """Give the operator with nothing known of its columns yet."""
+        fresh = copy.copy(self)
+        fresh.counter = Counter()
+        return fresh
 
     # -- sizes
 
@@ -124,8 +116,9 @@ class Operator:
             per_row = flops(kernel, self.dtype, rows=1, columns=self.columns, width=width)
         row_nbytes = 0 if target is None else target.nbytes // max(1, self.rows)
         tasks = self.layout.tasks(
-            name, kernel, (("x", self.columns),), per_row, write_row_nbytes=row_nbytes, first=first
-        )
+            name, kernel, (("x", self.columns),), per_row, write_row_nbytes=row_nbytes, first=first,
+            already=self._pilot_bands[1],
+        )  # fmt: skip
         return self._stage(name, kernel, tasks, target, passes=1.0)
 
     def rotate_stage(
@@ -162,15 +155,31 @@ class Operator:
             peak_nbytes=self.layout.peak_nbytes, seconds=predicted,
         )  # fmt: skip
 
+    def gram_stage(self, *, late_scale: bool) -> Stage:
+        """Plan the pass for A^H A; what a pass for moments kept is not read again."""
+        first = not (self.columns_are_features and self._needs_moments(late_scale=late_scale))
+        return self.stage("gram", "gram", 0, target=None, first=first)
+
     def pilot_stage(self) -> Stage:
         """Plan the reading of a few rows for provisional means."""
-        rows, height = min(PILOT_ROWS, self.rows), self.layout.height
-        count = -(-rows // height)
-        steps = BandSteps(rows, self.columns, height, 0, count, 0, (("x", self.columns),))
+        height = self.layout.height
+        # the bands of the passes to come, so that what is resident is read once
+        count, kept = self._pilot_bands
+        sources = (("x", self.columns),)
+        steps = BandSteps(self.rows, self.columns, height, 0, count, kept, sources)
+        rows = min(count * height, self.rows)
         nbytes = rows * self.columns * self.source.dtype.itemsize
         task = Task("pilot", "moments", steps, 0, read_nbytes=nbytes)
-        stage = self._stage("pilot", "moments", (task,), None, passes=0.0)
+        stage = self._stage("pilot", "moments", (task,), None, passes=rows / self.rows)
         return replace(stage, lanes=1)
+
+    @property
+    def _pilot_bands(self) -> tuple[int, int]:
+        """Give the bands that the pilot reads, and how many of them stay resident."""
+        if not (self.columns_are_features and self._needs_pilot):
+            return 0, 0
+        count = -(-min(PILOT_ROWS, self.rows) // self.layout.height)
+        return count, min(count, self.layout.resident, len(self.layout.lane_bands(0)))
 
     def stages_before(self, *, late_scale: bool = False) -> list[Stage]:
         """Plan what `prepare` will run."""
@@ -230,7 +239,8 @@ class Operator:
             factor = factor / self.scale
         self.factor = factor
         if self._needs_pilot:
-            acc = execute(self.pilot_stage(), self.small(shift=None, first=False))
+            small = self.small(shift=None, first=False, most_rows=PILOT_ROWS)
+            acc = execute(self.pilot_stage(), small)
             with np.errstate(over="ignore", invalid="ignore"):
                 mean = acc["sum"] / np.maximum(acc["count"], 1)
             # NaN or infinity is found, and named, by the first pass

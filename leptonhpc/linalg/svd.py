@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,8 +11,9 @@ import numpy as np
 from leptonhpc.blocks import BlockedArray, Source
 from leptonhpc.blocks.sources import ReshapedSource, TransposedSource
 from leptonhpc.errors import MemoryBudgetError, NumericRangeError, OptionError, ShapeError
+from leptonhpc.linalg.conditioning import Conditioning
 from leptonhpc.linalg.jobs import Execute, Outcome
-from leptonhpc.linalg.operator import Conditioning, Operator
+from leptonhpc.linalg.operator import Operator
 from leptonhpc.linalg.rechunk import rechunk_stage
 from leptonhpc.linalg.svd_gram import GramSvd
 from leptonhpc.linalg.svd_krylov import KrylovSvd
@@ -48,11 +49,13 @@ class SvdJob:
         """Run the stages; see `Job.run`."""
         for stage in self.before:
             execute(stage, {})
+        # what a run finds out stays with the run: the plan can be run again
+        algorithm = replace(self.algorithm, operator=self.algorithm.operator.unused())
         try:
-            return self.algorithm.run(execute)
+            return algorithm.run(execute)
         except NumericRangeError:  # rare: one pass to see how large the numbers are, then again
-            self.algorithm.operator.bring_into_range(execute)
-            return self.algorithm.run(execute)
+            algorithm.operator.bring_into_range(execute)
+            return algorithm.run(execute)
 
 
 def plan_svd(

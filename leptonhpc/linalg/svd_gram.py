@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.blocks import Source
+from leptonhpc.linalg.conditioning import Conditioning
 from leptonhpc.linalg.jobs import Execute, Outcome
-from leptonhpc.linalg.operator import Conditioning, Operator
+from leptonhpc.linalg.operator import Operator
 from leptonhpc.linalg.svd_shared import (
     Basis,
     SvdOptions,
@@ -79,7 +80,7 @@ class GramSvd:
         """Give the stages that are expected to run."""
         operator = self.operator
         stages = operator.stages_before(late_scale=self._late)
-        stages.append(operator.stage("gram", "gram", 0, target=None, first=True))
+        stages.append(operator.gram_stage(late_scale=self._late))
         if self.options.compute_uv:
             k = self.options.expected_rank(operator.columns)
             target = long_target(operator, k)

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from leptonhpc.blocks import Source
 from leptonhpc.errors import OptionError
+from leptonhpc.linalg.conditioning import Conditioning
 from leptonhpc.linalg.jobs import Execute, Outcome
-from leptonhpc.linalg.operator import Conditioning, Operator
+from leptonhpc.linalg.operator import Operator
 from leptonhpc.linalg.svd_shared import (
     Basis,
     Modes,
@@ -106,7 +107,8 @@ class KrylovSvd:
         n = self.operator.columns
         width = self.options.width(n)
         scratch = [
-            scratch_target(self.operator, f"y{i + 1}", width) for i in range(EXPECTED_PASSES)
+            scratch_target(self.operator, f"y{i + 1}", width)
+            for i in range(min(EXPECTED_PASSES, self.options.most_passes))
         ]
         return [long_target(self.operator, self.options.expected_rank(n)), *scratch]
 
@@ -170,7 +172,14 @@ class KrylovSvd:
         basis = Basis(operands, np.concatenate(space.offsets), space.z)
         v = space.k @ c
         modes = rayleigh_ritz(
-            operator, execute, basis, c, v, seed=options.seed, write=True, limit=self._limit
+            operator,
+            execute,
+            basis,
+            c,
+            v,
+            seed=options.seed,
+            write=True,
+            limit=self._limit if converged else None,
         )
         if modes is None:
             modes = self._once_more(execute, v)

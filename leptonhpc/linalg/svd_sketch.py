@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.blocks import Source
+from leptonhpc.linalg.conditioning import Conditioning
 from leptonhpc.linalg.jobs import Execute, Outcome
-from leptonhpc.linalg.operator import Conditioning, Operator
+from leptonhpc.linalg.operator import Operator
 from leptonhpc.linalg.svd_krylov import _random_block
 from leptonhpc.linalg.svd_shared import (
     Basis,
@@ -87,7 +88,7 @@ class SketchSvd:
         stage = operator.stage("sketch", "sketch", width + psi + THETA, target=target, first=True)
         stages = [*operator.stages_before(), stage]
         operands = (("y1", width),)
-        stages.append(operator.rotate_stage("rotate", operands, width, None))
+        stages += [operator.rotate_stage(n, operands, width, None) for n in ("rotate", "rotate-2")]
         if self.options.compute_uv:
             stages.append(operator.rotate_stage("write", operands, k, long_target(operator, k)))
         return stages

@@ -74,6 +74,7 @@ class BandLayout:
         *,
         write_row_nbytes: int = 0,
         first: bool = False,
+        already: int = 0,
     ) -> tuple[Task, ...]:
         """Deal all bands to lanes as chains of tasks.
 
@@ -88,7 +89,9 @@ class BandLayout:
         write_row_nbytes : int
             Bytes that each row writes.
         first : bool
-            The first pass over operand "x": resident bands are read from the store.
+            The first pass over operand "x": resident bands are read from the store ...
+        already : int
+            ... but for so many at the beginning.
 
         Returns
         -------
@@ -106,7 +109,8 @@ class BandLayout:
                 end = min(begin + per_task, bands.stop)
                 rows = self.rows_of(end - 1)[1] - begin * self.height
                 # what is resident was read by the first pass
-                old = 0 if first else max(0, min(kept, end) - begin) * self.height
+                resident = kept if not first else already if lane == 0 else 0
+                old = max(0, min(resident, end) - begin) * self.height
                 read = max(0, rows - old) * row_nbytes
                 steps = BandSteps(self.rows, self.columns, self.height, begin, end, kept, operands)
                 key = f"{name}-{lane}-{begin}"

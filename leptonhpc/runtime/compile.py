@@ -55,6 +55,7 @@ def compile_stage(
         results[task.key] = key
         if f"{stage.name}/{task.key}" in done:
             numbers = {**done[f"{stage.name}/{task.key}"], "steps": frozenset()}
+            numbers |= {"read_nbytes": 0, "units": 0}  # this run reads nothing for it
             graph[key] = DataNode(key, numbers)
             continue
         before = None if task.after is None else TaskRef(results[task.after])

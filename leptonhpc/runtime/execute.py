@@ -59,6 +59,12 @@ _process = _Process()
 _local = threading.local()
 
 
+def prepare() -> None:
+    """Load BLAS before lanes run: an import in a thread that has no memory left may never end."""
+    import scipy.linalg.cython_blas  # noqa: F401
+    import threadpoolctl  # noqa: F401
+
+
 def run_task(
     task: Task, context: Context, small: dict[str, Any], previous: Accumulator | None
 ) -> Accumulator:

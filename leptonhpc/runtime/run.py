@@ -17,7 +17,7 @@ from leptonhpc.linalg import Job, Outcome
 from leptonhpc.planning import Rates, Resources, Stage, Target
 from leptonhpc.runtime.backends import PICKLED_NBYTES, Backend, Cluster, Threads, connected_client
 from leptonhpc.runtime.compile import compile_stage
-from leptonhpc.runtime.execute import Context
+from leptonhpc.runtime.execute import Context, prepare
 from leptonhpc.runtime.memory import free_nbytes
 from leptonhpc.runtime.probe import known_rates
 from leptonhpc.runtime.progress import Progress, choose_progress
@@ -101,8 +101,8 @@ class _Run:
         done = self.journal.done() if self.journal is not None and not stage.chained else {}
         done = {k: v for k, v in done.items() if k.startswith(f"{stage.name}/")}
         acc = self._compute(stage, small, done)
-        self._check_coverage(stage, acc, len(done))
-        self._note(stage, began, acc, resumed_tasks=len(done))
+        self._check_coverage(stage, acc, done)
+        self._note(stage, began, acc, done=done)
         result = {k: v for k, v in acc.items() if k not in ("steps", "read_nbytes", "units")}
         if self.journal is not None:
             self.journal.save_stage(stage.name, result)
@@ -134,20 +134,23 @@ class _Run:
         )
         return result
 
-    def _check_coverage(self, stage: Stage, acc: dict[str, Any], done: int) -> None:
+    def _check_coverage(self, stage: Stage, acc: dict[str, Any], done: Mapping[str, Any]) -> None:
         """Every step exactly once: an accumulator that missed one would be silently wrong."""
-        expected = sum(len(t.steps) for t in stage.tasks)
-        if not done and len(acc["steps"]) != expected:
+        left = [t for t in stage.tasks if f"{stage.name}/{t.key}" not in done]
+        expected = sum(len(t.steps) for t in left)
+        if len(acc["steps"]) != expected:
             message = f"stage {stage.name} folded {len(acc['steps'])} of {expected} steps"
             raise CoverageError(message)
 
     def _note(
         self, stage: Stage, began: float, acc: dict[str, Any], *, resumed: bool = False,
-        resumed_tasks: int = 0,
+        done: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         seconds = time.perf_counter() - began
         read = int(acc.get("read_nbytes", 0))
-        flops = 0.0 if resumed else stage.flops
+        old = done or {}
+        ran = [t for t in stage.tasks if not resumed and f"{stage.name}/{t.key}" not in old]
+        flops = sum(t.flops for t in ran)
         self.stages.append(
             StageReport(
                 stage.name,
@@ -157,13 +160,12 @@ class _Run:
                 read,
                 flops,
                 resumed,
-                resumed_tasks,
+                len(done or {}),
             )  # fmt: skip
         )
         self.read_nbytes += read
         self.flops += flops
-        if not resumed:
-            self.write_nbytes += stage.write_nbytes
+        self.write_nbytes += sum(t.write_nbytes for t in ran)
         if stage.passes > 0 and acc and self.stage_units:
             self.readings.append((acc["units"] / self.stage_units, stage.passes))
 
@@ -207,6 +209,7 @@ def run_job(
         job, backend, workspace, journal, choose_progress(progress, job.driver),
         uuid.uuid4().hex[:12], device,
     )  # fmt: skip
+    prepare()
     backend.begin(run.name)
     try:
         outcome = job.run(run.execute)

@@ -109,6 +109,7 @@ class Workspace:
         else:
             location = self._place(target)
             store.require_space(location, target.nbytes)
+            store.remove(location)  # what a run that was stopped left, whole or half-made
             array = store.create_array(
                 location,
                 shape=target.shape,
@@ -117,7 +118,6 @@ class Workspace:
                     max(1, min(u, n)) for u, n in zip(target.unit, target.shape, strict=True)
                 ),
                 compress=not target.scratch,
-                overwrite=True,
             )
         self.arrays[target.name] = array
         return Writer(target, array, threads)

@@ -1,6 +1,6 @@
 """Zarr arrays in whole storage units, outputs that appear whole, and the journal of a job."""
 
-from leptonhpc.store.arrays import StoredArray, create_array, open_array, open_object
+from leptonhpc.store.arrays import StoredArray, create_array, is_store, open_array, open_object
 from leptonhpc.store.journal import Journal
 from leptonhpc.store.locations import (
     create_group,
@@ -21,6 +21,7 @@ __all__ = [
     "create_array",
     "create_group",
     "exists",
+    "is_store",
     "join",
     "open_array",
     "open_object",

@@ -14,7 +14,7 @@ import zarr
 from numpy.typing import DTypeLike, NDArray
 from zarr.abc.store import Store
 from zarr.errors import BaseZarrError
-from zarr.storage import LocalStore, ObjectStore
+from zarr.storage import LocalStore, MemoryStore, ObjectStore
 
 from leptonhpc.errors import CorruptChunkError, DTypeError, NotAnArrayError, ShapeError, StoreError
 from leptonhpc.store.direct import DirectReader
@@ -34,6 +34,7 @@ Region = tuple[tuple[int, int], ...]
 """Start and stop of a block along each dimension."""
 
 _KINDS = "biufc"
+_UNREACHABLE = (FileNotFoundError, PermissionError, ConnectionError, TimeoutError)
 
 
 class StoredArray:
@@ -45,16 +46,24 @@ class StoredArray:
         Where it is.
     array : zarr.Array, optional
         The opened array.
+    path : str
+        Where in the store it is.
     writable : bool
         Whether blocks may be written.
     """
 
     def __init__(
-        self, location: Location, array: zarr.Array[Any] | None = None, *, writable: bool = False
+        self,
+        location: Location,
+        array: zarr.Array[Any] | None = None,
+        *,
+        path: str = "",
+        writable: bool = False,
     ) -> None:
         self.location = location
         self.writable = writable
-        self._array = array if array is not None else _open(location, writable)
+        self.path = path
+        self._array = array if array is not None else _open(location, writable, path)
         self.shape: tuple[int, ...] = tuple(self._array.shape)
         self.dtype: np.dtype[Any] = np.dtype(self._array.dtype).newbyteorder("=")
         if self.dtype.kind not in _KINDS:
@@ -69,7 +78,7 @@ class StoredArray:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the location only; the other side opens it."""
-        return _reopen, (self.location, self.writable)
+        return _reopen, (self.location, self.path, self.writable)
 
     def __repr__(self) -> str:
         """Show name, shape, dtype and unit."""
@@ -78,7 +87,7 @@ class StoredArray:
     @property
     def name(self) -> str:
         """The location in words."""
-        return describe(self.location)
+        return describe(self.location) + (f"/{self.path}" if self.path else "")
 
     @property
     def ndim(self) -> int:
@@ -139,10 +148,10 @@ class StoredArray:
         selection = tuple(slice(start, stop) for start, stop in region)
         try:
             out[...] = self._array[selection]
-        except OSError as error:
+        except _UNREACHABLE as error:
             message = f"{self.name!r} could not be read at {region}: {error}"
             raise StoreError(message) from error
-        except (ValueError, RuntimeError, BaseZarrError) as error:
+        except Exception as error:  # every codec has exceptions of its own
             message = f"{self.name!r} has a chunk that cannot be decoded in {region}: {error}"
             raise CorruptChunkError(message) from error
         return out
@@ -198,6 +207,7 @@ class StoredArray:
         metadata = json.dumps(self._array.metadata.to_dict(), sort_keys=True, default=str)
         result: dict[str, Any] = {
             "location": str(local_path(self.location)) if is_local(self.location) else self.name,
+            "store": id(self.location) if isinstance(self.location, MemoryStore) else None,
             "metadata": hashlib.sha256(metadata.encode()).hexdigest()[:16],
         }
         if is_local(self.location):
@@ -230,6 +240,22 @@ def open_array(location: Location, *, writable: bool = False) -> StoredArray:
     return StoredArray(location, writable=writable)
 
 
+def is_store(source: Any) -> bool:
+    """Say whether an object is a Zarr store, of zarr or of another package.
+
+    Parameters
+    ----------
+    source : object
+        Anything.
+
+    Returns
+    -------
+    bool
+        True for a store.
+    """
+    return isinstance(source, Store)
+
+
 def open_object(source: Any) -> StoredArray:
     """Open what zarr or obstore gave: an array, or a store with an array at its root.
 
@@ -257,7 +283,7 @@ def open_object(source: Any) -> StoredArray:
         raise NotAnArrayError(message)
     if isinstance(source.store, LocalStore):
         return open_array(source.store.root / source.path)
-    return StoredArray(source.store, source)
+    return StoredArray(source.store, source, path=source.path)
 
 
 def create_array(
@@ -324,9 +350,10 @@ def create_array(
     return StoredArray(location, array, writable=True)
 
 
-def _open(location: Location, writable: bool) -> zarr.Array[Any]:
+def _open(location: Location, writable: bool, inside: str) -> zarr.Array[Any]:
     mode = "r+" if writable else "r"
     store, path = resolve(location, read_only=not writable)
+    path = f"{path}/{inside}".strip("/")
     try:
         return zarr.open_array(store, path=path, mode=cast("Any", mode))
     except (FileNotFoundError, BaseZarrError, KeyError, TypeError, ValueError) as error:
@@ -351,8 +378,8 @@ def _what_is_there(store: Store, path: str, error: Exception) -> str:
     return f"it is a group with the arrays {', '.join(names) or '(none)'}; open one of them"
 
 
-def _reopen(location: Location, writable: bool) -> StoredArray:
-    return StoredArray(location, writable=writable)
+def _reopen(location: Location, path: str, writable: bool) -> StoredArray:
+    return StoredArray(location, path=path, writable=writable)
 
 
 def _listing_digest(folder: str) -> str:

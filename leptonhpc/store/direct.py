@@ -130,10 +130,32 @@ def _decompress(compressed: NDArray[np.uint8], out: NDArray[np.uint8], path: str
     from numcodecs.zstd import decompress
 
     try:
-        decompress(compressed, out)
+        size = _content_size(compressed[:18].tobytes())
+        if size is None:  # the frame does not say: decode it aside
+            whole = np.frombuffer(decompress(compressed), np.uint8)
+            size = whole.nbytes
+            if size == out.nbytes:
+                out[...] = whole
+        elif size == out.nbytes:
+            decompress(compressed, out)
+        if size != out.nbytes:
+            message = f"chunk {path!r} decodes to {size} bytes instead of {out.nbytes}"
+            raise CorruptChunkError(message)
     except (RuntimeError, ValueError) as error:
         message = f"chunk {path!r} cannot be decoded: {error}"
         raise CorruptChunkError(message) from error
+
+
+def _content_size(head: bytes) -> int | None:
+    """Read the decoded size from a Zstandard frame (RFC 8878, section 3.1.1.1)."""
+    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
+        return None
+    flags = head[4]
+    single = flags >> 5 & 1
+    width = (1 if single else 0, 2, 4, 8)[flags >> 6]
+    begin = 5 + (not single) + (0, 1, 2, 4)[flags & 3]
+    value = int.from_bytes(head[begin : begin + width], "little")
+    return None if width == 0 else value + 256 * (width == 2)
 
 
 def _buffer(name: str, nbytes: int) -> NDArray[np.uint8]:

@@ -92,7 +92,12 @@ class Journal:
         prefix = self._key("done/")
         marks = {}
         for key in list_objects(self._store, prefix.rstrip("/")):
-            entry = json.loads(get_object(self._store, key) or b"{}")
+            if key.endswith(".partial"):  # a store's own, of a mark that a kill cut short
+                continue
+            try:
+                entry = json.loads(get_object(self._store, key) or b"{}")
+            except ValueError:  # left behind by a kill
+                continue
             if entry.get("digest") == self.digest:
                 marks[key.removeprefix(prefix)] = entry["result"]
         return marks
@@ -148,9 +153,12 @@ def _json(job: Mapping[str, Any]) -> bytes:
     return json.dumps(job, sort_keys=True, default=str).encode()
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
-        for key in sorted({*old, *new})
-        if old.get(key) != new.get(key)
-    ]
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
+    found = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{path}{key}.")
+        elif a != b:
+            found.append(f"{path}{key} was {a!r}, is {b!r}")
+    return found

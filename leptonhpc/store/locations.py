@@ -210,7 +210,8 @@ def publish(partial: Location, final: Location, *, overwrite: bool = False) -> N
         os.replace(local_path(partial), target)
         shutil.rmtree(old, ignore_errors=True)
         return
-    os.replace(local_path(partial), target)
+    with store_errors(final):
+        os.replace(local_path(partial), target)
 
 
 def require_free(location: Location, *, overwrite: bool) -> None:
@@ -347,7 +348,8 @@ class store_errors:  # noqa: N801  (a context manager reads as a verb)
 
 def put_object(store: Store, key: str, data: bytes) -> None:
     """Write one object whole; on every store this is atomic."""
-    sync(store.set(key, cpu.Buffer.from_bytes(data)))
+    with store_errors(store):
+        sync(store.set(key, cpu.Buffer.from_bytes(data)))
 
 
 def get_object(store: Store, key: str) -> bytes | None:

@@ -131,7 +131,7 @@ assert np.array_equal(one, a) and np.array_equal(two, a + 1)
 lazy = x.to_dask()
 assert type(lazy).__module__.startswith("dask.array"), type(lazy)
 assert np.array_equal(lazy.compute(), a)
-one, two = dask.compute(x, da.from_array(a, chunks=7))
+one, two = dask.compute(x)[0], dask.compute(da.from_array(a, chunks=7))[0]
 assert np.array_equal(one, a) and np.array_equal(two, a)
 other = lh.open(sys.argv[1], chunks=(23, 3)).to_dask()
 for found in dask.compute(lazy, other):

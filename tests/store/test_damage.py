@@ -55,7 +55,13 @@ def whole(path: Path) -> np.ndarray:
     return array.read(tuple((0, n) for n in array.shape))
 
 
-@pytest.mark.parametrize("layout", CODECS)
+def layouts(unseen: str, why: str) -> list[Any]:
+    """Give all layouts, one of which is damaged without the library below noticing."""
+    missed = pytest.mark.xfail(reason=why, strict=True)
+    return [pytest.param(name, marks=missed) if name == unseen else name for name in CODECS]
+
+
+@pytest.mark.parametrize("layout", layouts("blosc", "numcodecs decodes what is left, unasked"))
 def test_a_truncated_chunk_is_an_error_that_names_the_array(
     layout: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -66,7 +72,7 @@ def test_a_truncated_chunk_is_an_error_that_names_the_array(
         whole(path)
 
 
-@pytest.mark.parametrize("layout", CODECS)
+@pytest.mark.parametrize("layout", layouts("sharded", "zarr reads an empty shard as fill values"))
 def test_an_empty_chunk_file_is_an_error(
     layout: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from leptonhpc.errors import JobMismatchError
+from leptonhpc.errors import JobMismatchError, StoreError
 from leptonhpc.store import Journal
 
 JOB: dict[str, Any] = {
@@ -101,7 +101,7 @@ def test_every_object_of_a_journal_is_whole_or_absent(
         monkeypatch.setattr(os, name, stopped)
     monkeypatch.setattr(Path, "rename", stopped)
     monkeypatch.setattr(Path, "replace", stopped)
-    with pytest.raises(PermissionError):
+    with pytest.raises(StoreError):
         journal.mark("multiply/gemm-0-0", {"square": 1.0})
     monkeypatch.undo()
     assert journal.done() == {}

@@ -1,0 +1,57 @@
+"""Planning within a budget, and finding the smallest one that would do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from leptonhpc.api.inputs import parse_nbytes
+from leptonhpc.errors import MemoryBudgetError
+from leptonhpc.linalg import Job
+from leptonhpc.planning import Resources
+from leptonhpc.runtime import resources_of
+
+Nbytes = int | float | str | None
+
+
+def within(build: Callable[[Resources], Job], memory: Nbytes) -> Job:
+    """Plan within a budget; if none fits, name the smallest that would.
+
+    Parameters
+    ----------
+    build : callable
+        Plans with what it is given.
+    memory : int, float, str or None
+        The budget of each worker.
+
+    Returns
+    -------
+    Job
+        The plan.
+
+    Raises
+    ------
+    MemoryBudgetError
+        With the smallest budget, in whole megabytes.
+    """
+    resources = resources_of(parse_nbytes(memory))
+    try:
+        return build(resources)
+    except MemoryBudgetError as error:
+        low, high = resources.memory_nbytes // 10**6, 10**9
+
+        def fits(megabytes: int) -> bool:
+            try:
+                build(replace(resources, memory_nbytes=megabytes * 10**6))
+            except MemoryBudgetError:
+                return False
+            return True
+
+        if not fits(high):
+            raise
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if fits(middle) else (middle, high)
+        message = re.sub(r"memory='\d+ MB'", f"memory='{high} MB'", str(error))
+        raise MemoryBudgetError(message) from error
