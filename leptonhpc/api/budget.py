@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from leptonhpc.api.inputs import parse_nbytes
+from leptonhpc.api.outputs import remembered_memory
 from leptonhpc.errors import MemoryBudgetError
 from leptonhpc.linalg import Job
 from leptonhpc.planning import Resources
 from leptonhpc.runtime import resources_of
+from leptonhpc.store.locations import Location
 
 Nbytes = int | float | str | None
 
@@ -55,3 +57,10 @@ def within(build: Callable[[Resources], Job], memory: Nbytes) -> Job:
             low, high = (low, middle) if fits(middle) else (middle, high)
         message = re.sub(r"memory='\d+ MB'", f"memory='{high} MB'", str(error))
         raise MemoryBudgetError(message) from error
+
+
+def chosen_budget(memory: Nbytes, out: Location | None, overwrite: bool) -> Nbytes:
+    """Without memory=, an unfinished job goes on with the budget that it was begun with."""
+    if memory is not None or overwrite:
+        return memory
+    return remembered_memory(out)

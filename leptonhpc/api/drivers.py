@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from leptonhpc.api.budget import Nbytes, within
+from leptonhpc.api.budget import Nbytes, chosen_budget, within
 from leptonhpc.api.inputs import open as open_array
-from leptonhpc.api.outputs import is_finished, remembered_memory, run_to_output
+from leptonhpc.api.outputs import is_finished, run_to_output
 from leptonhpc.api.plans import Plan
 from leptonhpc.api.results import (
     MatmulResult,
@@ -127,7 +127,7 @@ def svd(
     job = _plan_svd(
         x, rank=rank, tol=tol, variance=variance, method=method, center=center, scale=scale,
         weights=weights, missing=missing, compute_uv=compute_uv, accuracy=accuracy,
-        most_passes=most_passes, seed=seed, memory=_budget(memory, out, overwrite),
+        most_passes=most_passes, seed=seed, memory=chosen_budget(memory, out, overwrite),
     )  # fmt: skip
     return _run_svd(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
@@ -185,7 +185,7 @@ def matmul(
     array([[1., 1., 1.],
            [1., 1., 1.]])
     """
-    job = _plan_matmul(a, b, seed=seed, memory=_budget(memory, out, overwrite))
+    job = _plan_matmul(a, b, seed=seed, memory=chosen_budget(memory, out, overwrite))
     return _run_matmul(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
@@ -234,7 +234,7 @@ def norm(
 
 
 def plan(driver: Literal["svd", "matmul", "norm"], *arrays: Any, **options: Any) -> Plan:
-    """Plan a job without running it: what it will read, compute, hold in memory, and take.
+    """Plan a job without running it.
 
     Parameters
     ----------
@@ -396,10 +396,3 @@ def _run_norm(
         value = np.sum(outcome.fields["s"], dtype=np.float64)
         warn_unless_converged(job.explanation.inputs, certificate, outcome.fields["s"])
     return NormResult(float(value), certificate, report)
-
-
-def _budget(memory: Nbytes, out: Location | None, overwrite: bool) -> Nbytes:
-    """Without memory=, an unfinished job goes on with the budget that it was begun with."""
-    if memory is not None or overwrite:
-        return memory
-    return remembered_memory(out)
