@@ -163,7 +163,8 @@ class Normal:
         for low, high, tile in tiles(block, small, at, acc):
             if small["first"]:
                 _add_square(acc, self.blas, tile, small, block, at)
-                acc["sum"] += tile.sum(axis=0, dtype=_wide(small))
+                if small["shift"] is not None:
+                    acc["sum"] += tile.sum(axis=0, dtype=_wide(small))
             with np.errstate(over="ignore", invalid="ignore", under="ignore"):
                 y[low:high] = self._fold_tile(product, tile, small)
         if narrow:
