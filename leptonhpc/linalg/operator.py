@@ -98,22 +98,13 @@ class Operator:
         """Whether means are over the long side."""
         return not self.transposed
 
-    @property
-    def plain(self) -> bool:
-        """Whether the columns need no care on the band."""
-        c = self.conditioning
-        return not c.center and c.missing == "raise"
-
     # -- stages, as values
 
     def stage(
         self, kernel: str, name: str, width: int, *, target: Target | None, first: bool
     ) -> Stage:
         """Plan one pass over X."""
-        if kernel == "sketch":
-            per_row = flops("sketch", self.dtype, rows=1, columns=self.columns, width=width)
-        else:
-            per_row = flops(kernel, self.dtype, rows=1, columns=self.columns, width=width)
+        per_row = flops(kernel, self.dtype, rows=1, columns=self.columns, width=width)
         row_nbytes = 0 if target is None else target.nbytes // max(1, self.rows)
         tasks = self.layout.tasks(
             name, kernel, (("x", self.columns),), per_row, write_row_nbytes=row_nbytes, first=first,
@@ -132,8 +123,6 @@ class Operator:
         tasks = layout.tasks(
             name, "rotate", operands, per_row, write_row_nbytes=row_nbytes, first=True
         )
-        # itemsize times columns was counted once per operand
-        tasks = tuple(replace(t, read_nbytes=t.read_nbytes) for t in tasks)
         return self._stage(name, "rotate", tasks, target, passes=0.0)
 
     def _stage(
@@ -286,9 +275,7 @@ class Operator:
 
     def gram(self, execute: Execute, *, late_scale: bool) -> NDArray[Any]:
         """Give A^H A in double precision by one pass."""
-        acc = execute(
-            self.stage("gram", "gram", 0, target=None, first=True), self.small(first=True)
-        )
+        acc = execute(self.gram_stage(late_scale=late_scale), self.small(first=True))
         self.passes += 1
         lower = np.tril(acc["gram"], -1)
         gram: NDArray[Any] = lower + lower.conj().T + np.diag(np.real(np.diagonal(acc["gram"])))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from leptonhpc.blocks import BlockedArray, Source
-from leptonhpc.blocks.sources import ReshapedSource, TransposedSource
+from leptonhpc.blocks.sources import TransposedSource
 from leptonhpc.errors import MemoryBudgetError, NumericRangeError, OptionError, ShapeError
 from leptonhpc.linalg.conditioning import Conditioning
 from leptonhpc.linalg.jobs import Execute, Outcome
@@ -195,8 +195,6 @@ def _check(
     if 0 in x.shape:
         message = f"svd needs at least one row and column; {x.name} has shape {x.shape}"
         raise ShapeError(message)
-    if isinstance(x.source, ReshapedSource) and x.ndim != 2:
-        raise AssertionError
     options.check(x.shape, x.name)
     if method not in ("auto", *_METHODS):
         message = f"method is one of auto, {', '.join(_METHODS)}; found {method!r}"
