@@ -15,6 +15,7 @@ from typing import Any
 import limits
 import measure
 import peers
+import processes
 import rows
 from rows import Row
 
@@ -72,6 +73,7 @@ def _run_limit(contest: Contest, name: str, arguments: argparse.Namespace) -> Ro
 def _run_contestant(contest: Contest, name: str, arguments: argparse.Namespace) -> Row:
     contestant = peers.CONTESTANTS[contest.work, name]
     contest.before()
+    processes.touch(arguments.hot_memory)
     row = run_fresh(contest.work, name, contestant, dict(contest.options), arguments)
     own = {
         "subject": contest.subject, "dtype": contest.dtype, "sizes": dict(contest.sizes),

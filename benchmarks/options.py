@@ -59,6 +59,11 @@ def parser(subject: str, description: str, peers: Sequence[str]) -> argparse.Arg
         "--limit-memory", type=nbytes, default=int(0.8 * psutil.virtual_memory().available),
         help="end a contestant whose processes hold more than this",
     )  # fmt: skip
+    made.add_argument(
+        "--hot-memory", type=nbytes, default=0,
+        help="touch so much memory just before each contestant: a virtual machine's host may take "
+        "back what was freed, and hand it out again at 1 GB/s",
+    )  # fmt: skip
     if peers:
         made.add_argument(
             "--peers", type=names(peers), default=list(peers),
