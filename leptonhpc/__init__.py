@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leptonhpc.api import (
+        CholeskyResult,
+        LuResult,
         MatmulResult,
         NormResult,
         Plan,
         SvdResult,
+        cholesky,
         info,
         load,
+        lu,
         matmul,
         norm,
         open,  # noqa: A004  (as xarray and zarr call it)
@@ -28,8 +32,8 @@ _PUBLIC = {
     "BlockedArray": "leptonhpc.blocks",
     **dict.fromkeys(
         (
-            "MatmulResult", "NormResult", "Plan", "SvdResult", "info", "load", "matmul", "norm",
-            "open", "plan", "probe", "svd",
+            "CholeskyResult", "LuResult", "MatmulResult", "NormResult", "Plan", "SvdResult",
+            "cholesky", "info", "load", "lu", "matmul", "norm", "open", "plan", "probe", "svd",
         ),
         "leptonhpc.api",
     ),
@@ -37,12 +41,16 @@ _PUBLIC = {
 
 __all__ = [
     "BlockedArray",
+    "CholeskyResult",
+    "LuResult",
     "MatmulResult",
     "NormResult",
     "Plan",
     "SvdResult",
+    "cholesky",
     "info",
     "load",
+    "lu",
     "matmul",
     "norm",
     "open",

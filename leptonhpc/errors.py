@@ -75,3 +75,31 @@ class NotConvergedWarning(UserWarning):
 
 class LinAlgError(LeptonError, np.linalg.LinAlgError):
     """The numbers do not allow the operation."""
+
+
+class NotPositiveDefiniteError(LinAlgError):
+    """A pivot of a Cholesky factorisation is not positive.
+
+    Parameters
+    ----------
+    message : str
+        What was required and found.
+    order : int
+        Order of the leading minor that is not positive definite, counted from 1.
+    """
+
+    def __init__(self, message: str, order: int = 0) -> None:
+        super().__init__(message)
+        self.order = order
+
+    def __reduce__(self) -> tuple[type, tuple[str, int]]:
+        """Pickle the order too."""
+        return type(self), (str(self), self.order)
+
+
+class SingularMatrixError(LinAlgError):
+    """A matrix is singular to working precision; the message names the column."""
+
+
+class NotHermitianError(LinAlgError):
+    """A matrix that must be symmetric (or Hermitian) is not; the message names an index."""

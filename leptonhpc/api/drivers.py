@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import ArrayLike
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
 from leptonhpc.api.inputs import open as open_array
 from leptonhpc.api.outputs import is_finished, run_to_output
-from leptonhpc.api.plans import Plan
+from leptonhpc.api.running import run
 from leptonhpc.api.results import (
     MatmulResult,
     NormResult,
@@ -233,53 +232,6 @@ def norm(
     return _run_norm(job, progress=progress)
 
 
-def plan(driver: Literal["svd", "matmul", "norm"], *arrays: Any, **options: Any) -> Plan:
-    """Plan a job without running it.
-
-    Parameters
-    ----------
-    driver : {"svd", "matmul", "norm"}
-        What to do.
-    *arrays : arrays, or what `leptonhpc.open` takes
-        Its inputs; only their metadata is read.
-    **options : as the driver's
-        Its keywords, without out, resume, overwrite and progress, which `Plan.run` takes.
-
-    Returns
-    -------
-    Plan
-        Shows its explanation; `run` runs it.
-
-    Raises
-    ------
-    LeptonError
-        As the driver would, as far as it can be known before anything runs.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import leptonhpc as lh
-    >>> p = lh.plan("svd", np.ones((1000, 20)), rank=2, memory="1 GB")
-    >>> p.explanation.passes
-    2.0
-    """
-    planners: dict[str, Callable[..., Job]] = {
-        "svd": _plan_svd,
-        "matmul": _plan_matmul,
-        "norm": _plan_norm,
-    }
-    runners = {"svd": _run_svd, "matmul": _run_matmul, "norm": _run_norm}
-    if driver not in planners:
-        raise OptionError(f"driver is one of {', '.join(planners)}; found {driver!r}")
-    try:
-        job = planners[driver](*arrays, **options)
-    except TypeError as error:
-        if "argument" not in str(error):
-            raise
-        raise OptionError(f"plan({driver!r}): {str(error).partition('() ')[2]}") from error
-    return Plan(job, runners[driver])
-
-
 def _plan_svd(
     x: Any,
     *,
@@ -363,22 +315,7 @@ def _run_matmul(
     job: Job, *, out: Any = None, resume: bool | None = None, overwrite: bool = False,
     progress: bool | None = None,
 ) -> MatmulResult:  # fmt: skip
-    if not overwrite and resume is not False and is_finished(job, out):
-        found = load(out)
-        assert isinstance(found, MatmulResult)
-        return found
-    outcome, workspace, report, stored = run_to_output(
-        job, out=out, resume=resume, overwrite=overwrite, progress=progress, single="product"
-    )
-    product = from_outcome(
-        outcome.fields["product"], workspace, out if stored else None, "product", single=True
-    )
-    certificate: Any = outcome.certificate
-    assert product is not None
-    if not certificate.converged:
-        message = f"the product failed its check: {certificate}"
-        warnings.warn(message, NotConvergedWarning, stacklevel=3)
-    return MatmulResult(product, certificate, report, _workspace=workspace)
+    return run(MatmulResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
 def _run_norm(

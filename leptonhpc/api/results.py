@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,42 @@ _IN_MEMORY_NBYTES = 1 << 28
 """Stored fields up to this size are loaded as NumPy arrays."""
 
 
-@dataclass(frozen=True)
-class SvdResult:
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Result:
+    """What every driver with array results gives."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ()
+    """Its arrays; a small one is a NumPy array, a large one a BlockedArray."""
+    SINGLE: ClassVar[str | None] = None
+    """The one array that is the whole result, where it is stored as an array and not as a group."""
+    CERTIFICATE: ClassVar[type]
+
+    report: Report
+    _workspace: Workspace | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        """Show shapes, certificate and report."""
+        shapes = ", ".join(f"{name}{value.shape}" for name, value in self.arrays().items())
+        certificate: Any = getattr(self, "certificate", None)
+        return f"{type(self).__name__} {shapes}\n{certificate}\n{self.report}"
+
+    def arrays(self) -> dict[str, Array]:
+        """Give the arrays by name, without those that were not asked for."""
+        found = {name: getattr(self, name) for name in self.FIELDS}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def __del__(self) -> None:
+        """Remove the temporary folder of a result that was not stored."""
+        if self._workspace is not None:
+            self._workspace.close()
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class SvdResult(Result):
     """Singular value decomposition A = U diag(s) Vh, after centring, scaling and weights."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("u", "s", "vh", "mean", "scale")
+    CERTIFICATE: ClassVar[type] = SvdCertificate
 
     u: Array | None
     """(m, k): orthonormal columns; None if not asked for."""
@@ -39,54 +72,31 @@ class SvdResult:
     """(k, n): orthonormal rows; the largest entry of each is real and positive (of the short
     factor: of vh where the array is tall, of u where it is wide)."""
     certificate: SvdCertificate
-    report: Report
     mean: NDArray[Any] | None = None
     """(n,): what was subtracted from the columns."""
     scale: NDArray[Any] | None = None
     """(n,): what the columns were divided by."""
-    _workspace: Workspace | None = field(default=None, repr=False, compare=False)
 
     def __iter__(self) -> Any:
         """Unpack as u, s, vh."""
         return iter((self.u, self.s, self.vh))
 
-    def __repr__(self) -> str:
-        """Show shapes, certificate and report."""
-        shapes = ", ".join(
-            f"{name}{getattr(self, name).shape}"
-            for name in ("u", "s", "vh")
-            if getattr(self, name) is not None
-        )
-        return f"SvdResult {shapes}\n{self.certificate}\n{self.report}"
 
-    def __del__(self) -> None:
-        """Remove the temporary folder of a result that was not stored."""
-        if self._workspace is not None:
-            self._workspace.close()
-
-
-@dataclass(frozen=True)
-class MatmulResult:
+@dataclass(frozen=True, repr=False, kw_only=True)
+class MatmulResult(Result):
     """Matrix product."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("product",)
+    SINGLE: ClassVar[str | None] = "product"
+    CERTIFICATE: ClassVar[type] = ProductCertificate
 
     product: Array
     """(m, n)."""
     certificate: ProductCertificate
-    report: Report
-    _workspace: Workspace | None = field(default=None, repr=False, compare=False)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Read the product into memory."""
         return np.asarray(self.product, dtype=dtype)
-
-    def __repr__(self) -> str:
-        """Show shape, certificate and report."""
-        return f"MatmulResult {self.product.shape}\n{self.certificate}\n{self.report}"
-
-    def __del__(self) -> None:
-        """Remove the temporary folder of a result that was not stored."""
-        if self._workspace is not None:
-            self._workspace.close()
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,7 @@ class NormResult:
         return self.value
 
 
-def load(location: Location) -> SvdResult | MatmulResult:
+def load(location: Location) -> Any:
     """Read a stored result.
 
     Parameters
@@ -112,7 +122,7 @@ def load(location: Location) -> SvdResult | MatmulResult:
 
     Returns
     -------
-    SvdResult or MatmulResult
+    SvdResult, MatmulResult, CholeskyResult, ...
         The same result; large arrays as BlockedArray.
 
     Raises
@@ -129,21 +139,35 @@ def load(location: Location) -> SvdResult | MatmulResult:
     attributes = store.read_attributes(location)
     if attributes.get("format") != FORMAT:
         raise NotAnArrayError(f"{describe(location)!r} is not a result of leptonhpc")
-    report = _report(attributes["report"])
-    if attributes["driver"] == "matmul":
-        product = BlockedArray(StoredSource(store.open_array(location)))
-        certificate = ProductCertificate(**attributes["certificate"])
-        return MatmulResult(product, certificate, report)
-    found = {}
-    for name in ("u", "s", "vh", "mean", "scale"):
+    kind = result_kind(attributes["driver"])
+    found: dict[str, Any] = {}
+    if kind.SINGLE is not None:
+        found[kind.SINGLE] = BlockedArray(StoredSource(store.open_array(location)))
+    for name in kind.FIELDS if kind.SINGLE is None else ():
         place = store.join(location, name)
-        if store.exists(place):
-            found[name] = _loaded(store.open_array(place))
-    return SvdResult(
-        u=found.get("u"), s=np.asarray(found["s"]), vh=found.get("vh"),
-        certificate=SvdCertificate(**_tuples(attributes["certificate"])), report=report,
-        mean=_array(found.get("mean")), scale=_array(found.get("scale")),
-    )  # fmt: skip
+        found[name] = _loaded(store.open_array(place)) if store.exists(place) else None
+    certificate = kind.CERTIFICATE(**_tuples(attributes["certificate"]))
+    made: Any = kind
+    return made(**found, certificate=certificate, report=_report(attributes["report"]))
+
+
+def result_kind(driver: str) -> type[Result]:
+    """Give the class of a driver's result.
+
+    Parameters
+    ----------
+    driver : str
+        Its name.
+
+    Returns
+    -------
+    type
+        The class.
+    """
+    import leptonhpc.api as api
+
+    kind: type[Result] = getattr(api, f"{driver.title().replace('_', '')}Result")
+    return kind
 
 
 def from_outcome(
@@ -177,10 +201,6 @@ def _loaded(array: store.StoredArray) -> Array:
     if array.nbytes <= _IN_MEMORY_NBYTES:
         return array.read(tuple((0, n) for n in array.shape))
     return BlockedArray(StoredSource(array))
-
-
-def _array(value: Array | None) -> NDArray[Any] | None:
-    return None if value is None else np.asarray(value)
 
 
 def _report(data: dict[str, Any]) -> Report:

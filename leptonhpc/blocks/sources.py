@@ -147,8 +147,10 @@ class TransposedSource:
         return self.base.shareable
 
     def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Give a transposed view of what the base gives (`out` is not used)."""
-        block = self.base.read(region[::-1]).T
+        """Give a transposed view of what the base gives, which may lie in the memory of `out`."""
+        usable = out is not None and out.flags.c_contiguous
+        there = out.reshape(out.shape[::-1]) if usable and out is not None else None
+        block = self.base.read(region[::-1], there).T
         return (
             np.conjugate(block, out=block) if self.conjugate and block.dtype.kind == "c" else block
         )

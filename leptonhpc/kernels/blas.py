@@ -21,8 +21,16 @@ _WIDENED = 1 << 13
 _PREFIX = {"f": "s", "d": "d", "F": "c", "D": "z"}
 
 
-def gemm(c: NDArray[Any], a: NDArray[Any], b: NDArray[Any], *, adjoint: bool = False) -> None:
-    """Add a product in place: C += A B, or C += A^H B.
+def gemm(
+    c: NDArray[Any],
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    alpha: float = 1.0,
+    adjoint: bool = False,
+    right_adjoint: bool = False,
+) -> None:
+    """Add a product in place: C += alpha op(A) op(B), where op takes the adjoint if asked to.
 
     Parameters
     ----------
@@ -30,62 +38,133 @@ def gemm(c: NDArray[Any], a: NDArray[Any], b: NDArray[Any], *, adjoint: bool = F
         Overwritten.
     a : array of shape (m, k), or (k, m) if `adjoint`; rows contiguous (or columns, not `adjoint`)
         Same dtype as `c`.
-    b : array of shape (k, n); rows or columns contiguous
+    b : array of shape (k, n), or (n, k) if `right_adjoint`; as for `a`
         Same dtype as `c`.
-    adjoint : bool
-        Use the conjugate transpose of `a`.
+    alpha : float
+        Factor of the product.
+    adjoint, right_adjoint : bool
+        Use the conjugate transpose of `a`, of `b`.
 
     Notes
     -----
     2mnk flops (8mnk complex). Releases the GIL.
     """
     m, n = c.shape
-    k = b.shape[0]
-    inner = (k, m) if adjoint else (m, k)
-    if a.shape != inner or b.shape[1] != n or not a.dtype == b.dtype == c.dtype:
+    k = b.shape[1] if right_adjoint else b.shape[0]
+    inner, outer = ((k, m) if adjoint else (m, k)), ((n, k) if right_adjoint else (k, n))
+    if a.shape != inner or b.shape != outer or not a.dtype == b.dtype == c.dtype:
         message = f"gemm cannot add {a.dtype}{a.shape} {b.dtype}{b.shape} to {c.dtype}{c.shape}"
         raise ValueError(message)
     if not (m and n and k):
         return
-    if adjoint:  # row-major A is A^T to a column-major routine, and C^T = B^T (A^T)^H...
-        trans = b"C" if c.dtype.kind == "c" else b"T"  # ... for the adjoint
-        a_lead = _lead(a)
-    else:
-        a, trans, a_lead = _rows_or_columns(a)
-    b, b_trans, b_lead = _rows_or_columns(b)
-    one = _scalar(1.0, c.dtype)
-    _call("gemm", c.dtype, 13)(
-        _char(b_trans), _char(trans), _int(n), _int(m), _int(k), one,
-        _data(b), _int(b_lead), _data(a), _int(a_lead), one, _data(c), _int(_lead(c)),
+    # row-major A is A^T to a column-major routine, and C^T = op(B)^T op(A)^T
+    a, trans, a_lead = _operand(a, adjoint)
+    b, b_trans, b_lead = _operand(b, right_adjoint)
+    routine("gemm", c.dtype, 13)(
+        char(b_trans), char(trans), integer(n), integer(m), integer(k), scalar(alpha, c.dtype),
+        address(b), integer(b_lead), address(a), integer(a_lead), scalar(1.0, c.dtype), address(c),
+        integer(leading(c)),
     )  # fmt: skip
 
 
-def syrk(c: NDArray[Any], a: NDArray[Any]) -> None:
-    """Add a Gram matrix in place: lower triangle of C += A^H A.
+def syrk(
+    c: NDArray[Any], a: NDArray[Any], *, alpha: float = 1.0, right_adjoint: bool = False
+) -> None:
+    """Add a Gram matrix in place: lower triangle of C += alpha A^H A, or C += alpha A A^H.
 
     Parameters
     ----------
     c : array of shape (n, n), row-major
         Its lower triangle is overwritten; the rest is not touched.
-    a : array of shape (k, n); rows contiguous
+    a : array of shape (k, n), or (n, k) if `right_adjoint`; rows contiguous
         Same dtype as `c`.
+    alpha : float
+        Factor of the product.
+    right_adjoint : bool
+        A A^H.
 
     Notes
     -----
     k n^2 flops (4 k n^2 complex). Releases the GIL.
     """
-    k, n = a.shape
+    k, n = a.shape[::-1] if right_adjoint else a.shape
     if c.shape != (n, n) or a.dtype != c.dtype:
         message = f"syrk cannot add the Gram matrix of {a.dtype}{a.shape} to {c.dtype}{c.shape}"
         raise ValueError(message)
     if not (k and n):
         return
     name, real = ("herk", c.dtype.char.lower()) if c.dtype.kind == "c" else ("syrk", c.dtype.char)
-    one = _scalar(1.0, np.dtype(real))
     # column-major sees X = A^T and C^T = (A^H A)^T = X X^H, whose upper triangle is C's lower one
-    _call(name, c.dtype, 10)(
-        _char(b"U"), _char(b"N"), _int(n), _int(k), one, _data(a), _int(_lead(a)),
-        one, _data(c), _int(_lead(c)),
+    trans = _adjoint_char(c.dtype) if right_adjoint else b"N"
+    routine(name, c.dtype, 10)(
+        char(b"U"), char(trans), integer(n), integer(k), scalar(alpha, np.dtype(real)), address(a),
+        integer(leading(a)), scalar(1.0, np.dtype(real)), address(c), integer(leading(c)),
+    )  # fmt: skip
+
+
+def trsm(
+    t: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    right: bool = False,
+    lower: bool = True,
+    adjoint: bool = False,
+    unit: bool = False,
+) -> None:
+    """Solve with a triangle in place: B becomes op(T)^-1 B, or B op(T)^-1.
+
+    Parameters
+    ----------
+    t : array of shape (k, k), row-major
+        Only the one triangle is read (without its diagonal where that is `unit`).
+    b : array of shape (k, n), or (m, k) if `right`; row-major
+        Overwritten; same dtype as `t`.
+    right : bool
+        The triangle stands on the right.
+    lower : bool
+        The lower triangle; else the upper one.
+    adjoint : bool
+        Use the conjugate transpose of `t`.
+    unit : bool
+        The diagonal is one.
+
+    Notes
+    -----
+    k^2 n flops (4 k^2 n complex). Releases the GIL. A zero on the diagonal gives inf or NaN.
+    """
+    _triangular("trsm", t, b, right=right, lower=lower, adjoint=adjoint, unit=unit)
+
+
+def trmm(
+    t: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    right: bool = False,
+    lower: bool = True,
+    adjoint: bool = False,
+    unit: bool = False,
+) -> None:
+    """Multiply with a triangle in place: B becomes op(T) B, or B op(T); see `trsm`."""
+    _triangular("trmm", t, b, right=right, lower=lower, adjoint=adjoint, unit=unit)
+
+
+def _triangular(
+    name: str, t: NDArray[Any], b: NDArray[Any], *, right: bool, lower: bool, adjoint: bool,
+    unit: bool,
+) -> None:  # fmt: skip
+    m, n = b.shape
+    k = n if right else m
+    if t.shape != (k, k) or t.dtype != b.dtype:
+        message = f"{name} cannot use {t.dtype}{t.shape} on {b.dtype}{b.shape}"
+        raise ValueError(message)
+    if not (m and n):
+        return
+    # column-major sees T^T and B^T: the sides and the triangles are exchanged
+    routine(name, b.dtype, 11)(
+        char(b"L" if right else b"R"), char(b"U" if lower else b"L"),
+        char(_adjoint_char(b.dtype) if adjoint else b"N"), char(b"U" if unit else b"N"),
+        integer(n), integer(m), scalar(1.0, b.dtype), address(t), integer(leading(t)), address(b),
+        integer(leading(b)),
     )  # fmt: skip
 
 
@@ -114,14 +193,20 @@ def sum_of_squares(a: NDArray[Any]) -> float:
     return total
 
 
-def _rows_or_columns(a: NDArray[Any]) -> tuple[NDArray[Any], bytes, int]:
-    """Give a row-contiguous array, whether it is to be transposed, and its leading dimension."""
+def _operand(a: NDArray[Any], adjoint: bool) -> tuple[NDArray[Any], bytes, int]:
+    """Give an array with contiguous rows, how gemm is to take it, and its leading dimension."""
+    if adjoint:
+        return a, _adjoint_char(a.dtype), leading(a)
     if a.shape[0] > 1 and a.strides[0] == a.itemsize and a.strides[1] > a.itemsize:
-        return a.T, b"T", _lead(a.T)
-    return a, b"N", _lead(a)
+        return a.T, b"T", leading(a.T)
+    return a, b"N", leading(a)
 
 
-def _lead(a: NDArray[Any]) -> int:
+def _adjoint_char(dtype: np.dtype[Any]) -> bytes:
+    return b"C" if dtype.kind == "c" else b"T"
+
+
+def leading(a: NDArray[Any]) -> int:
     if a.strides[1] != a.itemsize and a.shape[1] > 1:
         message = "BLAS needs arrays whose rows are contiguous"
         raise ValueError(message)
@@ -135,38 +220,40 @@ def _lead(a: NDArray[Any]) -> int:
     return lead
 
 
-def _char(value: bytes) -> Any:
+def char(value: bytes) -> Any:
     return ctypes.byref(ctypes.c_char(value))
 
 
-def _int(value: int) -> Any:
+def integer(value: int) -> Any:
     return ctypes.byref(ctypes.c_int(value))
 
 
-def _data(a: NDArray[Any]) -> int:
+def address(a: NDArray[Any]) -> int:
     return int(a.ctypes.data)
 
 
-def _scalar(value: float, dtype: np.dtype[Any]) -> Any:
+def scalar(value: float, dtype: np.dtype[Any]) -> Any:
     kind = ctypes.c_float if dtype.char in "fF" else ctypes.c_double
     pair = (kind * 2)(value, 0.0)  # a real routine reads the first number only
     return ctypes.byref(pair)
 
 
 @cache
-def _call(name: str, dtype: np.dtype[Any], count: int) -> Callable[..., None]:
+def routine(
+    name: str, dtype: np.dtype[Any], count: int, library: str = "blas"
+) -> Callable[..., None]:
     prototype = ctypes.CFUNCTYPE(None, *([ctypes.c_void_p] * count))
-    return prototype(_address(_PREFIX[dtype.char] + name))
+    return prototype(_symbol(_PREFIX[dtype.char] + name, library))
 
 
-def _address(name: str) -> int:
-    from scipy.linalg import cython_blas
+def _symbol(name: str, library: str) -> int:
+    from importlib import import_module
 
-    capsule = cython_blas.__pyx_capi__[name]
+    capsule = import_module(f"scipy.linalg.cython_{library}").__pyx_capi__[name]
     api = ctypes.pythonapi
     api.PyCapsule_GetName.restype = ctypes.c_char_p
     api.PyCapsule_GetName.argtypes = [ctypes.py_object]
     api.PyCapsule_GetPointer.restype = ctypes.c_void_p
     api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    address: int = api.PyCapsule_GetPointer(capsule, api.PyCapsule_GetName(capsule))
-    return address
+    pointer: int = api.PyCapsule_GetPointer(capsule, api.PyCapsule_GetName(capsule))
+    return pointer

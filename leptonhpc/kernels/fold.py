@@ -45,12 +45,21 @@ class Fold(Protocol):
 class Blas:
     """The primitives that a device must bring; folds are written on them.
 
-    Each updates `c` in place: ``gemm: c += op(a) @ b`` and ``syrk: c += a^H a`` (lower triangle).
+    Each works in place: ``gemm: c += alpha op(a) @ op(b)``, ``syrk: c += alpha a^H a`` (lower
+    triangle), ``trsm`` and ``trmm`` with a triangle; ``potrf``, ``getrf`` and ``geqrf`` factor a
+    block, ``permute`` and ``reflect`` apply what the last two did.
     """
 
     gemm: Any
     syrk: Any
+    trsm: Any
+    trmm: Any
     sum_of_squares: Any
+    potrf: Any
+    getrf: Any
+    permute: Any
+    geqrf: Any
+    reflect: Any
 
 
 def combine(a: Accumulator, b: Accumulator) -> Accumulator:

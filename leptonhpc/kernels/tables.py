@@ -5,14 +5,19 @@ from __future__ import annotations
 from functools import cache
 
 from leptonhpc.errors import OptionError
-from leptonhpc.kernels import bands, blas, products, reference
+from leptonhpc.kernels import bands, blas, dense, panels, products, reference, substitution
 from leptonhpc.kernels.fold import Blas, Fold
 
 DEVICES = {
-    "host": Blas(blas.gemm, blas.syrk, blas.sum_of_squares),
-    "reference": Blas(reference.gemm, reference.syrk, reference.sum_of_squares),
-}
-
+    "host": Blas(
+        blas.gemm, blas.syrk, blas.trsm, blas.trmm, blas.sum_of_squares, dense.potrf, dense.getrf,
+        dense.permute, dense.geqrf, dense.reflect,
+    ),
+    "reference": Blas(
+        reference.gemm, reference.syrk, reference.trsm, reference.trmm, reference.sum_of_squares,
+        reference.potrf, reference.getrf, reference.permute, reference.geqrf, reference.reflect,
+    ),
+}  # fmt: skip
 
 @cache
 def table(device: str) -> dict[str, Fold]:
@@ -42,4 +47,17 @@ def table(device: str) -> dict[str, Fold]:
         "syrk": products.Syrk(primitives),
         "norms": products.Norms(primitives),
         "copy": products.Copy(primitives),
+        "load": panels.Load(primitives),
+        "load_hermitian": panels.LoadHermitian(primitives),
+        "update_potrf": panels.UpdateCholesky(primitives),
+        "potrf": panels.FactorCholesky(primitives),
+        "update_getrf": panels.UpdateLu(primitives),
+        "getrf": panels.FactorLu(primitives),
+        "unpack": panels.Unpack(primitives),
+        "load_sides": substitution.LoadSides(primitives),
+        "forward": substitution.Forward(primitives),
+        "backward": substitution.Backward(primitives),
+        "adjoint": substitution.Adjoint(primitives),
+        "solved": substitution.Solved(primitives),
+        "apply": substitution.Apply(primitives),
     }

@@ -3,7 +3,14 @@
 A job names kernels and never calls them; between stages it works on small host arrays only.
 """
 
-from leptonhpc.linalg.certificates import Certificate, ProductCertificate, SvdCertificate
+from leptonhpc.linalg.certificates import (
+    Certificate,
+    FactorCertificate,
+    NormCertificate,
+    ProductCertificate,
+    SvdCertificate,
+)
+from leptonhpc.linalg.cholesky import plan_cholesky
 from leptonhpc.linalg.jobs import Execute, Job, Outcome
 from leptonhpc.linalg.matmul import plan_matmul
 from leptonhpc.linalg.norm import plan_norm
@@ -12,10 +19,13 @@ from leptonhpc.linalg.svd import plan_svd
 __all__ = [
     "Certificate",
     "Execute",
+    "FactorCertificate",
     "Job",
+    "NormCertificate",
     "Outcome",
     "ProductCertificate",
     "SvdCertificate",
+    "plan_cholesky",
     "plan_matmul",
     "plan_norm",
     "plan_svd",

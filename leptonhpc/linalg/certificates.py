@@ -97,3 +97,32 @@ class NormCertificate(Certificate):
     def __str__(self) -> str:
         """Show it in words."""
         return f"relative error at most {self.relative_error:.1e}"
+
+
+@dataclass(frozen=True)
+class FactorCertificate(Certificate):
+    """Backward error of a factorisation, checked with random vectors y (Freivalds 1979)."""
+
+    backward_error: float
+    """|A - F|_F / |A|_F, F the product of the factors, estimated by |(A - F)^H y|."""
+    bound: float
+    """What rounding allows: c n eps (where it grows with the pivots: times the growth)."""
+    norm: float
+    """Frobenius norm of A."""
+    growth: float = 1.0
+    """Largest entry of U by the largest of A; 1 where nothing can grow."""
+    orthogonality: float = 0.0
+    """|Q^H Q - I|_F, estimated with random vectors; 0 where there is no Q."""
+
+    def __str__(self) -> str:
+        """Show it in words."""
+        lines = [
+            f"{'backward stable' if self.converged else 'NOT BACKWARD STABLE'}: error "
+            f"{self.backward_error:.1e} of |A|, rounding allows {self.bound:.1e}; "
+            f"|A| = {self.norm:.6g}"
+        ]
+        if self.growth != 1.0:
+            lines.append(f"  growth of the pivots  {self.growth:.3g}")
+        if self.orthogonality:
+            lines.append(f"  orthogonality of Q    {self.orthogonality:.1e}")
+        return "\n".join(lines)

@@ -24,7 +24,7 @@ from leptonhpc.errors import MemoryBudgetError, ShapeError
 from leptonhpc.linalg.certificates import ProductCertificate
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.partition import elements, partition, partition_triangle
-from leptonhpc.linalg.rechunk import rechunk_stage
+from leptonhpc.linalg.rechunk import SQUARE, in_squares
 from leptonhpc.planning import (
     Explanation,
     Read,
@@ -40,10 +40,6 @@ from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.planning.explain import explain
 from leptonhpc.planning.layout import compute_dtype
 from leptonhpc.planning.tasks import Steps
-
-_PREFERRED = 1024
-"""Rows and columns of an output chunk, about."""
-
 
 @dataclass(frozen=True)
 class MatmulJob:
@@ -125,7 +121,7 @@ def plan_matmul(
     sources = {"a": a.source, "b": b.source}
     before: list[Stage] = []
     if not symmetric:
-        a, b = (_in_squares(x, name, before, resources) for x, name in ((a, "a"), (b, "b")))
+        a, b = (in_squares(x, name, before, resources) for x, name in ((a, "a"), (b, "b")))
     sizes = _choose_sizes(a.source, b.source)
     regions = _choose_regions(a, b, sizes, resources, dtype, symmetric=symmetric)
     tasks = _tasks(
@@ -160,18 +156,6 @@ def plan_matmul(
     )
 
 
-def _in_squares(
-    x: BlockedArray, name: str, before: list[Stage], resources: Resources
-) -> BlockedArray:
-    """Plan with a scratch copy where chunks are long strips, which would be read many times."""
-    unit = [max(1, min(u, n)) for u, n in zip(x.source.unit, x.shape, strict=True)]
-    if max(unit) <= 4 * _PREFERRED:
-        return x
-    planned, stage = rechunk_stage(name, x.source, (_PREFERRED, _PREFERRED), resources)
-    before.append(stage)
-    return BlockedArray(planned)
-
-
 def _choose_sizes(a: Source, b: Source) -> _Sizes:
     (m, k), n = a.shape, b.shape[1]
 
@@ -182,11 +166,11 @@ def _choose_sizes(a: Source, b: Source) -> _Sizes:
         return min(unit * max(1, round(preferred / unit)), size) or 1
 
     inner = math.lcm(max(1, min(a.unit[1], k)), max(1, min(b.unit[0], k)))
-    if inner > 4 * _PREFERRED:
+    if inner > 4 * SQUARE:
         inner = max(min(a.unit[1], k), min(b.unit[0], k), 1)
-    panel = whole(inner, k, _PREFERRED // 2)
-    rows = whole(a.unit[0], m, _PREFERRED)
-    return _Sizes((rows, whole(b.unit[1], n, _PREFERRED)), panel, rows)
+    panel = whole(inner, k, SQUARE // 2)
+    rows = whole(a.unit[0], m, SQUARE)
+    return _Sizes((rows, whole(b.unit[1], n, SQUARE)), panel, rows)
 
 
 def _streams(sizes: _Sizes, columns: int, dtype: np.dtype[Any], a: Source, b: Source) -> int:
@@ -353,7 +337,7 @@ def _stage(
     return Stage(
         "multiply", tasks, resources.workers, 1, resources.threads, target, chained=False,
         passes=sum(t.read_nbytes for t in tasks) / max(1, input_nbytes), peak_nbytes=peak,
-        seconds=predicted * resources.workers / used, prefetch=True,
+        seconds=predicted * resources.workers / used, prefetch="within",
     )  # fmt: skip
 
 

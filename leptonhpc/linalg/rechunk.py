@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.blocks import Region, Source
+from leptonhpc.blocks import BlockedArray, Region, Source
 from leptonhpc.blocks.drawing import format_nbytes
 from leptonhpc.errors import MemoryBudgetError
 from leptonhpc.planning import Read, Resources, Stage, Step, Target, Task, seconds
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
-from leptonhpc.planning.tasks import OneStep
+from leptonhpc.planning.tasks import StepList
+
+SQUARE = 1024
+"""Rows and columns of a chunk that suits products and factorisations, about."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def rechunk_stage(
                 Task(
                     key,
                     "copy",
-                    OneStep(Step((Read(operand, region),), region)),
+                    StepList((Step((Read(operand, region),), region),)),
                     lane,
                     previous.get(lane),
                     region,
@@ -142,6 +145,35 @@ def rechunk_stage(
         peak_nbytes=LIBRARIES_NBYTES + need, seconds=predicted,
     )  # fmt: skip
     return Rechunked(source, unit), stage
+
+
+def in_squares(
+    x: BlockedArray, operand: str, before: list[Stage], resources: Resources
+) -> BlockedArray:
+    """Plan with a scratch copy where chunks are long strips, which would be read many times.
+
+    Parameters
+    ----------
+    x : BlockedArray of shape (m, n)
+        The matrix.
+    operand : str
+        Name under which later stages read it.
+    before : list of Stage
+        The copy is added here, if there is to be one.
+    resources : Resources
+        Memory, workers and cores.
+
+    Returns
+    -------
+    BlockedArray
+        What to plan with.
+    """
+    unit = [max(1, min(u, n)) for u, n in zip(x.source.unit, x.shape, strict=True)]
+    if max(unit) <= 4 * SQUARE:
+        return x
+    planned, stage = rechunk_stage(operand, x.source, (SQUARE, SQUARE), resources)
+    before.append(stage)
+    return BlockedArray(planned)
 
 
 def _fitting(old: int, preferred: int, size: int) -> int:

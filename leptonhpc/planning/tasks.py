@@ -10,9 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from leptonhpc.blocks import Region
+
+
+MIRROR = "mirror"
+"""The adjoint of operand "a", which the runtime makes: what is read of it counts as read of a."""
+
+Prefetch = Literal["within", "always"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +56,23 @@ class Steps(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class OneStep:
-    """A task of one step."""
+class StepList:
+    """A few steps, or none."""
 
-    step: Step
+    steps: tuple[Step, ...] = ()
 
     @property
     def operands(self) -> tuple[str, ...]:
-        """What the step reads."""
-        return tuple(read.operand for read in self.step.reads)
+        """What the steps read."""
+        return tuple(dict.fromkeys(read.operand for step in self.steps for read in step.reads))
 
     def __iter__(self) -> Iterator[Step]:
-        """Give the step."""
-        return iter((self.step,))
+        """Give the steps."""
+        return iter(self.steps)
 
     def __len__(self) -> int:
-        """Count one."""
-        return 1
+        """Count them."""
+        return len(self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +109,17 @@ class Task:
     steps: Steps
     lane: int
     after: str | None = None
-    """The task of the same lane whose accumulator this one takes over."""
+    """The task of the same lane after which this one begins."""
     at: Region = ()
     """The region that the task writes when it ends, if it writes then."""
     mirror: bool = False
     """Also write the conjugate transpose at the mirrored place."""
+    needs: tuple[str, ...] = ()
+    """Tasks of the stage whose blocks this one reads, and whose accumulators its kernel sees."""
+    part_of: str | None = None
+    """The task that goes on with this one's accumulator and ends it; None: this one ends it."""
+    continues: bool = False
+    """Take over the accumulator of `after` (where a stage is chained, every task does)."""
     flops: float = 0.0
     read_nbytes: int = 0
     write_nbytes: int = 0
@@ -137,8 +149,8 @@ class Stage:
     repeats: int = 1
     """How often the stage is expected to run, with other small arrays."""
     most_repeats: int = 1
-    prefetch: bool = False
-    """Read the next step while this one is folded."""
+    prefetch: Prefetch | None = None
+    """Read the next step while this one is folded: while they share a block, or always."""
 
     @property
     def operands(self) -> frozenset[str]:

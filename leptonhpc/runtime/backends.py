@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from leptonhpc.errors import WorkerError
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
-from leptonhpc.runtime import execute, memory
+from leptonhpc.runtime import blas_limits, execute, memory
 from leptonhpc.runtime.execute import run_task
 
 PICKLED_NBYTES = 100_000_000
@@ -76,6 +76,7 @@ class Threads:
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            blas_limits.restore()  # what is solved between stages has all cores
 
     def end(self, job: str) -> int:
         """Drop resident bands; give the peak."""

@@ -53,13 +53,17 @@ def compile_stage(
         # the prefix before the last dash names the kernel on Dask's dashboard
         key = f"{task.kernel}-{prefix}-{task.key}"
         results[task.key] = key
+        if f"{stage.name}/{task.part_of}" in done:
+            del results[task.key]
+            continue
         if f"{stage.name}/{task.key}" in done:
             numbers = {**done[f"{stage.name}/{task.key}"], "steps": frozenset()}
             numbers |= {"read_nbytes": 0, "units": 0}  # this run reads nothing for it
             graph[key] = DataNode(key, numbers)
             continue
-        before = None if task.after is None else TaskRef(results[task.after])
-        call = (run_task, DataNode(None, task), TaskRef(shared), TaskRef(arrays), before)
+        before = TaskRef(results[task.after]) if task.after in results else None
+        needed = List(*(TaskRef(results[name]) for name in task.needs))
+        call = (run_task, DataNode(None, task), TaskRef(shared), TaskRef(arrays), before, needed)
         if owners:
             from leptonhpc.runtime.placed import PlacedTask
 
@@ -68,7 +72,8 @@ def compile_stage(
         else:
             graph[key] = Task(key, *call)
         last[task.lane] = key
-    ends = list(last.values()) if stage.chained else list(results.values())
+    ended = [results[task.key] for task in stage.tasks if task.key in results and not task.part_of]
+    ends = list(last.values()) if stage.chained else ended
     return _sum_tree(graph, ends, f"sum-{prefix}")
 
 

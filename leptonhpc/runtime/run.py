@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 
 from leptonhpc.blocks import MemorySource, Source
+from leptonhpc.blocks.sources import TransposedSource
 from leptonhpc.errors import CoverageError, MemoryBudgetError, WorkerError
 from leptonhpc.linalg import Job, Outcome
 from leptonhpc.planning import Rates, Resources, Stage, Target
+from leptonhpc.planning.tasks import MIRROR
 from leptonhpc.runtime.backends import PICKLED_NBYTES, Backend, Cluster, Threads, connected_client
 from leptonhpc.runtime.compile import compile_stage
-from leptonhpc.runtime.execute import Context, prepare
+from leptonhpc.runtime.execute import prepare
 from leptonhpc.runtime.memory import free_nbytes
 from leptonhpc.runtime.probe import known_rates
+from leptonhpc.runtime.reading import Context
 from leptonhpc.runtime.progress import Progress, choose_progress
 from leptonhpc.runtime.report import Report, StageReport
 from leptonhpc.runtime.targets import Workspace, Writer
@@ -112,7 +115,6 @@ class _Run:
         self, stage: Stage, small: Mapping[str, Any], done: Mapping[str, Any]
     ) -> dict[str, Any]:
         writer = None
-        sources = {**self.job.sources, **self.workspace.sources()}
         if stage.target is not None:
             if done:
                 self.workspace.reopen(stage.target)
@@ -120,10 +122,16 @@ class _Run:
                 writer = Writer(stage.target, array, stage.blas_threads)
             else:
                 writer = self.workspace.create(stage.target, stage.blas_threads)
-        needed = stage.operands
-        self.stage_units = sum(_units(sources[name]) for name in needed & self.job.sources.keys())
+        # a stage may read what its own earlier tasks wrote
+        sources = {**self.job.sources, **self.workspace.sources()}
+        needed, inputs = stage.operands, stage.operands & self.job.sources.keys()
+        self.stage_units = sum(_units(sources[name]) for name in inputs)
+        if MIRROR in needed:
+            sources[MIRROR] = TransposedSource(sources["a"], conjugate=True)
+            inputs |= {MIRROR} if "a" in inputs else set()
         context = Context(
-            self.name, stage.name, {k: v for k, v in sources.items() if k in needed}, writer,
+            self.name, stage.name, {k: v for k, v in sources.items() if k in needed},
+            inputs, writer,
             self.journal if not stage.chained else None, stage.blas_threads, stage.chained,
             stage.prefetch, self.device, self.backend.topic,
         )  # fmt: skip
@@ -136,7 +144,7 @@ class _Run:
 
     def _check_coverage(self, stage: Stage, acc: dict[str, Any], done: Mapping[str, Any]) -> None:
         """Every step exactly once: an accumulator that missed one would be silently wrong."""
-        left = [t for t in stage.tasks if f"{stage.name}/{t.key}" not in done]
+        left = [t for t in stage.tasks if f"{stage.name}/{t.part_of or t.key}" not in done]
         expected = sum(len(t.steps) for t in left)
         if len(acc["steps"]) != expected:
             message = f"stage {stage.name} folded {len(acc['steps'])} of {expected} steps"
@@ -149,7 +157,10 @@ class _Run:
         seconds = time.perf_counter() - began
         read = int(acc.get("read_nbytes", 0))
         old = done or {}
-        ran = [t for t in stage.tasks if not resumed and f"{stage.name}/{t.key}" not in old]
+        ran = [
+            t for t in stage.tasks
+            if not resumed and f"{stage.name}/{t.part_of or t.key}" not in old
+        ]  # fmt: skip
         flops = sum(t.flops for t in ran)
         self.stages.append(
             StageReport(

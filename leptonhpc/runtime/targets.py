@@ -30,6 +30,12 @@ class Writer:
     array: store.StoredArray | NDArray[Any]
     threads: int = 1
 
+    def place(self, region: Region) -> NDArray[Any] | None:
+        """Give the memory of a region, where the target is in memory: a block may be made there."""
+        if self.target.transposed or not isinstance(self.array, np.ndarray) or not region:
+            return None
+        return self.array[tuple(slice(*pair) for pair in region)]
+
     def write(self, region: Region, block: NDArray[Any]) -> None:
         """Write one block whole.
 
@@ -43,7 +49,9 @@ class Writer:
         if self.target.transposed:
             region, block = region[::-1], block.conj().T
         if isinstance(self.array, np.ndarray):
-            self.array[tuple(slice(*pair) for pair in region)] = block
+            part = self.array[tuple(slice(*pair) for pair in region)]
+            if part.ctypes.data != block.ctypes.data:  # else it was made in its place
+                part[...] = block
             return
         units = list(self._units(self.array, region))
         if len(units) == 1:
@@ -105,7 +113,7 @@ class Workspace:
         """
         if self.output is None and target.nbytes <= self.memory_nbytes:
             self.memory_nbytes -= target.nbytes
-            array: store.StoredArray | NDArray[Any] = np.empty(target.shape, target.dtype)
+            array: store.StoredArray | NDArray[Any] = np.zeros(target.shape, target.dtype)
         else:
             location = self._place(target)
             store.require_space(location, target.nbytes)

@@ -7,6 +7,7 @@ the inputs, parameters, version), and each is written atomically.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -74,32 +75,34 @@ class Journal:
             raise JobMismatchError(message)
         return True
 
-    def mark(self, task: str, result: Mapping[str, float]) -> None:
+    def mark(self, task: str, result: Mapping[str, Any]) -> None:
         """Note that a task's block is written, with the numbers that the task gave.
 
         Parameters
         ----------
         task : str
             The task's name.
-        result : mapping of str to float
+        result : mapping of str to number or array
             Its accumulator.
         """
-        data = _json({"digest": self.digest, "result": dict(result)})
+        plain = {key: _encoded(value) for key, value in result.items()}
+        data = _json({"digest": self.digest, "result": plain})
         put_object(self._store, self._key(f"done/{task}"), data)
 
-    def done(self) -> dict[str, dict[str, float]]:
+    def done(self) -> dict[str, dict[str, Any]]:
         """Give the tasks whose blocks are written, with their numbers."""
         prefix = self._key("done/")
         marks = {}
-        for key in list_objects(self._store, prefix.rstrip("/")):
-            if key.endswith(".partial"):  # a store's own, of a mark that a kill cut short
+        for name in list_objects(self._store, prefix.rstrip("/")):
+            if name.endswith(".partial"):  # a store's own, of a mark that a kill cut short
                 continue
             try:
-                entry = json.loads(get_object(self._store, key) or b"{}")
+                entry = json.loads(get_object(self._store, name) or b"{}")
             except ValueError:  # left behind by a kill
                 continue
             if entry.get("digest") == self.digest:
-                marks[key.removeprefix(prefix)] = entry["result"]
+                result = {key: _decoded(value) for key, value in entry["result"].items()}
+                marks[name.removeprefix(prefix)] = result
         return marks
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -147,6 +150,21 @@ class Journal:
 def digest(job: Mapping[str, Any]) -> str:
     """Give the SHA-256 of a job's description."""
     return hashlib.sha256(_json(job)).hexdigest()
+
+
+def _encoded(value: Any) -> Any:
+    """Write a small array as JSON can hold it, bit for bit."""
+    if not isinstance(value, np.ndarray):
+        return value
+    data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
+    return {"dtype": value.dtype.str, "shape": value.shape, "data": data}
+
+
+def _decoded(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    flat = np.frombuffer(base64.b64decode(value["data"]), value["dtype"])
+    return flat.reshape(value["shape"]).copy()
 
 
 def _json(job: Mapping[str, Any]) -> bytes:

@@ -136,7 +136,10 @@ def test_a_task_that_is_run_again_over_its_own_accumulator_adds_nothing(stored: 
     with pytest.raises(StopIteration):
         job.run(collect)
     stage, small = stages[0]
-    context = Context("once", stage.name, dict(job.sources), None, None, 1, True, False)
+    context = Context(
+        "once", stage.name, dict(job.sources), frozenset(job.sources), None, None, 1,
+        chained=True, prefetch=None,
+    )  # fmt: skip
     once = run_task(stage.tasks[0], context, small, None)
     square = {k: np.copy(v) for k, v in once.items() if k not in ("steps",)}
     again = run_task(stage.tasks[0], context, small, once)

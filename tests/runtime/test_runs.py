@@ -178,7 +178,10 @@ def test_tasks_travel(job: str, stored: Path) -> None:
     x = lh.open(stored)
     plan = lh.plan(driver, *((x.H, x) if driver == "matmul" else (x,)), memory="1 GB", **options)
     for stage in _stages(plan.job):
-        context = Context("job", stage.name, dict(plan.job.sources), None, None, 1, True, False)
+        context = Context(
+            "job", stage.name, dict(plan.job.sources), frozenset(plan.job.sources), None, None, 1,
+            chained=True, prefetch=None,
+        )  # fmt: skip
         graph, key = compile_stage(stage, context, {"dtype": "f8"}, done={})
         again = pickle.loads(pickle.dumps(graph))
         assert key in again

@@ -1,0 +1,356 @@
+"""Panels of a factorisation: loaded, updated by the panels before them, factored, written once.
+
+A panel is a block column that stays in memory while earlier panels stream by (left-looking). Each
+of these kernels does one of those things to the accumulator's ``_panel``; a panel's tasks pass it
+on. Beside it go vectors y that check the factors: y^H A is summed as A is read, y^H L U as L and U
+are made, and what lies between them is rounding, or a fault (Freivalds 1979).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.errors import NonFiniteError, NotHermitianError, NotPositiveDefiniteError
+from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
+from leptonhpc.kernels.random import gaussian_rows
+
+PROBES = 2
+"""Vectors that check a factorisation."""
+_SWEPT = 512
+"""Columns that are cleared or summed at once."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """The panel's part of A, read block by block."""
+
+    blas: Blas
+
+    def begin(self, small: Small, at: Region) -> Accumulator:
+        """Give a panel of zeros, in the place where it will be written if that is in memory."""
+        (r0, r1), (c0, c1) = at
+        dtype = np.dtype(small["dtype"])
+        place = small["place"]
+        usable = place is not None and place.dtype == dtype and place.shape == (r1 - r0, c1 - c0)
+        return {
+            "_panel": place if usable else np.zeros((r1 - r0, c1 - c0), dtype),
+            "_origin": (r0, c0),
+            "_y": gaussian_rows(small["seed"], r0, r1, PROBES, dtype),
+            "expected": np.zeros((small["columns"], PROBES), dtype),
+            "hypot_norm": 0.0,
+            "max_entry": 0.0,
+        }
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Take over one block of A, and check that its numbers are finite."""
+        block = self.taken(acc, blocks[0], small, at)
+        (r0, r1), (c0, c1) = at
+        y = gaussian_rows(small["seed"], r0, r1, PROBES, block.dtype)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            acc["expected"][c0:c1] += block.conj().T @ y
+        acc["hypot_norm"] = math.hypot(acc["hypot_norm"], frobenius(block, self.blas))
+
+    def taken(
+        self, acc: Accumulator, block: NDArray[Any], small: Small, at: Region
+    ) -> NDArray[Any]:
+        """Put a block at its place in the panel; give what is there now."""
+        (r0, r1), (c0, c1) = at
+        top, left = acc["_origin"]
+        part: NDArray[Any] = acc["_panel"][r0 - top : r1 - top, c0 - left : c1 - left]
+        part[...] = block
+        largest = float(np.max(np.abs(part), initial=0.0))
+        if not math.isfinite(largest):
+            raise_at(part, at, small["name"])
+        acc["max_entry"] = max(acc["max_entry"], largest)
+        return part
+
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
+        """Write nothing: the panel goes on to other tasks."""
+
+
+@dataclass(frozen=True)
+class LoadHermitian:
+    """The lower part of a panel of A, and its mirror image beside it to be compared."""
+
+    blas: Blas
+
+    def begin(self, small: Small, at: Region) -> Accumulator:
+        """Give a panel of zeros."""
+        return Load(self.blas).begin(small, at)
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Take over one block of the lower triangle; `blocks` has its mirror image too."""
+        load = Load(self.blas)
+        lower, mirror = blocks[0], blocks[-1].astype(small["dtype"], copy=False)
+        block = load.taken(acc, lower, small, at)
+        (r0, r1), (c0, c1) = at
+        _require_hermitian(block, mirror, small, at)
+        y = gaussian_rows(small["seed"], 0, small["columns"], PROBES, block.dtype)
+        acc["expected"][c0:c1] += block.conj().T @ y[r0:r1]
+        weight = 1.0
+        if r0 != c0:  # the mirror image stands above the panel
+            acc["expected"][r0:r1] += block @ y[c0:c1]
+            weight = math.sqrt(2.0)
+        norm = weight * frobenius(block, self.blas)
+        acc["hypot_norm"] = math.hypot(acc["hypot_norm"], norm)
+
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
+        """Write nothing."""
+
+
+def _require_hermitian(
+    block: NDArray[Any], mirror: NDArray[Any], small: Small, at: Region
+) -> None:
+    """Compare a block with its mirror image, to what rounding allows."""
+    largest = float(np.max(np.abs(block), initial=0.0))
+    tolerance = small["columns"] * float(np.finfo(block.dtype).eps) * largest
+    for low in range(0, len(block), _SWEPT):
+        difference = np.abs(block[low : low + _SWEPT] - mirror[low : low + _SWEPT])
+        if not np.max(difference, initial=0.0) <= tolerance:
+            row, column = np.unravel_index(np.nanargmax(difference), difference.shape)
+            i, j = int(row) + low + at[0][0], int(column) + at[1][0]
+            value, other = block[i - at[0][0], column], mirror[i - at[0][0], column]
+            if not np.isfinite(other):
+                raise_at(mirror, at, f"the mirror image of {small['name']}")
+            message = (
+                f"{small['driver']} needs a symmetric (or Hermitian) matrix; {small['name']} has "
+                f"{value} at ({i}, {j}) and {np.conj(other)} at ({j}, {i}). Symmetrise it first, "
+                "(a + a.H) / 2, or use lu"
+            )
+            raise NotHermitianError(message)
+
+
+@dataclass(frozen=True)
+class UpdateCholesky:
+    """A panel of A, less what earlier panels of L contribute."""
+
+    blas: Blas
+
+    def begin(self, small: Small, at: Region) -> Accumulator:
+        """Give nothing: the panel is there."""
+        return {}
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Subtract L[I, K] L[J, K]^H, the lower triangle only at the top."""
+        panel, l = acc["_panel"], blocks[0]
+        width = panel.shape[1]
+        self.blas.syrk(panel[:width], l[:width], alpha=-1.0, right_adjoint=True)
+        self.blas.gemm(panel[width:], l[width:], l[:width], alpha=-1.0, right_adjoint=True)
+
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
+        """Write nothing."""
+
+
+@dataclass(frozen=True)
+class FactorCholesky:
+    """The last task of a panel: its diagonal block is factored, what is below is solved."""
+
+    blas: Blas
+
+    def begin(self, small: Small, at: Region) -> Accumulator:
+        """Give nothing: the panel is there."""
+        return {}
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Fold nothing."""
+
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
+        """Give the panel of L; leave its part of L (L^H y)."""
+        (r0, _), (c0, c1) = at
+        panel, y = acc.pop("_panel"), acc.pop("_y")
+        width = c1 - c0
+        try:
+            self.blas.potrf(panel[:width])
+        except NotPositiveDefiniteError as error:
+            order = error.order + c0
+            message = (
+                f"{small['driver']} needs a positive definite matrix; the leading minor of order "
+                f"{order} of {small['name']} is not. Use lu for a general matrix"
+            )
+            raise NotPositiveDefiniteError(message, order=order) from None
+        self.blas.trsm(panel[:width], panel[width:], right=True, adjoint=True)
+        clear_upper(panel[:width])
+        acc["diagonal"] = placed(panel.diagonal().real.astype(np.float64), c0, small["columns"])
+        found = np.zeros_like(acc["expected"])
+        found[r0:] = panel @ (panel.conj().T @ y)
+        acc["found"] = found
+        return panel
+
+
+@dataclass(frozen=True)
+class UpdateLu:
+    """A panel of A, with the row exchanges and the elimination of an earlier panel."""
+
+    blas: Blas
+
+    def begin(self, small: Small, at: Region) -> Accumulator:
+        """Give nothing: the panel is there."""
+        return {}
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Make the rows of U that belong to columns `at` of L, and subtract L U below them."""
+        panel, l = acc["_panel"], blocks[0]
+        (_, _), (s0, s1) = at
+        earlier = small["needed"][-1]
+        first, last = panel_of(s0, small)
+        if s0 == first:
+            pivots = earlier["pivots"][first:last] - first
+            for rows in (panel, acc["_y"]):
+                self.blas.permute(rows, pivots, first=first)
+        width = min(s1, panel.shape[0]) - s0
+        top = panel[s0 : s0 + width]
+        self.blas.trsm(l[:width, :width], top, unit=True)
+        self.blas.gemm(panel[s0 + width :], l[width:, :width], top, alpha=-1.0)
+        acc.setdefault("_found", np.zeros((panel.shape[1], PROBES), panel.dtype))
+        acc["_found"] += top.conj().T @ earlier["left"][s0 : s0 + width]
+        acc["max_pivoted"] = max(acc.get("max_pivoted", 0.0), float(np.max(np.abs(top))))
+
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
+        """Write nothing."""
+
+
+@dataclass(frozen=True)
+class FactorLu:
+    """The last task of a panel: what is left of it is factored with partial pivoting."""
+
+    blas: Blas
+
+    def begin(self, small: Small, at: Region) -> Accumulator:
+        """Give nothing: the panel is there."""
+        return {}
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Fold nothing."""
+
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
+        """Give the panel, L below U; leave its exchanges and how far L U is from A."""
+        (_, rows), (c0, c1) = at
+        panel, y = acc.pop("_panel"), acc.pop("_y")
+        last = min(c1, rows)
+        rank = max(0, last - c0)
+        order = min(rows, small["columns"])
+        found = acc.pop("_found", np.zeros((c1 - c0, PROBES), panel.dtype))
+        pivots, diagonal = np.zeros(0, np.int64), np.zeros(0, panel.dtype)
+        left = np.zeros((0, PROBES), panel.dtype)
+        if rank:
+            below = panel[c0:]
+            pivots = self.blas.getrf(below)
+            self.blas.permute(y, pivots, first=c0)
+            # y^H L of this panel: L is a unit triangle above what is below it
+            left = below[rank:, :rank].conj().T @ y[c0 + rank :] + y[c0:last]
+            left += np.tril(below[:rank, :rank], -1).conj().T @ y[c0:last]
+            upper = np.triu(below[:rank])
+            found += upper.conj().T @ left
+            acc["max_pivoted"] = max(acc.get("max_pivoted", 0.0), float(np.max(np.abs(upper))))
+            diagonal = below.diagonal()
+        acc.update(
+            pivots=placed(pivots + c0, c0, order), left=placed(left, c0, order),
+            diagonal=placed(diagonal, c0, order),
+            hypot_defect=float(np.linalg.norm(found - acc.pop("expected")[c0:c1])),
+        )  # fmt: skip
+        return panel
+
+
+@dataclass(frozen=True)
+class Unpack:
+    """One of the triangles of a factored panel: L with a unit diagonal, or U (or R)."""
+
+    blas: Blas
+
+    def begin(self, small: Small, at: Region) -> Accumulator:
+        """Give a panel of zeros."""
+        (r0, r1), (c0, c1) = at
+        return {"_panel": np.zeros((r1 - r0, c1 - c0), small["dtype"])}
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Take over some columns; `at` is their place within the panel."""
+        (r0, r1), (c0, c1) = at
+        acc["_panel"][r0:r1, c0:c1] = blocks[0]
+
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
+        """Give the triangle; rows of L in the order of all exchanges."""
+        panel: NDArray[Any] = acc.pop("_panel")
+        (r0, _), (c0, c1) = at
+        if small["part"] == "upper":
+            clear_lower(panel[c0:])
+            return panel
+        width = c1 - c0
+        clear_upper(panel[:width])
+        np.fill_diagonal(panel, 1)
+        self.blas.permute(panel, small["pivots"][c1:] - c1, first=c1 - r0)
+        return panel
+
+
+def panel_of(column: int, small: Small) -> tuple[int, int]:
+    """Give the first column and the end of the panel that holds a column."""
+    edges = small["edges"]
+    k = bisect_right(edges, column)
+    return edges[k - 1], edges[k]
+
+
+def placed(part: NDArray[Any], first: int, length: int) -> NDArray[Any]:
+    """Give a part of a vector at its place among zeros: panels' vectors are added up."""
+    whole = np.zeros((length, *part.shape[1:]), part.dtype)
+    whole[first : first + len(part)] = part
+    return whole
+
+
+def clear_upper(a: NDArray[Any]) -> None:
+    """Write zeros above the diagonal of a square block, in place."""
+    n = len(a)
+    for low in range(0, n, _SWEPT):
+        high = min(low + _SWEPT, n)
+        a[low:high, high:] = 0
+        block = a[low:high, low:high]
+        block[np.triu_indices(high - low, 1)] = 0
+
+
+def clear_lower(a: NDArray[Any]) -> None:
+    """Write zeros below the diagonal, in place."""
+    for low in range(0, len(a), _SWEPT):
+        high = min(low + _SWEPT, len(a))
+        a[low:high, :low] = 0
+        block = a[low:high, low:high]
+        rows, columns = np.tril_indices(high - low, -1)
+        inside = columns < block.shape[1]
+        block[rows[inside], columns[inside]] = 0
+
+
+def frobenius(block: NDArray[Any], blas: Blas) -> float:
+    """Give |block|_F of finite numbers, also where their squares are not."""
+    plain = np.ascontiguousarray(block)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        square = blas.sum_of_squares(plain)
+    if 1e-200 < square < math.inf:
+        return math.sqrt(square)
+    largest = float(np.max(np.abs(plain), initial=0.0))
+    return largest * float(np.linalg.norm(plain / largest)) if largest else 0.0
+
+
+def raise_at(block: NDArray[Any], at: Region, name: str) -> None:
+    """Raise the typed error for the first number of a block that is not finite."""
+    row, column = (int(i) for i in np.argwhere(~np.isfinite(block))[0])
+    index = (row + at[0][0], column + at[1][0])
+    message = f"{name} has {block[row, column]} at index {index}. Remove such values first"
+    raise NonFiniteError(message)

@@ -1,0 +1,145 @@
+"""Systems with a triangle that streams by, for a panel of right-hand sides that stays in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
+from leptonhpc.kernels.panels import PROBES, panel_of, raise_at
+
+
+@dataclass(frozen=True)
+class _OnPanel:
+    """What works on the panel that another task loaded."""
+
+    blas: Blas
+
+    def begin(self, small: Small, at: Region) -> Accumulator:
+        """Give nothing: the panel is there."""
+        return {}
+
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any] | None:
+        """Write nothing."""
+        return None
+
+
+@dataclass(frozen=True)
+class LoadSides(_OnPanel):
+    """A panel of right-hand sides, in the order of the factored rows."""
+
+    def begin(self, small: Small, at: Region) -> Accumulator:
+        """Give a panel of zeros."""
+        (r0, r1), (c0, c1) = at
+        return {"_panel": np.zeros((r1 - r0, c1 - c0), small["dtype"]), "_first": c0}
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Take over one block of B."""
+        (r0, r1), (c0, c1) = at
+        block = blocks[0]
+        if not np.isfinite(block).all():
+            raise_at(block, at, small["side"])
+        rows = slice(r0, r1) if small["order"] is None else small["places"][r0:r1]
+        acc["_panel"][rows, c0 - acc["_first"] : c1 - acc["_first"]] = block
+
+
+@dataclass(frozen=True)
+class Forward(_OnPanel):
+    """L X = B with L lower triangular, column by column of L."""
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Solve with the diagonal block, and subtract what follows from it below."""
+        x, l = acc["_panel"], converted(blocks[0], acc["_panel"].dtype)
+        s0, s1 = at[1]
+        if small["pivots"] is not None:
+            first, last = panel_of(s0, small)
+            if s0 == first:
+                self.blas.permute(x, small["pivots"][first:last] - first, first=first)
+        top = x[s0:s1]
+        self.blas.trsm(l[: s1 - s0], top, unit=small["unit"])
+        self.blas.gemm(x[s1:], l[s1 - s0 :], top, alpha=-1.0)
+
+
+@dataclass(frozen=True)
+class Backward(_OnPanel):
+    """U X = B with U upper triangular, column by column of U from the last."""
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Solve with the diagonal block, and subtract what follows from it above."""
+        x, u = acc["_panel"], converted(blocks[0], acc["_panel"].dtype)
+        s0, s1 = at[1]
+        self.blas.trsm(u[s0:s1], x[s0:s1], lower=False)
+        self.blas.gemm(x[:s0], u[:s0], x[s0:s1], alpha=-1.0)
+
+
+@dataclass(frozen=True)
+class Adjoint(_OnPanel):
+    """L^H X = B with L lower triangular, column by column of L from the last."""
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Subtract what is known from below, and solve with the diagonal block."""
+        x, l = acc["_panel"], converted(blocks[0], acc["_panel"].dtype)
+        s0, s1 = at[1]
+        self.blas.gemm(x[s0:s1], l[s1 - s0 :], x[s1:], alpha=-1.0, adjoint=True)
+        self.blas.trsm(l[: s1 - s0], x[s0:s1], adjoint=True, unit=small["unit"])
+
+
+@dataclass(frozen=True)
+class Solved(_OnPanel):
+    """The end of a panel: the solution is written; X Omega goes to the check."""
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Fold nothing."""
+
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
+        """Give the panel of X."""
+        panel: NDArray[Any] = acc.pop("_panel")
+        c0, c1 = at[1]
+        acc["image"] = panel @ small["omega"][c0:c1]
+        acc["hypot_solution"] = float(np.linalg.norm(panel))
+        return panel
+
+
+@dataclass(frozen=True)
+class Apply:
+    """A times a few vectors, and the Frobenius norm of A."""
+
+    blas: Blas
+
+    def begin(self, small: Small, at: Region) -> Accumulator:
+        """Give zeros."""
+        y = small["y"]
+        return {"product": np.zeros((small["rows"], y.shape[1]), y.dtype)}
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Add one block of A times its part of the vectors."""
+        (r0, r1), (c0, c1) = at
+        y = small["y"]
+        acc["product"][r0:r1] += converted(blocks[0], y.dtype) @ y[c0:c1]
+
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
+        """Write nothing."""
+
+
+def converted(block: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Give a block in the dtype of computing, its rows contiguous."""
+    return np.ascontiguousarray(block, dtype)
+
+
+__all__ = ["PROBES", "Adjoint", "Apply", "Backward", "Forward", "LoadSides", "Solved"]

@@ -1,0 +1,166 @@
+"""What a lane reads: whole blocks, ahead of their use, in pieces on all of its cores.
+
+Blocks come into buffers that stay: fresh memory costs more than reading into it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.blocks import Region, Source
+from leptonhpc.kernels import Accumulator
+from leptonhpc.planning import Read, Step
+from leptonhpc.planning.tasks import Prefetch
+from leptonhpc.runtime.targets import Writer
+from leptonhpc.store import Journal
+
+_local = threading.local()
+
+Blocks = dict[Read, NDArray[Any]]
+
+
+@dataclass
+class Context:
+    """What all tasks of a stage share; sent to each worker once."""
+
+    job: str
+    stage: str
+    sources: dict[str, Source]
+    inputs: frozenset[str]
+    """Sources that are the job's inputs: how often their storage units are read is counted."""
+    writer: Writer | None
+    journal: Journal | None
+    blas_threads: int
+    chained: bool
+    prefetch: Prefetch | None
+    device: str = "host"
+    topic: str | None = None
+    """Where a cluster's worker tells that a task is done."""
+
+
+@dataclass
+class Reader:
+    """Reads the blocks of a task's steps."""
+
+    context: Context
+    acc: Accumulator
+    """Where bytes and storage units are counted."""
+    resident: dict[tuple[str, Read], NDArray[Any]]
+    """Blocks that stay in memory from stage to stage."""
+
+    def blocks_of(self, steps: Sequence[Step]) -> Iterator[tuple[Step, list[NDArray[Any]]]]:
+        """Give each step with its blocks; a block that follows itself is read once.
+
+        With prefetch "within", the next step's blocks come while this one is folded if the two
+        share a block: a whole panel goes before the next one comes, for two do not fit.
+        """
+        threads = self.context.blas_threads
+        with (
+            ThreadPoolExecutor(threads, thread_name_prefix="leptonhpc-decoder") as decoders,
+            ThreadPoolExecutor(1, thread_name_prefix="leptonhpc-reader") as reader,
+        ):
+            pool = decoders if threads > 1 else None
+            held: Blocks = {}
+            slots: dict[str, int] = {}
+            ahead = None
+            for number, step in enumerate(steps):
+                if ahead is None:
+                    kept = {r: block for r, block in held.items() if r in step.reads}
+                    held = {}  # what is not needed goes before anything new comes
+                    held = self._load(step, kept, slots, pool)
+                else:
+                    held = ahead.result()
+                    ahead = None
+                if number + 1 < len(steps):
+                    following = steps[number + 1]
+                    shares = not held.keys().isdisjoint(following.reads)
+                    if self.context.prefetch == "always" or (self.context.prefetch and shares):
+                        ahead = reader.submit(self._load, following, held, slots, pool)
+                yield step, [held[r] for r in step.reads]
+
+    def _load(
+        self, step: Step, held: Blocks, slots: dict[str, int], pool: Executor | None
+    ) -> Blocks:
+        blocks = {}
+        for read in step.reads:
+            if read in held:
+                blocks[read] = held[read]
+                continue
+            if self.context.prefetch:  # its buffer is not the one that is being used
+                slots[read.operand] = 1 - slots.get(read.operand, 1)
+            blocks[read] = self._read(read, f"{read.operand} {slots.get(read.operand, 0)}", pool)
+        return blocks
+
+    def _read(self, read: Read, name: str, pool: Executor | None) -> NDArray[Any]:
+        key = (self.context.job, read)
+        kept = self.resident.get(key)
+        if kept is not None:
+            return kept
+        source = self.context.sources[read.operand]
+        shape = tuple(stop - start for start, stop in read.region)
+        out = np.empty(shape, source.dtype) if read.keep else buffer(name, shape, source.dtype)
+        block = _read_pieces(source, read.region, out, pool)
+        self.acc["read_nbytes"] += block.nbytes
+        if read.operand in self.context.inputs:
+            self.acc["units"] += source.units_in(read.region)
+        if read.keep:
+            self.resident[key] = block
+        return block
+
+
+def buffer(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Give this thread's buffer of one name: fresh memory costs more than reading into it.
+
+    Parameters
+    ----------
+    name : str
+        Of the buffer.
+    shape : tuple of int
+        Wanted.
+    dtype : dtype
+        Wanted.
+
+    Returns
+    -------
+    array
+        Of that shape; its values are what was there before.
+    """
+    nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    buffers: dict[str, NDArray[np.uint8]] = _local.__dict__.setdefault("buffers", {})
+    if name not in buffers or buffers[name].nbytes < nbytes:
+        buffers.pop(name, None)
+        buffers[name] = np.empty(nbytes, np.uint8)
+    return buffers[name][:nbytes].view(dtype).reshape(shape)
+
+
+def _read_pieces(
+    source: Source, region: Region, out: NDArray[Any], pool: Executor | None
+) -> NDArray[Any]:
+    """Read a region, its storage units in parallel."""
+    cuts = [
+        sorted({low, high, *range(low - low % unit + unit, high, unit)})
+        for (low, high), unit in zip(region, source.unit, strict=True)
+    ]
+    pieces = list(itertools.product(*(itertools.pairwise(edges) for edges in cuts)))
+    if pool is None or len(pieces) < 2 or source.units_in(region) < 2:
+        return source.read(region, out)
+
+    def read(piece: Region) -> None:
+        place = out[
+            tuple(slice(a - low, b - low) for (a, b), (low, _) in zip(piece, region, strict=True))
+        ]
+        block = source.read(piece, place)
+        if block.ctypes.data != place.ctypes.data or block.strides != place.strides:
+            place[...] = block
+
+    for done in pool.map(read, pieces):
+        assert done is None
+    return out
