@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.panels import PROBES, panel_of, raise_at
+from leptonhpc.kernels.random import gaussian_rows
 
 
 @dataclass(frozen=True)
@@ -30,23 +31,27 @@ class _OnPanel:
 
 @dataclass(frozen=True)
 class LoadSides(_OnPanel):
-    """A panel of right-hand sides, in the order of the factored rows."""
+    """A panel of right-hand sides, and beside it random ones that tell how large A^-1 is."""
 
     def begin(self, small: Small, at: Region) -> Accumulator:
-        """Give a panel of zeros."""
+        """Give a panel of zeros, or of the sides that came with the stage."""
         (r0, r1), (c0, c1) = at
-        return {"_panel": np.zeros((r1 - r0, c1 - c0), small["dtype"]), "_first": c0}
+        dtype = np.dtype(small["dtype"])
+        panel = np.zeros((r1 - r0, c1 - c0 + PROBES), dtype)
+        panel[:, c1 - c0 :] = gaussian_rows(small["seed"], r0, r1, PROBES, dtype)
+        if small["sides"] is not None:
+            panel[:, : c1 - c0] = small["sides"][:, c0:c1]
+        return {"_panel": panel, "_first": c0}
 
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
     ) -> None:
         """Take over one block of B."""
         (r0, r1), (c0, c1) = at
-        block = blocks[0]
+        block = blocks[0].reshape(r1 - r0, c1 - c0)
         if not np.isfinite(block).all():
             raise_at(block, at, small["side"])
-        rows = slice(r0, r1) if small["order"] is None else small["places"][r0:r1]
-        acc["_panel"][rows, c0 - acc["_first"] : c1 - acc["_first"]] = block
+        acc["_panel"][r0:r1, c0 - acc["_first"] : c1 - acc["_first"]] = block
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,10 @@ class Forward(_OnPanel):
         """Solve with the diagonal block, and subtract what follows from it below."""
         x, l = acc["_panel"], converted(blocks[0], acc["_panel"].dtype)
         s0, s1 = at[1]
+        if s0 == 0:  # what is solved for, before it is overwritten
+            acc["_sides"] = x[:, :-PROBES].copy()
+            if small["perm"] is not None:
+                x[...] = x[small["perm"]]
         if small["pivots"] is not None:
             first, last = panel_of(s0, small)
             if s0 == first:
@@ -98,7 +107,7 @@ class Adjoint(_OnPanel):
 
 @dataclass(frozen=True)
 class Solved(_OnPanel):
-    """The end of a panel: the solution is written; X Omega goes to the check."""
+    """The end of a panel: the solution is written, or kept with the accumulator if it is small."""
 
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
@@ -106,12 +115,18 @@ class Solved(_OnPanel):
         """Fold nothing."""
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
-        """Give the panel of X."""
+        """Give the panel of X; leave X Omega and B Omega for the check."""
         panel: NDArray[Any] = acc.pop("_panel")
+        sides: NDArray[Any] = acc.pop("_sides")
         c0, c1 = at[1]
-        acc["image"] = panel @ small["omega"][c0:c1]
-        acc["hypot_solution"] = float(np.linalg.norm(panel))
-        return panel
+        x = panel[:, : c1 - c0]
+        acc["max_probe"] = float(np.max(np.linalg.norm(panel[:, c1 - c0 :], axis=0), initial=0.0))
+        omega = small["omega"]
+        if omega is None:  # all of it comes back
+            acc["solution"], acc["sides"] = x.copy(), sides
+            return x
+        acc["solution"], acc["sides"] = x @ omega[c0:c1], sides @ omega[c0:c1]
+        return x
 
 
 @dataclass(frozen=True)
@@ -141,5 +156,3 @@ def converted(block: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Give a block in the dtype of computing, its rows contiguous."""
     return np.ascontiguousarray(block, dtype)
 
-
-__all__ = ["PROBES", "Adjoint", "Apply", "Backward", "Forward", "LoadSides", "Solved"]

@@ -62,7 +62,7 @@ class Reader:
         With prefetch "within", the next step's blocks come while this one is folded if the two
         share a block: a whole panel goes before the next one comes, for two do not fit.
         """
-        threads = self.context.blas_threads
+        threads, prefetch = self.context.blas_threads, self.context.prefetch
         with (
             ThreadPoolExecutor(threads, thread_name_prefix="leptonhpc-decoder") as decoders,
             ThreadPoolExecutor(1, thread_name_prefix="leptonhpc-reader") as reader,
@@ -73,16 +73,18 @@ class Reader:
             ahead = None
             for number, step in enumerate(steps):
                 if ahead is None:
-                    kept = {r: block for r, block in held.items() if r in step.reads}
-                    held = {}  # what is not needed goes before anything new comes
-                    held = self._load(step, kept, slots, pool)
+                    held = {r: block for r, block in held.items() if r in step.reads}
+                    if not held:
+                        slots.clear()  # what is not needed gives its buffers to what comes
+                    # buffers are a thread's own: one thread reads all
+                    load = reader.submit(self._load, step, held, slots, pool) if prefetch else None
+                    held = load.result() if load else self._load(step, held, slots, pool)
                 else:
                     held = ahead.result()
                     ahead = None
-                if number + 1 < len(steps):
+                if prefetch and number + 1 < len(steps):
                     following = steps[number + 1]
-                    shares = not held.keys().isdisjoint(following.reads)
-                    if self.context.prefetch == "always" or (self.context.prefetch and shares):
+                    if prefetch == "always" or not held.keys().isdisjoint(following.reads):
                         ahead = reader.submit(self._load, following, held, slots, pool)
                 yield step, [held[r] for r in step.reads]
 

@@ -1,0 +1,305 @@
+"""Systems A X = B by Cholesky or LU factors, refined until the backward error is small."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.blocks import BlockedArray, Source
+from leptonhpc.errors import OptionError, ShapeError, SingularMatrixError
+from leptonhpc.linalg.certificates import SolveCertificate
+from leptonhpc.linalg.cholesky import factor_cholesky, require_square
+from leptonhpc.linalg.jobs import Counter, Execute, Outcome
+from leptonhpc.linalg.lu import PACKED, factor_stage
+from leptonhpc.linalg.substitution import product_stage, substitution_stage
+from leptonhpc.planning import Explanation, Resources, Stage, Target
+from leptonhpc.planning.explain import explain
+from leptonhpc.planning.layout import compute_dtype
+
+Assume = Literal["gen", "sym", "pos"]
+Precision = Literal["full", "mixed"]
+
+_HELD_NBYTES = 1 << 26
+"""Solutions up to this size come back whole, and can be refined."""
+_MOST_REFINEMENTS = 10
+_NARROW = {"d": "f", "D": "F"}
+_PROBES = 4
+
+
+@dataclass(frozen=True)
+class Factored:
+    """How to factor A in one precision, and to solve with the factors."""
+
+    before: tuple[Stage, ...]
+    factor: Stage
+    small: Mapping[str, Any]
+    first: Stage
+    """Solves for B."""
+    again: Stage
+    """Solves for what is left of B."""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All of them, once."""
+        return (*self.before, self.factor, self.first)
+
+
+@dataclass(frozen=True)
+class SolveJob:
+    """One system, planned."""
+
+    choices: tuple[Factored, ...]
+    """The first is tried first; the second if that does not converge."""
+    residual: Stage
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    held: bool
+    sources: Mapping[str, Source]
+    parameters: Mapping[str, Any]
+    resources: Resources
+    explanation: Explanation
+    names: tuple[str, str]
+    counter: Counter = field(default_factory=Counter)
+    driver: str = "solve"
+
+    def run(self, execute: Execute) -> Outcome:
+        """Factor, solve, refine; once more in full precision where that did not do."""
+        counter = Counter()
+
+        def step(stage: Stage, small: Mapping[str, Any]) -> dict[str, Any]:
+            return execute(replace(stage, name=counter.next(stage.name)), small)
+
+        for number, choice in enumerate(self.choices):
+            for stage in choice.before if number == 0 else ():
+                step(stage, {})
+            acc = step(choice.factor, choice.small)
+            self._require_regular(acc)
+            solution = _Solution(self, choice, acc, step)
+            outcome = solution.solved(last=number + 1 == len(self.choices))
+            if outcome is not None:
+                return outcome
+        raise AssertionError  # the last choice gives an outcome
+
+    def _require_regular(self, acc: Mapping[str, Any]) -> None:
+        zeros = np.flatnonzero(acc["diagonal"] == 0)
+        if len(zeros):
+            message = (
+                f"{self.driver} needs a regular matrix; {self.names[0]} is singular: column "
+                f"{int(zeros[0])} depends on those before it. For the smallest solution use lstsq"
+            )
+            raise SingularMatrixError(message)
+
+
+@dataclass
+class _Solution:
+    """The numbers of one choice."""
+
+    job: SolveJob
+    choice: Factored
+    acc: Mapping[str, Any]
+    """Of the factorisation."""
+    step: Any
+
+    def solved(self, *, last: bool) -> Outcome | None:
+        """Solve and refine; None if that does not converge and there is another choice."""
+        job = self.job
+        n, k = job.shape[0], 1 if len(job.shape) == 1 else job.shape[1]
+        omega = None if job.held else _draw(k, job.dtype)
+        found = self.step(job_stage := self.choice.first, self._small(None, omega))
+        assert job_stage is not None
+        norm = float(self.acc["hypot_norm"])
+        x, sides = (found[name].astype(job.dtype) for name in ("solution", "sides"))
+        condition = norm * float(found["max_probe"]) / np.sqrt(n)
+        eps = float(np.finfo(job.dtype).eps)
+        narrow = float(np.finfo(self.choice.small["dtype"]).eps)
+        if not np.isfinite(x).all() or condition * narrow > 1 + (narrow > eps) * np.inf:
+            if not last:
+                return None
+            self._raise_singular(condition)
+        # |b - A x| <= c n eps |L||U||x| (Higham 2002, Theorem 9.4); refined, a few eps
+        bound = 8 * max(n, 2) * eps
+        history, refinements = [], 0
+        while True:
+            left = sides - self.step(job.residual, {"y": x, "rows": n})["product"]
+            history.append(_backward_error(left, x, sides, norm))
+            enough = history[-1] <= (4 * np.sqrt(n) * eps if narrow > eps else bound)
+            stalled = len(history) > 1 and history[-1] > 0.5 * history[-2]
+            if enough or stalled or not job.held or refinements == _MOST_REFINEMENTS:
+                break
+            more = self.step(self.choice.again, self._small(left, omega))["solution"]
+            best, x = x, x + more.astype(job.dtype)
+            refinements += 1
+        if stalled and history[-1] > history[-2]:
+            x, history = best, history[:-1]
+        if history[-1] > bound and not last:
+            return None
+        certificate = SolveCertificate(
+            converged=history[-1] <= bound, backward_error=history[-1], bound=bound, norm=norm,
+            condition=condition, refinements=refinements,
+            precision=np.dtype(self.choice.small["dtype"]).name, growth=self._growth(),
+        )  # fmt: skip
+        answer: Any = x.reshape(job.shape) if job.held else "x"
+        return Outcome({"x": answer}, certificate)
+
+    def _small(self, sides: NDArray[Any] | None, omega: NDArray[Any] | None) -> dict[str, Any]:
+        dtype = np.dtype(self.choice.small["dtype"])
+        is_lu = "pivots" in self.acc
+        return {
+            "dtype": dtype, "seed": self.choice.small["seed"] + 1, "side": self.job.names[1],
+            "sides": None if sides is None else sides.astype(dtype), "perm": None,
+            "omega": None if omega is None else omega.astype(dtype),
+            "pivots": self.acc["pivots"] if is_lu else None, "unit": is_lu,
+            "edges": self.choice.small["edges"],
+        }  # fmt: skip
+
+    def _growth(self) -> float:
+        if "max_pivoted" not in self.acc or not self.acc["max_entry"]:
+            return 1.0
+        return float(self.acc["max_pivoted"]) / float(self.acc["max_entry"])
+
+    def _raise_singular(self, condition: float) -> None:
+        message = (
+            f"{self.job.driver} needs a matrix that is regular to working precision; the condition "
+            f"number of {self.job.names[0]} is about {condition:.1e}. Scale its rows and columns, "
+            "or use lstsq"
+        )
+        raise SingularMatrixError(message)
+
+
+def _backward_error(
+    left: NDArray[Any], x: NDArray[Any], sides: NDArray[Any], norm: float
+) -> float:
+    """Give the largest |b - A x| / (|A| |x| + |b|) of the columns (Rigal and Gaches 1967)."""
+    largest = 0.0
+    for r, y, b in zip(left.T, x.T, sides.T, strict=True):
+        scale = norm * float(np.linalg.norm(y)) + float(np.linalg.norm(b))
+        error = float(np.linalg.norm(r)) / scale if scale else 0.0
+        largest = max(largest, error if np.isfinite(error) else np.inf)
+    return largest
+
+
+def _draw(k: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    generator = np.random.default_rng(0)
+    real = generator.standard_normal((k, _PROBES))
+    if dtype.kind == "c":
+        return (real + 1j * generator.standard_normal((k, _PROBES))).astype(dtype)
+    return real.astype(dtype)
+
+
+def plan_solve(
+    a: BlockedArray,
+    b: BlockedArray,
+    resources: Resources,
+    *,
+    assume: Assume = "gen",
+    precision: Precision = "full",
+    seed: int = 0,
+    driver: str = "solve",
+) -> SolveJob:
+    """Plan A X = B.
+
+    Parameters
+    ----------
+    a : BlockedArray of shape (n, n)
+        The matrix.
+    b : BlockedArray of shape (n,) or (n, k)
+        Right-hand sides.
+    resources : Resources
+        Memory, workers, cores and rates.
+    assume : {"gen", "sym", "pos"}
+        General or symmetric (LU), positive definite (Cholesky).
+    precision : {"full", "mixed"}
+        Factor in the dtype of computing, or in single precision and refine.
+    seed : int
+        Of the vectors that check the factors.
+    driver : str
+        Who asks, for messages.
+
+    Returns
+    -------
+    SolveJob
+        The plan.
+
+    Raises
+    ------
+    ShapeError, OptionError, MemoryBudgetError
+        If the question makes no sense, or does not fit.
+    """
+    n = _check(a, b, assume, precision, driver)
+    dtype = compute_dtype(a.dtype, b.dtype)
+    k = 1 if b.ndim == 1 else b.shape[1]
+    held = n * k * dtype.itemsize <= min(_HELD_NBYTES, resources.arrays_nbytes // 8)
+    target = None if held else Target("x", (n, k), dtype.str, (min(n, 1024), min(k, 1024)))
+    dtypes = [dtype]
+    if precision == "mixed" and dtype.char in _NARROW and held:
+        dtypes.insert(0, np.dtype(_NARROW[dtype.char]))
+    choices = tuple(
+        _factored(a, b, resources, d, assume, seed, (n, k), None if held else target, driver)
+        for d in dtypes
+    )
+    residual = product_stage(a.source, resources, dtype, k if held else _PROBES, name="residual")
+    stages = [*choices[0].stages, residual]
+    targets = [s.target for s in stages if s.target is not None]
+    explanation = explain(
+        driver, [f"{x.name} {x.shape} {x.dtype}" for x in (a, b)], stages, resources,
+        method="Cholesky factors" if assume == "pos" else "LU factors with partial pivoting",
+        why=f"assume={assume!r}; factored in {dtypes[0].name}"
+        + (", refined to " + dtype.name if len(dtypes) > 1 else ""),
+        targets=targets,
+    )  # fmt: skip
+    parameters = {
+        "driver": driver, "seed": seed, "assume": assume, "precision": precision,
+        "layout": [choices[0].small["edges"], [s.name for s in stages]],
+    }  # fmt: skip
+    return SolveJob(
+        choices, residual, b.shape, dtype, held, {"a": a.source, "b": b.source}, parameters,
+        resources, explanation, (a.name, b.name), driver=driver,
+    )  # fmt: skip
+
+
+def _factored(
+    a: BlockedArray, b: BlockedArray, resources: Resources, dtype: np.dtype[Any], assume: Assume,
+    seed: int, shape: tuple[int, int], target: Target | None, driver: str,
+) -> Factored:  # fmt: skip
+    if assume == "pos":
+        before, panels, stage, small = factor_cholesky(
+            a, resources, seed=seed, what=driver, dtype=dtype, scratch=True
+        )
+        factors: Any = (("forward", "l"), ("adjoint", "l"))
+    else:
+        before, panels, stage, small = factor_stage(
+            a, resources, seed=seed, what=driver, dtype=dtype
+        )
+        factors = (("forward", PACKED), ("backward", PACKED))
+
+    def substitution(name: str, sides: Source | None) -> Stage:
+        return substitution_stage(
+            factors, shape, resources, dtype, what=driver, breaks=panels.edges, sides=sides,
+            target=target, name=name,
+        )  # fmt: skip
+
+    return Factored(
+        tuple(before), stage, small, substitution("substitute", b.source),
+        substitution("refine", None),
+    )  # fmt: skip
+
+
+def _check(
+    a: BlockedArray, b: BlockedArray, assume: Assume, precision: Precision, driver: str
+) -> int:
+    n = require_square(a, driver)
+    if assume not in ("gen", "sym", "pos"):
+        raise OptionError(f"assume is 'gen', 'sym' or 'pos'; found {assume!r}")
+    if precision not in ("full", "mixed"):
+        raise OptionError(f"precision is 'full' or 'mixed'; found {precision!r}")
+    if b.ndim not in (1, 2) or b.shape[0] != n or 0 in b.shape:
+        message = (
+            f"{driver} needs right-hand sides of length {n}, as {a.name} has shape {a.shape}; "
+            f"{b.name} has shape {b.shape}"
+        )
+        raise ShapeError(message)
+    return n
