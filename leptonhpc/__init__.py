@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         MatmulResult,
         NormResult,
         Plan,
+        SolveResult,
         SvdResult,
         cholesky,
         info,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         open,  # noqa: A004  (as xarray and zarr call it)
         plan,
         probe,
+        solve,
         svd,
     )
     from leptonhpc.blocks import BlockedArray
@@ -32,7 +34,7 @@ _PUBLIC = {
     "BlockedArray": "leptonhpc.blocks",
     **dict.fromkeys(
         (
-            "CholeskyResult", "LuResult", "MatmulResult", "NormResult", "Plan", "SvdResult",
+            "CholeskyResult", "LuResult", "MatmulResult", "NormResult", "Plan", "SolveResult", "SvdResult", "solve",
             "cholesky", "info", "load", "lu", "matmul", "norm", "open", "plan", "probe", "svd",
         ),
         "leptonhpc.api",
@@ -46,6 +48,7 @@ __all__ = [
     "MatmulResult",
     "NormResult",
     "Plan",
+    "SolveResult",
     "SvdResult",
     "cholesky",
     "info",
@@ -56,6 +59,7 @@ __all__ = [
     "open",
     "plan",
     "probe",
+    "solve",
     "svd",
 ]
 

@@ -7,6 +7,7 @@ from leptonhpc.api.inputs import info, open  # noqa: A004  (as xarray and zarr c
 from leptonhpc.api.planned import plan
 from leptonhpc.api.plans import Plan
 from leptonhpc.api.results import MatmulResult, NormResult, SvdResult, load
+from leptonhpc.api.systems import SolveResult, solve
 from leptonhpc.runtime import probe
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "MatmulResult",
     "NormResult",
     "Plan",
+    "SolveResult",
     "SvdResult",
     "cholesky",
     "info",
@@ -25,5 +27,6 @@ __all__ = [
     "open",
     "plan",
     "probe",
+    "solve",
     "svd",
 ]

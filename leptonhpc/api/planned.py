@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from leptonhpc.api import drivers, factorisations
+from leptonhpc.api import drivers, factorisations, systems
 from leptonhpc.api.plans import Plan
 from leptonhpc.errors import OptionError
 from leptonhpc.linalg import Job
 
-Driver = Literal["svd", "matmul", "norm", "cholesky", "lu"]
+Driver = Literal["svd", "matmul", "norm", "cholesky", "lu", "solve"]
 
 _DRIVERS: dict[str, tuple[Callable[..., Job], Callable[..., Any]]] = {
     "svd": (drivers._plan_svd, drivers._run_svd),
     "matmul": (drivers._plan_matmul, drivers._run_matmul),
     "norm": (drivers._plan_norm, drivers._run_norm),
     "cholesky": (factorisations._plan_cholesky, factorisations._run_cholesky),
+    "solve": (systems._plan_solve, systems._run_solve),
     "lu": (factorisations._plan_lu, factorisations._run_lu),
 }
 

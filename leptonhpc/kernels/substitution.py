@@ -39,9 +39,11 @@ class LoadSides(_OnPanel):
         dtype = np.dtype(small["dtype"])
         panel = np.zeros((r1 - r0, c1 - c0 + PROBES), dtype)
         panel[:, c1 - c0 :] = gaussian_rows(small["seed"], r0, r1, PROBES, dtype)
+        sides = np.zeros((r1 - r0, c1 - c0), small["wide"])
         if small["sides"] is not None:
-            panel[:, : c1 - c0] = small["sides"][:, c0:c1]
-        return {"_panel": panel, "_first": c0}
+            sides[...] = small["sides"][:, c0:c1]
+            panel[:, : c1 - c0] = sides
+        return {"_panel": panel, "_sides": sides, "_first": c0}
 
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
@@ -51,7 +53,9 @@ class LoadSides(_OnPanel):
         block = blocks[0].reshape(r1 - r0, c1 - c0)
         if not np.isfinite(block).all():
             raise_at(block, at, small["side"])
-        acc["_panel"][r0:r1, c0 - acc["_first"] : c1 - acc["_first"]] = block
+        columns = slice(c0 - acc["_first"], c1 - acc["_first"])
+        acc["_panel"][r0:r1, columns] = block
+        acc["_sides"][r0:r1, columns] = block  # as they are: the factors may be in single precision
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,8 @@ class Forward(_OnPanel):
         """Solve with the diagonal block, and subtract what follows from it below."""
         x, l = acc["_panel"], converted(blocks[0], acc["_panel"].dtype)
         s0, s1 = at[1]
-        if s0 == 0:  # what is solved for, before it is overwritten
-            acc["_sides"] = x[:, :-PROBES].copy()
-            if small["perm"] is not None:
-                x[...] = x[small["perm"]]
+        if s0 == 0 and small["perm"] is not None:
+            x[...] = x[small["perm"]]
         if small["pivots"] is not None:
             first, last = panel_of(s0, small)
             if s0 == first:
@@ -123,7 +125,9 @@ class Solved(_OnPanel):
         acc["max_probe"] = float(np.max(np.linalg.norm(panel[:, c1 - c0 :], axis=0), initial=0.0))
         omega = small["omega"]
         if omega is None:  # all of it comes back
-            acc["solution"], acc["sides"] = x.copy(), sides
+            for name, part in (("solution", x), ("sides", sides)):
+                acc[name] = np.zeros((len(x), small["width"]), part.dtype)
+                acc[name][:, c0:c1] = part
             return x
         acc["solution"], acc["sides"] = x @ omega[c0:c1], sides @ omega[c0:c1]
         return x

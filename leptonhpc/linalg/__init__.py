@@ -8,12 +8,14 @@ from leptonhpc.linalg.certificates import (
     FactorCertificate,
     NormCertificate,
     ProductCertificate,
+    SolveCertificate,
     SvdCertificate,
 )
 from leptonhpc.linalg.cholesky import plan_cholesky
 from leptonhpc.linalg.jobs import Execute, Job, Outcome
 from leptonhpc.linalg.matmul import plan_matmul
 from leptonhpc.linalg.norm import plan_norm
+from leptonhpc.linalg.solve import plan_solve
 from leptonhpc.linalg.svd import plan_svd
 
 __all__ = [
@@ -24,9 +26,11 @@ __all__ = [
     "NormCertificate",
     "Outcome",
     "ProductCertificate",
+    "SolveCertificate",
     "SvdCertificate",
     "plan_cholesky",
     "plan_matmul",
     "plan_norm",
+    "plan_solve",
     "plan_svd",
 ]

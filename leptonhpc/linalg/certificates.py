@@ -126,3 +126,37 @@ class FactorCertificate(Certificate):
         if self.orthogonality:
             lines.append(f"  orthogonality of Q    {self.orthogonality:.1e}")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class SolveCertificate(Certificate):
+    """Backward error of the solution of A X = B, from its residuals."""
+
+    backward_error: float
+    """Largest |b - A x| / (|A|_F |x| + |b|) of the columns [1]_; where X is too large to come back
+    whole, of random combinations of them."""
+    bound: float
+    """What rounding allows: c n eps."""
+    norm: float
+    """Frobenius norm of A."""
+    condition: float
+    """|A|_F |A^-1|, the second estimated from random right-hand sides; the relative error of x is
+    at most about condition * backward_error."""
+    refinements: int
+    precision: str
+    """Dtype of the factors."""
+    growth: float = 1.0
+    """Of the pivots: largest entry of U by the largest of A."""
+    # [1] J. L. Rigal, J. Gaches, On the compatibility of a given solution with the data of a linear
+    #     system, J. ACM 14, 1967.
+
+    def __str__(self) -> str:
+        """Show it in words."""
+        refined = "" if not self.refinements else f", refined {self.refinements} times"
+        return (
+            f"{'backward stable' if self.converged else 'NOT BACKWARD STABLE'}: error "
+            f"{self.backward_error:.1e}, rounding allows {self.bound:.1e}\n"
+            f"  condition number      {self.condition:.1e}, so x is right to about "
+            f"{min(1.0, self.condition * self.backward_error):.1e}\n"
+            f"  factors               {self.precision}{refined}, growth {self.growth:.3g}"
+        )

@@ -77,17 +77,58 @@ def plan_cholesky(x: BlockedArray, resources: Resources, *, seed: int = 0) -> Ch
     MemoryBudgetError
         If not even a narrow panel fits.
     """
-    n = require_square(x, "cholesky")
+    require_square(x, "cholesky")
     dtype = compute_dtype(x.dtype)
+    before, panels, stage, small = factor_cholesky(
+        x, resources, seed=seed, what="cholesky", dtype=dtype
+    )
+    explanation = explain(
+        "cholesky", [f"{x.name} {x.shape} {x.dtype}"], [*before, stage], resources,
+        method="left-looking panels, recursive potrf", why=reason(panels, bool(before)),
+        targets=[s.target for s in (*before, stage) if s.target is not None],
+    )  # fmt: skip
+    parameters = {"driver": "cholesky", "seed": seed, "layout": [panels.edges, panels.unit]}
+    return CholeskyJob(
+        tuple(before), stage, {"a": x.source}, parameters, resources, explanation, small
+    )
+
+
+def factor_cholesky(
+    x: BlockedArray, resources: Resources, *, seed: int, what: str, dtype: np.dtype[Any],
+    scratch: bool = False,
+) -> tuple[list[Stage], Panels, Stage, dict[str, Any]]:  # fmt: skip
+    """Plan the factor as array "l".
+
+    Parameters
+    ----------
+    x : BlockedArray of shape (n, n)
+        The matrix.
+    resources : Resources
+        Memory, workers, cores and rates.
+    seed : int
+        Of the vectors that check the factor.
+    what : str
+        The driver, for messages.
+    dtype : dtype
+        Of computing.
+    scratch : bool
+        The factor is removed with the job.
+
+    Returns
+    -------
+    tuple of (list of Stage, Panels, Stage, dict)
+        Copies to other chunks, the cut, the factorisation, and the arrays it is run with.
+    """
+    n = x.shape[0]
     before: list[Stage] = []
     a = in_squares(x, "a", before, resources)
     factor = 4.0 if dtype.kind == "c" else 1.0
     panels = choose_panels(
-        a.source, resources, dtype, what="cholesky", triangular=True, flops=factor * n**3 / 3
+        a.source, resources, dtype, what=what, triangular=True, flops=factor * n**3 / 3
     )
-    target = Target("l", (n, n), dtype.str, (panels.unit, panels.unit))
+    target = Target("l", (n, n), dtype.str, (panels.unit, panels.unit), scratch=scratch)
     stage = panel_stage(
-        "cholesky", panels, resources, dtype, target,
+        "factor", panels, resources, dtype, target,
         load=("load_hermitian", lambda j: panels.load_steps(j, hermitian=True)),
         update=("update_potrf", lambda j, k: panels.sweeps("l", k, panels.edges[j])),
         factor="potrf", source=a.source,
@@ -95,19 +136,11 @@ def plan_cholesky(x: BlockedArray, resources: Resources, *, seed: int = 0) -> Ch
             (2.0 * rows - width) * done + width**2 / 3 + width * (rows - width)
         ),
     )  # fmt: skip
-    explanation = explain(
-        "cholesky", [f"{x.name} {x.shape} {x.dtype}"], [*before, stage], resources,
-        method="left-looking panels, recursive potrf", why=reason(panels, bool(before)),
-        targets=[target, *(s.target for s in before if s.target is not None)],
-    )  # fmt: skip
     small = {
-        "dtype": dtype, "seed": seed, "name": x.name, "driver": "cholesky", "columns": n,
+        "dtype": dtype, "seed": seed, "name": x.name, "driver": what, "columns": n,
         "edges": panels.edges,
     }  # fmt: skip
-    parameters = {"driver": "cholesky", "seed": seed, "layout": [panels.edges, panels.unit]}
-    return CholeskyJob(
-        tuple(before), stage, {"a": x.source}, parameters, resources, explanation, small
-    )
+    return before, panels, stage, small
 
 
 def require_square(x: BlockedArray, driver: str) -> int:

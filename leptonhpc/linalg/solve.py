@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -63,7 +63,6 @@ class SolveJob:
     resources: Resources
     explanation: Explanation
     names: tuple[str, str]
-    counter: Counter = field(default_factory=Counter)
     driver: str = "solve"
 
     def run(self, execute: Execute) -> Outcome:
@@ -109,20 +108,20 @@ class _Solution:
         job = self.job
         n, k = job.shape[0], 1 if len(job.shape) == 1 else job.shape[1]
         omega = None if job.held else _draw(k, job.dtype)
-        found = self.step(job_stage := self.choice.first, self._small(None, omega))
-        assert job_stage is not None
+        found = self.step(self.choice.first, self._small(None, omega))
         norm = float(self.acc["hypot_norm"])
         x, sides = (found[name].astype(job.dtype) for name in ("solution", "sides"))
         condition = norm * float(found["max_probe"]) / np.sqrt(n)
         eps = float(np.finfo(job.dtype).eps)
         narrow = float(np.finfo(self.choice.small["dtype"]).eps)
-        if not np.isfinite(x).all() or condition * narrow > 1 + (narrow > eps) * np.inf:
-            if not last:
+        if not np.isfinite(x).all() or not condition * narrow < 1:
+            if not last:  # singular in single precision only, perhaps
                 return None
             self._raise_singular(condition)
         # |b - A x| <= c n eps |L||U||x| (Higham 2002, Theorem 9.4); refined, a few eps
         bound = 8 * max(n, 2) * eps
-        history, refinements = [], 0
+        history: list[float] = []
+        refinements, best = 0, x
         while True:
             left = sides - self.step(job.residual, {"y": x, "rows": n})["product"]
             history.append(_backward_error(left, x, sides, norm))
@@ -147,13 +146,13 @@ class _Solution:
 
     def _small(self, sides: NDArray[Any] | None, omega: NDArray[Any] | None) -> dict[str, Any]:
         dtype = np.dtype(self.choice.small["dtype"])
-        is_lu = "pivots" in self.acc
+        is_lu, shape = "pivots" in self.acc, self.job.shape
         return {
-            "dtype": dtype, "seed": self.choice.small["seed"] + 1, "side": self.job.names[1],
+            "dtype": dtype, "wide": self.job.dtype, "seed": self.choice.small["seed"] + 1, "side": self.job.names[1],
             "sides": None if sides is None else sides.astype(dtype), "perm": None,
             "omega": None if omega is None else omega.astype(dtype),
             "pivots": self.acc["pivots"] if is_lu else None, "unit": is_lu,
-            "edges": self.choice.small["edges"],
+            "edges": self.choice.small["edges"], "width": 1 if len(shape) == 1 else shape[1],
         }  # fmt: skip
 
     def _growth(self) -> float:

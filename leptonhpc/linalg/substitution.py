@@ -213,7 +213,7 @@ def _choose(
 def _need(n: int, width: int, sweep: int, dtype: np.dtype[Any]) -> int:
     """Bytes: X and B, two sweeps and one converted, chunks being encoded."""
     sides = 3 * (width + _PROBES)
-    return LIBRARIES_NBYTES + dtype.itemsize * (n * (sides + 3 * sweep) + 8 * 2**18)
+    return LIBRARIES_NBYTES + dtype.itemsize * (n * (sides + 3 * min(sweep, n)) + min(2**21, n * width))
 
 
 def _whole(unit: int, size: int, preferred: int) -> int:

@@ -81,7 +81,7 @@ def run_task(
         place = None if context.writer is None or context.chained else context.writer.place(task.at)
         begun = fold.begin({**small, "place": place}, task.at)
         acc = {**begun, "steps": frozenset(), "read_nbytes": 0, "units": 0}
-    steps = [s for s in task.steps if (task.at, s.at) not in acc["steps"]]
+    steps = [s for s in task.steps if (task.kernel, task.at, s.at) not in acc["steps"]]
     reader = Reader(context, acc, _process.resident)
     for step, blocks in reader.blocks_of(steps):
         if context.job in _process.cancelled:
@@ -89,7 +89,7 @@ def run_task(
         block = fold.step(acc, blocks, small, step.at)
         if block is not None and context.writer is not None:
             context.writer.write((step.at[0], (0, block.shape[1])), block)
-        acc["steps"] |= {(task.at, step.at)}
+        acc["steps"] |= {(task.kernel, task.at, step.at)}
     ends = not context.chained and task.part_of is None
     block = fold.finish(acc, small, task.at) if ends else None
     if block is not None and context.writer is not None:
