@@ -40,7 +40,7 @@ def read_nbytes(pids: Iterable[int]) -> int:
 
 
 def touch(nbytes: int) -> None:
-    """Write to so much memory in a process that ends: whoever comes next finds the pages at hand."""
+    """Write to so much memory in a process that ends: the next one finds the pages at hand."""
     if nbytes:
         code = f"import numpy; numpy.empty({nbytes}, numpy.uint8)[::4096] = 1"
         subprocess.run([sys.executable, "-c", code], check=True)

@@ -144,9 +144,7 @@ def _run_cholesky(
     job: Job, *, out: Any = None, resume: bool | None = None, overwrite: bool = False,
     progress: bool | None = None,
 ) -> CholeskyResult:  # fmt: skip
-    return run(
-        CholeskyResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress
-    )
+    return run(CholeskyResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
 def _plan_lu(x: Any, *, seed: int = 0, memory: Nbytes = None) -> Job:

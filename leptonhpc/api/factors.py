@@ -8,8 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc.api.budget import Nbytes, within
+from leptonhpc.api.inputs import open as open_array
 from leptonhpc.api.results import Array, Result
-from leptonhpc.linalg import FactorCertificate
+from leptonhpc.api.running import run
+from leptonhpc.errors import ShapeError, SingularMatrixError
+from leptonhpc.linalg import FactorCertificate, SolveCertificate
+from leptonhpc.linalg.factored import plan_factored_solve
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -28,6 +33,25 @@ class CholeskyResult(Result):
     def logdet(self) -> float:
         """Give the logarithm of the determinant of A."""
         return float(2 * np.sum(np.log(self.diagonal)))
+
+    def solve(self, b: Any, *, memory: Nbytes = None, progress: bool | None = None) -> SolveResult:
+        """Solve A X = B with the factor.
+
+        Parameters
+        ----------
+        b : array of shape (n,) or (n, k), or what `leptonhpc.open` takes
+            Right-hand sides; X comes back to this process.
+        memory : int, float or str, optional
+            Budget of each worker with everything in it.
+        progress : bool, optional
+            Show a bar; default: where somebody looks.
+
+        Returns
+        -------
+        SolveResult
+            x, certificate and report.
+        """
+        return _solve(self.l, None, b, None, self.certificate, memory, progress)
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -50,3 +74,66 @@ class LuResult(Result):
     def __iter__(self) -> Any:
         """Unpack as perm, l, u."""
         return iter((self.perm, self.l, self.u))
+
+    def solve(self, b: Any, *, memory: Nbytes = None, progress: bool | None = None) -> SolveResult:
+        """Solve A X = B with the factors of a square matrix.
+
+        Parameters
+        ----------
+        b : array of shape (n,) or (n, k), or what `leptonhpc.open` takes
+            Right-hand sides; X comes back to this process.
+        memory : int, float or str, optional
+            Budget of each worker with everything in it.
+        progress : bool, optional
+            Show a bar; default: where somebody looks.
+
+        Returns
+        -------
+        SolveResult
+            x, certificate and report.
+
+        Raises
+        ------
+        ShapeError
+            If A is not square, or B does not fit.
+        SingularMatrixError
+            If U has a zero on its diagonal.
+        """
+        shape = (self.l.shape[0], self.u.shape[1])
+        if shape[0] != shape[1]:
+            message = f"solve needs a square matrix; the factors are of one of shape {shape}"
+            raise ShapeError(message)
+        zeros = np.flatnonzero(self.diagonal == 0)
+        if len(zeros):
+            message = (
+                f"solve needs a regular matrix; this one is singular: column {int(zeros[0])} "
+                "depends on those before it. For the smallest solution use lstsq"
+            )
+            raise SingularMatrixError(message)
+        return _solve(self.l, self.u, b, self.perm, self.certificate, memory, progress)
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class SolveResult(Result):
+    """Solution of A X = B."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("x",)
+    CERTIFICATE: ClassVar[type] = SolveCertificate
+
+    x: Array
+    """(n,) or (n, k), as the right-hand sides."""
+    certificate: SolveCertificate
+
+
+def _solve(
+    l: Array, u: Array | None, b: Any, perm: NDArray[Any] | None,  # noqa: E741
+    factors: FactorCertificate, memory: Nbytes, progress: bool | None,
+) -> SolveResult:  # fmt: skip
+    lower, upper, sides = open_array(l), None if u is None else open_array(u), open_array(b)
+    job = within(
+        lambda resources: plan_factored_solve(
+            lower, upper, sides, resources, perm=perm, factors=factors
+        ),
+        memory,
+    )
+    return run(SolveResult, job, out=None, resume=None, overwrite=False, progress=progress)

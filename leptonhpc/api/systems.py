@@ -5,25 +5,58 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
+from leptonhpc.api.factors import SolveResult
 from leptonhpc.api.inputs import open as open_array
 from leptonhpc.api.results import Array, Result
 from leptonhpc.api.running import run
-from leptonhpc.linalg import Job, SolveCertificate, plan_solve
+from leptonhpc.blocks import BlockedArray
+from leptonhpc.blocks.identity import IdentitySource
+from leptonhpc.errors import OptionError
+from leptonhpc.linalg import FactorCertificate, Job, SolveCertificate, plan_solve
+from leptonhpc.linalg.cholesky import require_square
+from leptonhpc.linalg.factored import plan_slogdet
 from leptonhpc.linalg.solve import Assume, Precision
+from leptonhpc.planning.layout import compute_dtype
 from leptonhpc.store.locations import Location
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class SolveResult(Result):
-    """Solution of A X = B."""
+class InvResult(Result):
+    """Inverse of a matrix."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("x",)
+    SINGLE: ClassVar[str | None] = "x"
     CERTIFICATE: ClassVar[type] = SolveCertificate
 
     x: Array
-    """(n,) or (n, k), as the right-hand sides."""
+    """(n, n)."""
     certificate: SolveCertificate
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read the inverse into memory."""
+        return np.asarray(self.x, dtype=dtype)
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class SlogdetResult(Result):
+    """Sign and logarithm of a determinant."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("sign", "logabsdet")
+    CERTIFICATE: ClassVar[type] = FactorCertificate
+
+    sign: NDArray[Any]
+    """(): of modulus one; zero for a singular matrix."""
+    logabsdet: NDArray[Any]
+    """(): natural logarithm; minus infinity for a singular matrix."""
+    certificate: FactorCertificate
+
+    def __iter__(self) -> Any:
+        """Unpack as sign, logabsdet."""
+        return iter((self.sign, self.logabsdet))
 
 
 def solve(
@@ -101,6 +134,140 @@ def solve(
     return _run_solve(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
+def inv(
+    a: Any,
+    *,
+    assume: Assume = "gen",
+    seed: int = 0,
+    out: Location | None = None,
+    memory: Nbytes = None,
+    resume: bool | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
+) -> InvResult:
+    """Invert a matrix. To solve systems use `solve`: it is faster and more accurate.
+
+    Parameters
+    ----------
+    a : array of shape (n, n), or what `leptonhpc.open` takes
+        The matrix.
+    assume : {"gen", "sym", "pos"}
+        As for `solve`.
+    seed : int
+        Of the random vectors against which the factors are checked.
+    out : str or path, optional
+        A Zarr array to be made.
+    memory : int, float or str, optional
+        Budget of each worker with everything in it.
+    resume, overwrite, progress : bool
+        See `Plan.run`.
+
+    Returns
+    -------
+    InvResult
+        x, certificate (of A X = I) and report.
+
+    Raises
+    ------
+    ShapeError, OptionError, DTypeError, MemoryBudgetError, NonFiniteError, SingularMatrixError
+        As for `solve`.
+    OutputExistsError, JobMismatchError
+        If `out` is taken.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import leptonhpc as lh
+    >>> np.asarray(lh.inv([[0.0, 2.0], [1.0, 0.0]]))
+    array([[0. , 1. ],
+           [0.5, 0. ]])
+    """
+    job = _plan_inv(a, assume=assume, seed=seed, memory=chosen_budget(memory, out, overwrite))
+    return _run_inv(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
+
+
+def slogdet(
+    x: Any,
+    *,
+    seed: int = 0,
+    memory: Nbytes = None,
+    progress: bool | None = None,
+) -> SlogdetResult:
+    """Give the sign and the natural logarithm of the absolute value of a determinant.
+
+    Parameters
+    ----------
+    x : array of shape (n, n), or what `leptonhpc.open` takes
+        The matrix.
+    seed : int
+        Of the random vectors against which the factors are checked.
+    memory : int, float or str, optional
+        Budget of each worker with everything in it.
+    progress : bool, optional
+        Show a bar; default: where somebody looks.
+
+    Returns
+    -------
+    SlogdetResult
+        sign, logabsdet, certificate and report.
+
+    Raises
+    ------
+    ShapeError, OptionError, DTypeError, MemoryBudgetError, NonFiniteError
+        As for `lu`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import leptonhpc as lh
+    >>> sign, logabsdet = lh.slogdet([[0.0, 2.0], [1.0, 0.0]])
+    >>> float(sign), round(float(np.exp(logabsdet)), 12)
+    (-1.0, 2.0)
+    """
+    return _run_slogdet(_plan_slogdet(x, seed=seed, memory=memory), progress=progress)
+
+
+def det(
+    x: Any,
+    *,
+    seed: int = 0,
+    memory: Nbytes = None,
+    progress: bool | None = None,
+) -> Any:
+    """Give the determinant of a matrix; where it may over- or underflow use `slogdet`.
+
+    Parameters
+    ----------
+    x : array of shape (n, n), or what `leptonhpc.open` takes
+        The matrix.
+    seed : int
+        Of the random vectors against which the factors are checked.
+    memory : int, float or str, optional
+        Budget of each worker with everything in it.
+    progress : bool, optional
+        Show a bar; default: where somebody looks.
+
+    Returns
+    -------
+    float or complex
+        The determinant; infinite or zero where it is out of range.
+
+    Raises
+    ------
+    ShapeError, OptionError, DTypeError, MemoryBudgetError, NonFiniteError
+        As for `lu`.
+
+    Examples
+    --------
+    >>> import leptonhpc as lh
+    >>> round(lh.det([[0.0, 2.0], [1.0, 0.0]]), 12)
+    -2.0
+    """
+    sign, logabsdet = slogdet(x, seed=seed, memory=memory, progress=progress)
+    with np.errstate(over="ignore", under="ignore"):
+        return (sign * np.exp(logabsdet)).item()
+
+
 def _plan_solve(
     a: Any,
     b: Any,
@@ -124,3 +291,36 @@ def _run_solve(
     progress: bool | None = None,
 ) -> SolveResult:  # fmt: skip
     return run(SolveResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
+
+
+def _plan_inv(a: Any, *, assume: Assume = "gen", seed: int = 0, memory: Nbytes = None) -> Job:
+    array = open_array(a)
+    n = require_square(array, "inv")
+    identity = BlockedArray(IdentitySource(n, compute_dtype(array.dtype)))
+    return within(
+        lambda resources: plan_solve(
+            array, identity, resources, assume=assume, seed=seed, driver="inv", held=False
+        ),
+        memory,
+    )
+
+
+def _run_inv(
+    job: Job, *, out: Any = None, resume: bool | None = None, overwrite: bool = False,
+    progress: bool | None = None,
+) -> InvResult:  # fmt: skip
+    return run(InvResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
+
+
+def _plan_slogdet(x: Any, *, seed: int = 0, memory: Nbytes = None) -> Job:
+    array = open_array(x)
+    return within(lambda resources: plan_slogdet(array, resources, seed=seed), memory)
+
+
+def _run_slogdet(
+    job: Job, *, out: Any = None, resume: bool | None = None, overwrite: bool = False,
+    progress: bool | None = None,
+) -> SlogdetResult:  # fmt: skip
+    if out is not None:
+        raise OptionError("a determinant is one number; it has no out=")
+    return run(SlogdetResult, job, out=None, resume=resume, overwrite=overwrite, progress=progress)

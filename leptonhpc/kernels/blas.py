@@ -207,6 +207,23 @@ def _adjoint_char(dtype: np.dtype[Any]) -> bytes:
 
 
 def leading(a: NDArray[Any]) -> int:
+    """Give the leading dimension of an array with contiguous rows.
+
+    Parameters
+    ----------
+    a : array of shape (m, n)
+        The array.
+
+    Returns
+    -------
+    int
+        Elements from one row to the next.
+
+    Raises
+    ------
+    ValueError
+        If the rows are not contiguous, or do not follow one another.
+    """
     if a.strides[1] != a.itemsize and a.shape[1] > 1:
         message = "BLAS needs arrays whose rows are contiguous"
         raise ValueError(message)
@@ -221,18 +238,22 @@ def leading(a: NDArray[Any]) -> int:
 
 
 def char(value: bytes) -> Any:
+    """Give a pointer to one character."""
     return ctypes.byref(ctypes.c_char(value))
 
 
 def integer(value: int) -> Any:
+    """Give a pointer to an integer."""
     return ctypes.byref(ctypes.c_int(value))
 
 
 def address(a: NDArray[Any]) -> int:
+    """Give the address of an array's first element."""
     return int(a.ctypes.data)
 
 
 def scalar(value: float, dtype: np.dtype[Any]) -> Any:
+    """Give a pointer to a number of a dtype."""
     kind = ctypes.c_float if dtype.char in "fF" else ctypes.c_double
     pair = (kind * 2)(value, 0.0)  # a real routine reads the first number only
     return ctypes.byref(pair)
@@ -242,6 +263,24 @@ def scalar(value: float, dtype: np.dtype[Any]) -> Any:
 def routine(
     name: str, dtype: np.dtype[Any], count: int, library: str = "blas"
 ) -> Callable[..., None]:
+    """Give a routine of BLAS or LAPACK; calling it releases the GIL.
+
+    Parameters
+    ----------
+    name : str
+        Its root, such as "gemm".
+    dtype : dtype
+        Decides the letter before it.
+    count : int
+        Number of its arguments, all pointers.
+    library : {"blas", "lapack"}
+        Where it is.
+
+    Returns
+    -------
+    callable
+        The routine.
+    """
     prototype = ctypes.CFUNCTYPE(None, *([ctypes.c_void_p] * count))
     return prototype(_symbol(_PREFIX[dtype.char] + name, library))
 

@@ -195,9 +195,7 @@ def geqrf(a: NDArray[Any]) -> NDArray[Any]:
     return taus
 
 
-def reflect(
-    v: NDArray[Any], taus: NDArray[Any], c: NDArray[Any], *, adjoint: bool = False
-) -> None:
+def reflect(v: NDArray[Any], taus: NDArray[Any], c: NDArray[Any], *, adjoint: bool = False) -> None:
     """Apply the reflectors of a panel in place: C becomes Q C, or Q^H C.
 
     Parameters

@@ -109,9 +109,7 @@ class LoadHermitian:
         """Write nothing."""
 
 
-def _require_hermitian(
-    block: NDArray[Any], mirror: NDArray[Any], small: Small, at: Region
-) -> None:
+def _require_hermitian(block: NDArray[Any], mirror: NDArray[Any], small: Small, at: Region) -> None:
     """Compare a block with its mirror image, to what rounding allows."""
     largest = float(np.max(np.abs(block), initial=0.0))
     tolerance = small["columns"] * float(np.finfo(block.dtype).eps) * largest
@@ -145,10 +143,12 @@ class UpdateCholesky:
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
     ) -> None:
         """Subtract L[I, K] L[J, K]^H, the lower triangle only at the top."""
-        panel, l = acc["_panel"], blocks[0]
+        panel, factor = acc["_panel"], blocks[0]
         width = panel.shape[1]
-        self.blas.syrk(panel[:width], l[:width], alpha=-1.0, right_adjoint=True)
-        self.blas.gemm(panel[width:], l[width:], l[:width], alpha=-1.0, right_adjoint=True)
+        self.blas.syrk(panel[:width], factor[:width], alpha=-1.0, right_adjoint=True)
+        self.blas.gemm(
+            panel[width:], factor[width:], factor[:width], alpha=-1.0, right_adjoint=True
+        )
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
         """Write nothing."""
@@ -172,8 +172,8 @@ class FactorCholesky:
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the panel of L; leave its part of L (L^H y)."""
         (r0, _), (c0, c1) = at
-        panel, y = acc.pop("_panel"), acc.pop("_y")
-        width = c1 - c0
+        panel: NDArray[Any] = acc.pop("_panel")
+        y, width = acc.pop("_y"), c1 - c0
         try:
             self.blas.potrf(panel[:width])
         except NotPositiveDefiniteError as error:
@@ -206,7 +206,7 @@ class UpdateLu:
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
     ) -> None:
         """Make the rows of U that belong to columns `at` of L, and subtract L U below them."""
-        panel, l = acc["_panel"], blocks[0]
+        panel, factor = acc["_panel"], blocks[0]
         (_, _), (s0, s1) = at
         earlier = small["needed"][-1]
         first, last = panel_of(s0, small)
@@ -216,8 +216,8 @@ class UpdateLu:
                 self.blas.permute(rows, pivots, first=first)
         width = min(s1, panel.shape[0]) - s0
         top = panel[s0 : s0 + width]
-        self.blas.trsm(l[:width, :width], top, unit=True)
-        self.blas.gemm(panel[s0 + width :], l[width:, :width], top, alpha=-1.0)
+        self.blas.trsm(factor[:width, :width], top, unit=True)
+        self.blas.gemm(panel[s0 + width :], factor[width:, :width], top, alpha=-1.0)
         acc.setdefault("_found", np.zeros((panel.shape[1], PROBES), panel.dtype))
         acc["_found"] += top.conj().T @ earlier["left"][s0 : s0 + width]
         acc["max_pivoted"] = max(acc.get("max_pivoted", 0.0), float(np.max(np.abs(top))))
@@ -244,7 +244,8 @@ class FactorLu:
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the panel, L below U; leave its exchanges and how far L U is from A."""
         (_, rows), (c0, c1) = at
-        panel, y = acc.pop("_panel"), acc.pop("_y")
+        panel: NDArray[Any] = acc.pop("_panel")
+        y = acc.pop("_y")
         last = min(c1, rows)
         rank = max(0, last - c0)
         order = min(rows, small["columns"])

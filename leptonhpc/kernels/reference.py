@@ -112,9 +112,7 @@ def geqrf(a: NDArray[Any]) -> NDArray[Any]:
     return taus
 
 
-def reflect(
-    v: NDArray[Any], taus: NDArray[Any], c: NDArray[Any], *, adjoint: bool = False
-) -> None:
+def reflect(v: NDArray[Any], taus: NDArray[Any], c: NDArray[Any], *, adjoint: bool = False) -> None:
     """Apply the reflectors of a panel in place, one by one: C becomes Q C, or Q^H C."""
     k = len(taus)
     for j in range(k) if adjoint else reversed(range(k)):

@@ -66,7 +66,7 @@ class Forward(_OnPanel):
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
     ) -> None:
         """Solve with the diagonal block, and subtract what follows from it below."""
-        x, l = acc["_panel"], converted(blocks[0], acc["_panel"].dtype)
+        x, lower = acc["_panel"], converted(blocks[0], acc["_panel"].dtype)
         s0, s1 = at[1]
         if s0 == 0 and small["perm"] is not None:
             x[...] = x[small["perm"]]
@@ -75,8 +75,8 @@ class Forward(_OnPanel):
             if s0 == first:
                 self.blas.permute(x, small["pivots"][first:last] - first, first=first)
         top = x[s0:s1]
-        self.blas.trsm(l[: s1 - s0], top, unit=small["unit"])
-        self.blas.gemm(x[s1:], l[s1 - s0 :], top, alpha=-1.0)
+        self.blas.trsm(lower[: s1 - s0], top, unit=small["unit"])
+        self.blas.gemm(x[s1:], lower[s1 - s0 :], top, alpha=-1.0)
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ class Adjoint(_OnPanel):
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
     ) -> None:
         """Subtract what is known from below, and solve with the diagonal block."""
-        x, l = acc["_panel"], converted(blocks[0], acc["_panel"].dtype)
+        x, lower = acc["_panel"], converted(blocks[0], acc["_panel"].dtype)
         s0, s1 = at[1]
-        self.blas.gemm(x[s0:s1], l[s1 - s0 :], x[s1:], alpha=-1.0, adjoint=True)
-        self.blas.trsm(l[: s1 - s0], x[s0:s1], adjoint=True, unit=small["unit"])
+        self.blas.gemm(x[s0:s1], lower[s1 - s0 :], x[s1:], alpha=-1.0, adjoint=True)
+        self.blas.trsm(lower[: s1 - s0], x[s0:s1], adjoint=True, unit=small["unit"])
 
 
 @dataclass(frozen=True)
@@ -159,4 +159,3 @@ class Apply:
 def converted(block: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Give a block in the dtype of computing, its rows contiguous."""
     return np.ascontiguousarray(block, dtype)
-

@@ -41,6 +41,7 @@ from leptonhpc.planning.explain import explain
 from leptonhpc.planning.layout import compute_dtype
 from leptonhpc.planning.tasks import Steps
 
+
 @dataclass(frozen=True)
 class MatmulJob:
     """One product, planned."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -86,7 +87,7 @@ class Panels:
 def choose_panels(
     source: Source,
     resources: Resources,
-    dtype: np.dtype[object],
+    dtype: np.dtype[Any],
     *,
     what: str,
     triangular: bool = False,
@@ -128,7 +129,9 @@ def choose_panels(
             )
             if found is not None:
                 return found
-    least = _need(m, min(n, unit), sweep, unit, _tile(source, min(n, unit), sweep, triangular), dtype)
+    least = _need(
+        m, min(n, unit), sweep, unit, _tile(source, min(n, unit), sweep, triangular), dtype
+    )
     message = (
         f"{what} of {source.name} needs at least memory='{-(-least // 10**6)} MB' (a panel of "
         f"{min(n, unit)} columns); found {format_nbytes(resources.memory_nbytes)}"
@@ -137,7 +140,7 @@ def choose_panels(
 
 
 def _fitting(
-    source: Source, resources: Resources, dtype: np.dtype[object], unit: int, sweep: int,
+    source: Source, resources: Resources, dtype: np.dtype[Any], unit: int, sweep: int,
     triangular: bool, flops: float,
 ) -> Panels | None:  # fmt: skip
     m, n = source.shape
@@ -186,7 +189,7 @@ def _tile(source: Source, width: int, sweep: int, triangular: bool) -> tuple[int
 
 
 def _need(
-    rows: int, width: int, sweep: int, unit: int, tile: tuple[int, int], dtype: np.dtype[object]
+    rows: int, width: int, sweep: int, unit: int, tile: tuple[int, int], dtype: np.dtype[Any]
 ) -> int:
     """Bytes of a worker: the panel, two sweeps of the factor, blocks of A, chunks being encoded."""
     blocks = 6 * tile[0] * tile[1]
@@ -200,7 +203,7 @@ def panel_stage(
     name: str,
     panels: Panels,
     resources: Resources,
-    dtype: np.dtype[object],
+    dtype: np.dtype[Any],
     target: Target,
     *,
     load: tuple[str, Callable[[int], Iterator[Step]]],
@@ -252,7 +255,9 @@ def panel_stage(
         nbytes = sum(_elements(r.region) for s in loads for r in s.reads) * dtype.itemsize
         key = f"{load[0]}-{j}"
         tasks.append(
-            Task(key, load[0], loads, lane, previous.get(lane), at, part_of=last, read_nbytes=nbytes)
+            Task(
+                key, load[0], loads, lane, previous.get(lane), at, part_of=last, read_nbytes=nbytes
+            )
         )
         for k in range(j):
             steps = StepList(tuple(update[1](j, k)))
@@ -288,7 +293,7 @@ def panel_stage(
 
 
 def _passes(source: Source, tasks: list[Task]) -> float:
-    """Readings of the whole input: more than one where panels cut through its chunks."""
+    """Count readings of the whole input: more than one where panels cut through its chunks."""
     whole = source.units_in(tuple((0, n) for n in source.shape))
     if not whole:  # NumPy and Dask inputs have no storage units
         return 1.0

@@ -124,7 +124,7 @@ class _Solution:
         refinements, best = 0, x
         while True:
             left = sides - self.step(job.residual, {"y": x, "rows": n})["product"]
-            history.append(_backward_error(left, x, sides, norm))
+            history.append(backward_error(left, x, sides, norm))
             enough = history[-1] <= (4 * np.sqrt(n) * eps if narrow > eps else bound)
             stalled = len(history) > 1 and history[-1] > 0.5 * history[-2]
             if enough or stalled or not job.held or refinements == _MOST_REFINEMENTS:
@@ -148,7 +148,8 @@ class _Solution:
         dtype = np.dtype(self.choice.small["dtype"])
         is_lu, shape = "pivots" in self.acc, self.job.shape
         return {
-            "dtype": dtype, "wide": self.job.dtype, "seed": self.choice.small["seed"] + 1, "side": self.job.names[1],
+            "dtype": dtype, "wide": self.job.dtype, "seed": self.choice.small["seed"] + 1,
+            "side": self.job.names[1],
             "sides": None if sides is None else sides.astype(dtype), "perm": None,
             "omega": None if omega is None else omega.astype(dtype),
             "pivots": self.acc["pivots"] if is_lu else None, "unit": is_lu,
@@ -169,10 +170,30 @@ class _Solution:
         raise SingularMatrixError(message)
 
 
-def _backward_error(
-    left: NDArray[Any], x: NDArray[Any], sides: NDArray[Any], norm: float
-) -> float:
-    """Give the largest |b - A x| / (|A| |x| + |b|) of the columns (Rigal and Gaches 1967)."""
+def backward_error(left: NDArray[Any], x: NDArray[Any], sides: NDArray[Any], norm: float) -> float:
+    """Give the largest |b - A x| / (|A| |x| + |b|) of the columns [1]_.
+
+    Parameters
+    ----------
+    left : array of shape (n, k)
+        B - A X.
+    x : array of shape (n, k)
+        Solutions.
+    sides : array of shape (n, k)
+        Right-hand sides.
+    norm : float
+        Of A.
+
+    Returns
+    -------
+    float
+        The error; infinite where a residual is not finite.
+
+    References
+    ----------
+    .. [1] J. L. Rigal, J. Gaches, On the compatibility of a given solution with the data of a
+       linear system, J. ACM 14, 1967.
+    """
     largest = 0.0
     for r, y, b in zip(left.T, x.T, sides.T, strict=True):
         scale = norm * float(np.linalg.norm(y)) + float(np.linalg.norm(b))
@@ -198,6 +219,7 @@ def plan_solve(
     precision: Precision = "full",
     seed: int = 0,
     driver: str = "solve",
+    held: bool = True,
 ) -> SolveJob:
     """Plan A X = B.
 
@@ -217,6 +239,8 @@ def plan_solve(
         Of the vectors that check the factors.
     driver : str
         Who asks, for messages.
+    held : bool
+        Let X come back whole (and be refined) if it is small.
 
     Returns
     -------
@@ -231,7 +255,7 @@ def plan_solve(
     n = _check(a, b, assume, precision, driver)
     dtype = compute_dtype(a.dtype, b.dtype)
     k = 1 if b.ndim == 1 else b.shape[1]
-    held = n * k * dtype.itemsize <= min(_HELD_NBYTES, resources.arrays_nbytes // 8)
+    held &= n * k * dtype.itemsize <= min(_HELD_NBYTES, resources.arrays_nbytes // 8)
     target = None if held else Target("x", (n, k), dtype.str, (min(n, 1024), min(k, 1024)))
     dtypes = [dtype]
     if precision == "mixed" and dtype.char in _NARROW and held:

@@ -16,7 +16,7 @@ from leptonhpc.planning.tasks import StepList
 
 Direction = Literal["forward", "backward", "adjoint"]
 
-_ROWS = 4096
+_ROWS = 1024
 """Rows of B that are read at once."""
 _PROBES = 2
 
@@ -115,14 +115,20 @@ def substitution_stage(
 
 
 def product_stage(
-    source: Source, resources: Resources, dtype: np.dtype[Any], columns: int, *, name: str
+    source: Source,
+    resources: Resources,
+    dtype: np.dtype[Any],
+    columns: int,
+    *,
+    name: str,
+    operand: str = "a",
 ) -> Stage:
     """Plan A Y for a few vectors Y that come with the stage.
 
     Parameters
     ----------
     source : Source of shape (m, n)
-        Operand "a".
+        The matrix.
     resources : Resources
         Memory, workers, cores and rates.
     dtype : dtype
@@ -131,6 +137,8 @@ def product_stage(
         Of Y.
     name : str
         Of the stage.
+    operand : str
+        Name of the matrix in the job.
 
     Returns
     -------
@@ -147,7 +155,7 @@ def product_stage(
         steps = []
         for c in range(0, n, wide):
             at = ((r, min(r + rows, m)), (c, min(c + wide, n)))
-            steps.append(Step((Read("a", at),), at))
+            steps.append(Step((Read(operand, at),), at))
         key = f"apply-{r}"
         height = min(rows, m - r)
         tasks.append(
@@ -211,9 +219,12 @@ def _choose(
 
 
 def _need(n: int, width: int, sweep: int, dtype: np.dtype[Any]) -> int:
-    """Bytes: X and B, two sweeps and one converted, chunks being encoded."""
-    sides = 3 * (width + _PROBES)
-    return LIBRARIES_NBYTES + dtype.itemsize * (n * (sides + 3 * min(sweep, n)) + min(2**21, n * width))
+    """Bytes: X and B, blocks of B, two sweeps and one converted, chunks being encoded."""
+    sides = 2 * (width + _PROBES) + 2 * width * min(1.0, 2 * _ROWS / n)
+    streamed = 3 * min(sweep, n)
+    return LIBRARIES_NBYTES + dtype.itemsize * (
+        int(n * (sides + streamed)) + min(3 * 2**21, n * width)
+    )
 
 
 def _whole(unit: int, size: int, preferred: int) -> int:

@@ -76,6 +76,7 @@ class Threads:
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            memory.return_free_memory()  # what ended threads had; the next stage has others
             blas_limits.restore()  # what is solved between stages has all cores
 
     def end(self, job: str) -> int:

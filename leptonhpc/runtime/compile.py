@@ -8,7 +8,8 @@ from typing import Any
 from dask.task_spec import DataNode, List, Task, TaskRef
 
 from leptonhpc.planning import Stage
-from leptonhpc.runtime.execute import Context, run_task, sum_accumulators
+from leptonhpc.runtime.execute import run_task, sum_accumulators
+from leptonhpc.runtime.reading import Context
 
 _FAN_IN = 8
 

@@ -147,13 +147,13 @@ def _read_pieces(
     source: Source, region: Region, out: NDArray[Any], pool: Executor | None
 ) -> NDArray[Any]:
     """Read a region, its storage units in parallel."""
+    if pool is None or source.units_in(region) < 2:
+        return source.read(region, out)
     cuts = [
         sorted({low, high, *range(low - low % unit + unit, high, unit)})
         for (low, high), unit in zip(region, source.unit, strict=True)
     ]
-    pieces = list(itertools.product(*(itertools.pairwise(edges) for edges in cuts)))
-    if pool is None or len(pieces) < 2 or source.units_in(region) < 2:
-        return source.read(region, out)
+    pieces = itertools.product(*(itertools.pairwise(edges) for edges in cuts))
 
     def read(piece: Region) -> None:
         place = out[

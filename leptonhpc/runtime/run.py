@@ -22,8 +22,8 @@ from leptonhpc.runtime.compile import compile_stage
 from leptonhpc.runtime.execute import prepare
 from leptonhpc.runtime.memory import free_nbytes
 from leptonhpc.runtime.probe import known_rates
-from leptonhpc.runtime.reading import Context
 from leptonhpc.runtime.progress import Progress, choose_progress
+from leptonhpc.runtime.reading import Context
 from leptonhpc.runtime.report import Report, StageReport
 from leptonhpc.runtime.targets import Workspace, Writer
 from leptonhpc.store import Journal
