@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import factor_peers
 import limits
 import measure
 import peers
@@ -71,7 +72,7 @@ def _run_limit(contest: Contest, name: str, arguments: argparse.Namespace) -> Ro
 
 
 def _run_contestant(contest: Contest, name: str, arguments: argparse.Namespace) -> Row:
-    contestant = peers.CONTESTANTS[contest.work, name]
+    contestant = {**peers.CONTESTANTS, **factor_peers.CONTESTANTS}[contest.work, name]
     contest.before()
     processes.touch(arguments.hot_memory)
     row = run_fresh(contest.work, name, contestant, dict(contest.options), arguments)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import factor_peers
 import limits
 import own
 import peers
@@ -17,7 +18,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one case, given as JSON: contestant, result file, and the options of its work."""
     (text,) = sys.argv[1:] if argv is None else argv
     case = json.loads(text)
-    contestants = {**limits.CONTESTANTS, **peers.CONTESTANTS, **own.CONTESTANTS}
+    contestants = {
+        **limits.CONTESTANTS, **peers.CONTESTANTS, **factor_peers.CONTESTANTS, **own.CONTESTANTS
+    }  # fmt: skip
     timer = Timer()
     answer = contestants[case["work"], case["contestant"]].run(case["options"], timer)
     taken = {

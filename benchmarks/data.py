@@ -108,6 +108,40 @@ def square_matrix(
     return path
 
 
+def positive_matrix(folder: Path, *, n: int, chunk: int, seed: int = 0) -> Path:
+    """Give a symmetric positive definite float64 Zarr array with condition number about 5."""
+    path = folder / f"positive-{n}-{chunk}-{seed}.zarr"
+    if path.exists():
+        return path
+
+    def block(i: int, j: int) -> Floats:
+        if j > i:
+            return block(j, i).T
+        rows, columns = min(chunk, n - i * chunk), min(chunk, n - j * chunk)
+        values = np.random.default_rng((seed, i, j)).standard_normal((rows, columns))
+        if i == j:
+            values = (values + values.T) / math.sqrt(2) + 3 * math.sqrt(n) * np.eye(rows)
+        return values
+
+    count = -(-n // chunk)
+    bands = (np.hstack([block(i, j) for j in range(count)]) for i in range(count))
+    _write(path, bands, (n, n), (chunk, chunk), np.float64, "zstd")
+    return path
+
+
+def normal_matrix(folder: Path, *, rows: int, columns: int, chunk: int, seed: int = 0) -> Path:
+    """Give a float64 Zarr array of normal numbers."""
+    path = folder / f"normal-{rows}x{columns}-{chunk}-{seed}.zarr"
+    if path.exists():
+        return path
+    generator = np.random.default_rng(seed)
+    bands = (
+        generator.standard_normal((min(chunk, rows - i), columns)) for i in range(0, rows, chunk)
+    )
+    _write(path, bands, (rows, columns), (chunk, chunk), np.float64, "zstd")
+    return path
+
+
 class ProductCheck:
     """Judge C = A B by random vectors x: C x against A (B x), in float64 [1]_.
 

@@ -7,22 +7,45 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leptonhpc.api import (
+        CgResult,
         CholeskyResult,
+        CondResult,
+        EighResult,
+        InvResult,
+        LsmrResult,
+        LstsqResult,
         LuResult,
         MatmulResult,
+        MatrixRankResult,
         NormResult,
+        PinvResult,
         Plan,
+        PolarResult,
+        QrResult,
+        SlogdetResult,
         SolveResult,
         SvdResult,
+        cg,
         cholesky,
+        cond,
+        det,
+        eigh,
         info,
+        inv,
         load,
+        lsmr,
+        lstsq,
         lu,
         matmul,
+        matrix_rank,
         norm,
         open,  # noqa: A004  (as xarray and zarr call it)
+        pinv,
         plan,
+        polar,
         probe,
+        qr,
+        slogdet,
         solve,
         svd,
     )
@@ -30,35 +53,47 @@ if TYPE_CHECKING:
 
 __version__ = metadata.version("leptonhpc")
 
-_PUBLIC = {
-    "BlockedArray": "leptonhpc.blocks",
-    **dict.fromkeys(
-        (
-            "CholeskyResult", "LuResult", "MatmulResult", "NormResult", "Plan", "SolveResult", "SvdResult", "solve",
-            "cholesky", "info", "load", "lu", "matmul", "norm", "open", "plan", "probe", "svd",
-        ),
-        "leptonhpc.api",
-    ),
-}  # fmt: skip
-
 __all__ = [
     "BlockedArray",
+    "CgResult",
     "CholeskyResult",
+    "CondResult",
+    "EighResult",
+    "InvResult",
+    "LsmrResult",
+    "LstsqResult",
     "LuResult",
     "MatmulResult",
+    "MatrixRankResult",
     "NormResult",
+    "PinvResult",
     "Plan",
+    "PolarResult",
+    "QrResult",
+    "SlogdetResult",
     "SolveResult",
     "SvdResult",
+    "cg",
     "cholesky",
+    "cond",
+    "det",
+    "eigh",
     "info",
+    "inv",
     "load",
+    "lsmr",
+    "lstsq",
     "lu",
     "matmul",
+    "matrix_rank",
     "norm",
     "open",
+    "pinv",
     "plan",
+    "polar",
     "probe",
+    "qr",
+    "slogdet",
     "solve",
     "svd",
 ]
@@ -66,8 +101,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load public names on first use: importing leptonhpc imports neither Dask nor Zarr."""
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
+    if name in __all__:
+        home = "leptonhpc.blocks" if name == "BlockedArray" else "leptonhpc.api"
+        return getattr(import_module(home), name)
     message = f"module 'leptonhpc' has no attribute {name!r}"
     raise AttributeError(message)
 

@@ -2,31 +2,65 @@
 
 from leptonhpc.api.drivers import matmul, norm, svd
 from leptonhpc.api.factorisations import cholesky, lu
-from leptonhpc.api.factors import CholeskyResult, LuResult
+from leptonhpc.api.factors import CholeskyResult, LuResult, SolveResult
 from leptonhpc.api.inputs import info, open  # noqa: A004  (as xarray and zarr call it)
+from leptonhpc.api.iterative import CgResult, LsmrResult, cg, lsmr
+from leptonhpc.api.orthogonal import LstsqResult, QrResult, lstsq, qr
 from leptonhpc.api.planned import plan
 from leptonhpc.api.plans import Plan
+from leptonhpc.api.pseudoinverses import PinvResult, PolarResult, pinv, polar
 from leptonhpc.api.results import MatmulResult, NormResult, SvdResult, load
-from leptonhpc.api.systems import SolveResult, solve
+from leptonhpc.api.spectra import (
+    CondResult,
+    EighResult,
+    MatrixRankResult,
+    cond,
+    eigh,
+    matrix_rank,
+)
+from leptonhpc.api.systems import InvResult, SlogdetResult, det, inv, slogdet, solve
 from leptonhpc.runtime import probe
 
 __all__ = [
+    "CgResult",
     "CholeskyResult",
+    "CondResult",
+    "EighResult",
+    "InvResult",
+    "LsmrResult",
+    "LstsqResult",
     "LuResult",
     "MatmulResult",
+    "MatrixRankResult",
     "NormResult",
+    "PinvResult",
     "Plan",
+    "PolarResult",
+    "QrResult",
+    "SlogdetResult",
     "SolveResult",
     "SvdResult",
+    "cg",
     "cholesky",
+    "cond",
+    "det",
+    "eigh",
     "info",
+    "inv",
     "load",
+    "lsmr",
+    "lstsq",
     "lu",
     "matmul",
+    "matrix_rank",
     "norm",
     "open",
+    "pinv",
     "plan",
+    "polar",
     "probe",
+    "qr",
+    "slogdet",
     "solve",
     "svd",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +10,6 @@ from numpy.typing import ArrayLike
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
 from leptonhpc.api.inputs import open as open_array
 from leptonhpc.api.outputs import is_finished, run_to_output
-from leptonhpc.api.running import run
 from leptonhpc.api.results import (
     MatmulResult,
     NormResult,
@@ -20,7 +18,8 @@ from leptonhpc.api.results import (
     load,
     warn_unless_converged,
 )
-from leptonhpc.errors import NotConvergedWarning, OptionError
+from leptonhpc.api.running import run
+from leptonhpc.errors import OptionError
 from leptonhpc.linalg import Job, plan_matmul, plan_norm, plan_svd
 from leptonhpc.linalg.conditioning import Conditioning
 from leptonhpc.linalg.svd import Method

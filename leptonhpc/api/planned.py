@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from leptonhpc.api import drivers, factorisations, systems
+from leptonhpc.api import (
+    drivers,
+    factorisations,
+    iterative,
+    orthogonal,
+    pseudoinverses,
+    spectra,
+    systems,
+)
 from leptonhpc.api.plans import Plan
 from leptonhpc.errors import OptionError
 from leptonhpc.linalg import Job
 
-Driver = Literal["svd", "matmul", "norm", "cholesky", "lu", "solve"]
+Driver = Literal[
+    "svd", "matmul", "norm", "cholesky", "lu", "solve", "inv", "slogdet", "eigh", "matrix_rank",
+    "cond", "pinv", "polar", "cg", "lsmr",
+    "qr", "lstsq",
+]
 
 _DRIVERS: dict[str, tuple[Callable[..., Job], Callable[..., Any]]] = {
     "svd": (drivers._plan_svd, drivers._run_svd),
@@ -18,7 +30,18 @@ _DRIVERS: dict[str, tuple[Callable[..., Job], Callable[..., Any]]] = {
     "norm": (drivers._plan_norm, drivers._run_norm),
     "cholesky": (factorisations._plan_cholesky, factorisations._run_cholesky),
     "solve": (systems._plan_solve, systems._run_solve),
+    "inv": (systems._plan_inv, systems._run_inv),
+    "slogdet": (systems._plan_slogdet, systems._run_slogdet),
     "lu": (factorisations._plan_lu, factorisations._run_lu),
+    "eigh": (spectra._plan_eigh, spectra._run_eigh),
+    "matrix_rank": (spectra._plan_matrix_rank, spectra._run_matrix_rank),
+    "cond": (spectra._plan_cond, spectra._run_cond),
+    "pinv": (pseudoinverses._plan_pinv, pseudoinverses._run_pinv),
+    "polar": (pseudoinverses._plan_polar, pseudoinverses._run_polar),
+    "cg": (iterative._plan_cg, iterative._run_cg),
+    "lsmr": (iterative._plan_lsmr, iterative._run_lsmr),
+    "qr": (orthogonal._plan_qr, orthogonal._run_qr),
+    "lstsq": (orthogonal._plan_lstsq, orthogonal._run_lstsq),
 }
 
 

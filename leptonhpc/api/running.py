@@ -42,7 +42,7 @@ def run(
     """
     if not overwrite and resume is not False and is_finished(job, out):
         found: Any = load(out)
-        _warn(job, found.certificate)
+        warn_unless_converged(job, found.certificate)
         return found  # type: ignore[no-any-return]
     outcome, workspace, report, stored = run_to_output(
         job, out=out, resume=resume, overwrite=overwrite, progress=progress, single=kind.SINGLE
@@ -54,15 +54,23 @@ def run(
         )
         for name in kind.FIELDS
     }  # fmt: skip
-    _warn(job, outcome.certificate)
+    warn_unless_converged(job, outcome.certificate)
     made: Any = kind
     return made(  # type: ignore[no-any-return]
         **fields, certificate=outcome.certificate, report=report, _workspace=workspace
     )
 
 
-def _warn(job: Job, certificate: Any) -> None:
-    """Say that a result is not as accurate as it should be."""
+def warn_unless_converged(job: Job, certificate: Any) -> None:
+    """Say that a result is not as accurate as it should be.
+
+    Parameters
+    ----------
+    job : Job
+        What was done.
+    certificate : Certificate
+        Of its result.
+    """
     if not certificate.converged:
         message = f"{job.driver} of {', '.join(job.explanation.inputs)}: {certificate}"
         warnings.warn(message, NotConvergedWarning, stacklevel=4)

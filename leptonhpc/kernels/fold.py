@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.errors import CoverageError
@@ -63,7 +64,11 @@ class Blas:
 
 
 def combine(a: Accumulator, b: Accumulator) -> Accumulator:
-    """Add accumulator `b` to `a` in place and give `a`; keys named max... take the larger."""
+    """Add accumulator `b` to `a` in place and give `a`; keys named max... take the larger.
+
+    Keys named hypot... are joined as norms, and keys named stacked... as triangles of a QR
+    factorisation: by that of one on top of the other.
+    """
     for key, value in b.items():
         if key not in a:
             a[key] = value
@@ -76,6 +81,8 @@ def combine(a: Accumulator, b: Accumulator) -> Accumulator:
             a[key] = math.hypot(a[key], value)
         elif key.startswith("max"):
             a[key] = max(a[key], value)
+        elif key.startswith("stacked"):
+            a[key] = np.triu(np.linalg.qr(np.vstack([a[key], value]), mode="r"))
         else:
             a[key] += value
     return a

@@ -92,10 +92,11 @@ class LoadHermitian:
     ) -> None:
         """Take over one block of the lower triangle; `blocks` has its mirror image too."""
         load = Load(self.blas)
-        lower, mirror = blocks[0], blocks[-1].astype(small["dtype"], copy=False)
-        block = load.taken(acc, lower, small, at)
+        block = load.taken(acc, blocks[0], small, at)
+        # a block on the diagonal is its own mirror image
+        mirror = blocks[1].astype(small["dtype"]) if len(blocks) > 1 else block.conj().T
         (r0, r1), (c0, c1) = at
-        _require_hermitian(block, mirror, small, at)
+        require_hermitian(block, mirror, small, at)
         y = gaussian_rows(small["seed"], 0, small["columns"], PROBES, block.dtype)
         acc["expected"][c0:c1] += block.conj().T @ y[r0:r1]
         weight = 1.0
@@ -109,8 +110,25 @@ class LoadHermitian:
         """Write nothing."""
 
 
-def _require_hermitian(block: NDArray[Any], mirror: NDArray[Any], small: Small, at: Region) -> None:
-    """Compare a block with its mirror image, to what rounding allows."""
+def require_hermitian(block: NDArray[Any], mirror: NDArray[Any], small: Small, at: Region) -> None:
+    """Compare a block with its mirror image, to what rounding allows.
+
+    Parameters
+    ----------
+    block : array of shape (m, n)
+        Part of the matrix.
+    mirror : array of shape (m, n)
+        The same part of its conjugate transpose.
+    small : mapping
+        ``columns``, ``name`` of the matrix, ``driver``.
+    at : region
+        Where the part is.
+
+    Raises
+    ------
+    NotHermitianError, NonFiniteError
+        For the first entry that differs, or is not finite.
+    """
     largest = float(np.max(np.abs(block), initial=0.0))
     tolerance = small["columns"] * float(np.finfo(block.dtype).eps) * largest
     for low in range(0, len(block), _SWEPT):
@@ -124,7 +142,7 @@ def _require_hermitian(block: NDArray[Any], mirror: NDArray[Any], small: Small, 
             message = (
                 f"{small['driver']} needs a symmetric (or Hermitian) matrix; {small['name']} has "
                 f"{value} at ({i}, {j}) and {np.conj(other)} at ({j}, {i}). Symmetrise it first, "
-                "(a + a.H) / 2, or use lu"
+                "(a + a.H) / 2"
             )
             raise NotHermitianError(message)
 
@@ -186,9 +204,10 @@ class FactorCholesky:
         self.blas.trsm(panel[:width], panel[width:], right=True, adjoint=True)
         clear_upper(panel[:width])
         acc["diagonal"] = placed(panel.diagonal().real.astype(np.float64), c0, small["columns"])
-        found = np.zeros_like(acc["expected"])
-        found[r0:] = panel @ (panel.conj().T @ y)
-        acc["found"] = found
+        inner = np.zeros((width, y.shape[1]), panel.dtype)
+        self.blas.gemm(inner, panel, y, adjoint=True)
+        acc["found"] = np.zeros_like(acc["expected"])
+        self.blas.gemm(acc["found"][r0:], panel, inner)
         return panel
 
 
@@ -256,12 +275,8 @@ class FactorLu:
             below = panel[c0:]
             pivots = self.blas.getrf(below)
             self.blas.permute(y, pivots, first=c0)
-            # y^H L of this panel: L is a unit triangle above what is below it
-            left = below[rank:, :rank].conj().T @ y[c0 + rank :] + y[c0:last]
-            left += np.tril(below[:rank, :rank], -1).conj().T @ y[c0:last]
-            upper = np.triu(below[:rank])
-            found += upper.conj().T @ left
-            acc["max_pivoted"] = max(acc.get("max_pivoted", 0.0), float(np.max(np.abs(upper))))
+            left, largest = _through(below, rank, y[c0:], found)
+            acc["max_pivoted"] = max(acc.get("max_pivoted", 0.0), largest)
             diagonal = below.diagonal()
         acc.update(
             pivots=placed(pivots + c0, c0, order), left=placed(left, c0, order),
@@ -269,6 +284,27 @@ class FactorLu:
             hypot_defect=float(np.linalg.norm(found - acc.pop("expected")[c0:c1])),
         )  # fmt: skip
         return panel
+
+
+def _through(
+    packed: NDArray[Any], rank: int, y: NDArray[Any], found: NDArray[Any]
+) -> tuple[NDArray[Any], float]:
+    """Give L^H y and the largest entry of U, and add (L^H y)^H U to found, block by block."""
+    left = np.zeros((rank, y.shape[1]), packed.dtype)
+    largest = 0.0
+    for low in range(0, rank, _SWEPT):
+        high = min(low + _SWEPT, rank)
+        corner = np.tril(packed[low:high, low:high], -1)
+        left[low:high] = corner.conj().T @ y[low:high] + y[low:high]
+        left[low:high] += packed[high:, low:high].conj().T @ y[high:]
+    for low in range(0, rank, _SWEPT):
+        high = min(low + _SWEPT, rank)
+        corner, right = np.triu(packed[low:high, low:high]), packed[low:high, high:]
+        found[low:high] += corner.conj().T @ left[low:high]
+        found[high:] += right.conj().T @ left[low:high]
+        for part in (corner, right):
+            largest = max(largest, float(np.max(np.abs(part), initial=0.0)))
+    return left, largest
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,10 @@ from leptonhpc.kernels.panels import (
     PROBES,
     Load,
     LoadHermitian,
-    _require_hermitian,
+    require_hermitian,
     frobenius,
     raise_at,
 )
-from leptonhpc.kernels.random import gaussian_rows
 from leptonhpc.kernels.substitution import converted
 
 _SWEPT = 256
@@ -142,6 +141,7 @@ class Syevd:
         mirror(a)
         w, rows = self.solver(a)
         mirror(a)
+        acc["max_size"] = float(np.max(np.abs(w))) / unit
         low, high = small["pairs"]
         w, rows = w[low:high], rows[low:high]
         residuals, largest, deviation = self._measured(a, w, rows)
@@ -199,7 +199,7 @@ class Hemm:
             if not np.isfinite(block).all():
                 raise_at(block, at, small["name"])
             other = blocks[1].astype(y.dtype, copy=False) if below else block.conj().T
-            _require_hermitian(block, other, small, at)
+            require_hermitian(block, other, small, at)
             norm = frobenius(block, self.blas) * (math.sqrt(2.0) if below else 1.0)
             acc["hypot_norm"] = math.hypot(acc["hypot_norm"], norm)
         self.blas.gemm(product[r0:r1], block, y[c0:c1])
@@ -220,19 +220,18 @@ class Compose:
         """Give zeros."""
         shape = (small["w"].shape[1], PROBES)
         wide = np.result_type(small["w"], np.float64)
-        return {"projected": np.zeros(shape, wide), "hypot_defect": 0.0, "hypot_image": 0.0}
+        return {"projected": np.zeros(shape, wide), "hypot_defect": 0.0}
 
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
     ) -> NDArray[Any]:
-        """Give one band of B = L W; add B^H T X (or B^H B X), and what B `inner` is from T X."""
+        """Give one band of B = L W; add B^H T X, or B^H B X and how far B `inner` is from T X."""
         w, omega, inner = small["w"], small["omega"], small["inner"]
         band = np.zeros((len(blocks[0]), w.shape[1]), w.dtype)
         self.blas.gemm(band, converted(blocks[0], w.dtype), w)
         for low in range(0, len(band), _SWEPT):
             b = band[low : low + _SWEPT].astype(omega.dtype)
-            image = blocks[1][low : low + _SWEPT].astype(omega.dtype) @ omega
-            acc["hypot_image"] = math.hypot(acc["hypot_image"], float(np.linalg.norm(image)))
+            image = (blocks[1][low : low + _SWEPT].astype(omega.dtype) * small["unit"]) @ omega
             if inner is not None:
                 defect = float(np.linalg.norm(b @ inner - image))
                 acc["hypot_defect"] = math.hypot(acc["hypot_defect"], defect)
@@ -242,11 +241,6 @@ class Compose:
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
         """Write nothing more."""
-
-
-def probes(seed: int, rows: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Give the random vectors X of `Compose`."""
-    return gaussian_rows(seed, 0, rows, PROBES, np.result_type(dtype, np.float64))
 
 
 def mirror(a: NDArray[Any]) -> None:
@@ -264,8 +258,9 @@ def mirror(a: NDArray[Any]) -> None:
 
 def _unit(largest: float, dtype: np.dtype[Any]) -> float:
     """Give the power of two that brings numbers near the ends of the range to one."""
+    most = int(np.finfo(dtype).maxexp)
     exponent = math.frexp(largest)[1] if largest else 0
-    return 1.0 if abs(exponent) < np.finfo(dtype).maxexp // 4 else math.ldexp(1.0, -exponent)
+    return 1.0 if abs(exponent) < most // 4 else math.ldexp(1.0, -max(exponent, 2 - most))
 
 
 def _tridiagonal(d: NDArray[Any], e: NDArray[Any]) -> NDArray[Any]:

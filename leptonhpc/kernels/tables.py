@@ -5,7 +5,19 @@ from __future__ import annotations
 from functools import cache
 
 from leptonhpc.errors import OptionError
-from leptonhpc.kernels import bands, blas, dense, panels, products, reference, substitution
+from leptonhpc.kernels import (
+    bands,
+    blas,
+    dense,
+    iterations,
+    orthogonal,
+    panels,
+    products,
+    reference,
+    spectra,
+    substitution,
+    tall,
+)
 from leptonhpc.kernels.fold import Blas, Fold
 
 DEVICES = {
@@ -18,6 +30,7 @@ DEVICES = {
         reference.potrf, reference.getrf, reference.permute, reference.geqrf, reference.reflect,
     ),
 }  # fmt: skip
+
 
 @cache
 def table(device: str) -> dict[str, Fold]:
@@ -60,4 +73,21 @@ def table(device: str) -> dict[str, Fold]:
         "adjoint": substitution.Adjoint(primitives),
         "solved": substitution.Solved(primitives),
         "apply": substitution.Apply(primitives),
+        "load_whole": spectra.LoadWhole(primitives),
+        "syevd": spectra.Syevd(primitives, spectra.SOLVERS[device]),
+        "hemm": spectra.Hemm(primitives),
+        "compose": spectra.Compose(primitives),
+        "update_geqrf": orthogonal.UpdateQr(primitives),
+        "geqrf": orthogonal.FactorQr(primitives),
+        "form_q": orthogonal.FormQ(primitives),
+        "unpack_r": orthogonal.UnpackR(primitives),
+        "isometry": orthogonal.Isometry(primitives),
+        "solved_gram": tall.SolvedGram(primitives),
+        "stack": tall.Stack(primitives),
+        "residual": tall.Residual(primitives),
+        "shortest": tall.Shortest(primitives),
+        "gather": tall.Gather(primitives),
+        "apply_bands": iterations.ApplyBands(primitives),
+        "normal_bands": iterations.NormalBands(primitives),
+        "gather_rows": iterations.GatherRows(primitives),
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -160,3 +162,197 @@ class SolveCertificate(Certificate):
             f"{min(1.0, self.condition * self.backward_error):.1e}\n"
             f"  factors               {self.precision}{refined}, growth {self.growth:.3g}"
         )
+
+
+@dataclass(frozen=True)
+class SpectrumCertificate(Certificate):
+    """Errors of eigenpairs (w, v) of a Hermitian A, all absolute, in the units of A."""
+
+    method: str
+    passes: float
+    """Readings of the whole input."""
+    norm: float
+    """Frobenius norm of A."""
+    residuals: tuple[float, ...]
+    """|A v - w v| of each pair, measured: within it (and `rounding`) is an eigenvalue of A [1]_."""
+    eigenvalue_bound: float
+    """k eigenvalues of A can be put in order so that each is within this distance of its w [2]_; if
+    all pairs were asked for, that is the order that they have."""
+    orthogonality: float
+    """Largest entry of |V^H V - I|."""
+    rounding: float
+    """What arithmetic may have added: c eps |A|."""
+    complete: bool
+    """Whether these are all pairs of A."""
+    # [1] B. N. Parlett, The Symmetric Eigenvalue Problem, Theorem 4.5.1.
+    # [2] Z.-H. Cao, J.-J. Xie, R.-C. Li, A sharp version of Kahan's theorem on clustered
+    #     eigenvalues, Linear Algebra Appl. 245, 1996: |R|_2 / smallest singular value of V.
+
+    def __str__(self) -> str:
+        """Show it in words."""
+        worst, top = max(self.residuals, default=0.0), self.norm or 1.0
+        return (
+            f"{len(self.residuals)} eigenpairs, {self.method}, {self.passes:.3g} passes, "
+            f"{'converged' if self.converged else 'NOT CONVERGED'}\n"
+            f"  worst residual      {worst:.2e}, {worst / top:.1e} of |A|\n"
+            f"  eigenvalues within  {self.eigenvalue_bound:.2e}\n"
+            f"  orthogonality of V  {self.orthogonality:.1e}\n"
+            f"  rounding            {self.rounding:.1e}"
+        )
+
+
+def spectrum_certificate(
+    method: str, passes: float, norm: float, residuals: NDArray[Any], rounding: float, *,
+    deviation: float, spread: float, allowed: float, complete: bool,
+) -> SpectrumCertificate:  # fmt: skip
+    """Derive bounds from what was measured of pairs (w, v).
+
+    Parameters
+    ----------
+    method : str
+        How the pairs were found.
+    passes, norm, rounding : float
+        As in the certificate.
+    residuals : array of shape (k,)
+        |A v - w v| of each pair.
+    deviation, spread : float
+        Largest entry, and Frobenius norm, of V^H V - I.
+    allowed : float
+        Largest residual that counts as converged.
+    complete : bool
+        Whether these are all pairs.
+
+    Returns
+    -------
+    SpectrumCertificate
+        The certificate.
+    """
+    total = math.hypot(*residuals.tolist()) + rounding
+    return SpectrumCertificate(
+        converged=bool(np.max(residuals, initial=0.0) <= allowed and spread < 0.5),
+        method=method,
+        passes=passes,
+        norm=norm,
+        residuals=tuple(float(r) for r in residuals),
+        eigenvalue_bound=total / float(np.sqrt(1 - spread)) if spread < 1 else float("inf"),
+        orthogonality=deviation,
+        rounding=rounding,
+        complete=complete,
+    )
+
+
+@dataclass(frozen=True)
+class RankCertificate(Certificate):
+    """How clearly singular values say what the rank is."""
+
+    cutoff: float
+    """Singular values up to this one count as zero; absolute."""
+    smallest: float
+    """Of those that count; 0 if there are none."""
+    largest_dropped: float
+    """Of those that do not; 0 if there are none."""
+    rounding: float
+    """How far a computed singular value may be from the true one: c eps |A|."""
+    norm: float
+    """Frobenius norm of A."""
+
+    def __str__(self) -> str:
+        """Show it in words."""
+        return (
+            f"rank {'decided' if self.converged else 'NOT DECIDED'} at {self.cutoff:.2e}: smallest "
+            f"singular value that counts {self.smallest:.2e}, largest that does not "
+            f"{self.largest_dropped:.2e}, each right to {self.rounding:.1e}"
+        )
+
+
+@dataclass(frozen=True)
+class ConditionCertificate(Certificate):
+    """Between which numbers a condition number lies."""
+
+    lower: float
+    """From singular values and what rounding may have added to them."""
+    upper: float
+    """The same; infinite if the matrix is singular to working precision."""
+    rounding: float
+    """How far a computed singular value may be from the true one: c eps |A|."""
+
+    def __str__(self) -> str:
+        """Show it in words."""
+        if not self.converged:
+            return f"singular to working precision: condition number at least {self.lower:.2e}"
+        return f"condition number between {self.lower:.6g} and {self.upper:.6g}"
+
+
+@dataclass(frozen=True)
+class PseudoinverseCertificate(Certificate):
+    """Error of a pseudoinverse X of A, checked with random vectors."""
+
+    identity_error: float
+    """|X A - P|_F for a tall A, |A X - P|_F for a wide one, estimated; P projects on the singular
+    vectors that were kept. About the relative error of X."""
+    bound: float
+    """What rounding allows: c n eps times the condition of what was kept."""
+    rank: int
+    """Singular values that were kept."""
+    cutoff: float
+    """Singular values up to this one count as zero; absolute."""
+    condition: float
+    """Largest by smallest singular value that was kept."""
+    norm: float
+    """Frobenius norm of A."""
+
+    def __str__(self) -> str:
+        """Show it in words."""
+        return (
+            f"rank {self.rank}, condition {self.condition:.1e}, "
+            f"{'right' if self.converged else 'NOT RIGHT'}: error {self.identity_error:.1e}, "
+            f"rounding allows {self.bound:.1e}"
+        )
+
+
+@dataclass(frozen=True)
+class IterationCertificate(Certificate):
+    """Residuals of an iterative solution, computed from A and x after the last iteration."""
+
+    residual: float
+    """Largest |b - A x| / |b| of the columns, A with its shift."""
+    backward_error: float
+    """Largest |b - A x| / (|A| |x| + |b|) of the columns [1]_ (with damp: of [A; damp I] and
+    [b; 0]); for lsmr the smaller of this and `optimality`."""
+    optimality: float | None
+    """lsmr: largest |A^H r - damp^2 x| / (|A| |(r, damp x)|), zero at the solution; None where A is
+    wide and r nothing but rounding."""
+    tol: float
+    """What was asked for: of `residual` (cg), of `backward_error` (lsmr)."""
+    error: float
+    """About |x - x*| / |x|: what the residual leaves possible, by the least eigenvalue that the
+    iteration saw (an estimate: the least may be smaller)."""
+    condition: float
+    """Condition number of the preconditioned operator, as the iteration saw it: a lower bound."""
+    norm: float
+    """Frobenius norm of A."""
+    iterations: int
+    passes: int
+    """Multiplications with A, sketch and residuals included."""
+    rank: int
+    """Of the preconditioner."""
+    history: tuple[float, ...]
+    """After each pass: the largest relative residual (lsmr: backward error) of the columns, by the
+    recurrences; where it was computed anew, from A."""
+    # [1] J. L. Rigal, J. Gaches, On the compatibility of a given solution with the data of a linear
+    #     system, J. ACM 14, 1967.
+
+    def __str__(self) -> str:
+        """Show it in words."""
+        reached = "converged" if self.converged else "NOT CONVERGED"
+        lines = [
+            f"{reached} in {self.iterations} iterations, {self.passes} passes; residual "
+            f"{self.residual:.1e}, backward error {self.backward_error:.1e}, asked for "
+            f"{self.tol:.1e}",
+            f"  condition number      at least {self.condition:.1e}"
+            + (f", preconditioned with rank {self.rank}" if self.rank else ""),
+            f"  error of x            about {self.error:.1e}",
+        ]
+        if self.optimality is not None:
+            lines.append(f"  |A^H r| / (|A| |r|)   {self.optimality:.1e}")
+        return "\n".join(lines)

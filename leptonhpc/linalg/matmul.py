@@ -36,7 +36,7 @@ from leptonhpc.planning import (
     flops,
     seconds,
 )
-from leptonhpc.planning.costs import LIBRARIES_NBYTES
+from leptonhpc.planning.costs import LIBRARIES_NBYTES, decoding_nbytes
 from leptonhpc.planning.explain import explain
 from leptonhpc.planning.layout import compute_dtype
 from leptonhpc.planning.tasks import Steps
@@ -131,7 +131,7 @@ def plan_matmul(
     unit = (sizes.unit[1],) * 2 if symmetric else sizes.unit
     target = Target("product", (a.shape[0], b.shape[1]), dtype.str, unit)
     nbytes = b.nbytes if symmetric else a.nbytes + b.nbytes
-    peak = _peak(regions, sizes, dtype, a, b)
+    peak = _peak(regions, sizes, dtype, a, b, resources.threads)
     stage = _stage(tasks, target, resources, dtype, peak, nbytes)
     explanation = explain(
         "matmul",
@@ -174,17 +174,19 @@ def _choose_sizes(a: Source, b: Source) -> _Sizes:
     return _Sizes((rows, whole(b.unit[1], n, SQUARE)), panel, rows)
 
 
-def _streams(sizes: _Sizes, columns: int, dtype: np.dtype[Any], a: Source, b: Source) -> int:
+def _streams(
+    sizes: _Sizes, columns: int, dtype: np.dtype[Any], a: Source, b: Source, threads: int
+) -> int:
     """Bytes beside C: a panel of B, blocks of A being used and read ahead, chunks being decoded."""
     panels = sizes.panel * columns
-    blocks = 3 * sizes.rows * sizes.panel
+    blocks = 2 * sizes.rows * sizes.panel
     converted = (a.dtype != dtype) * sizes.rows * sizes.panel
     converted += (b.dtype != dtype) * sizes.panel * columns
-    decode = 3 * sum(
+    chunk = max(
         int(np.prod([min(u, s) for u, s in zip(x.unit, x.shape, strict=True)])) * x.dtype.itemsize
         for x in (a, b)
     )
-    reading = (panels + blocks + converted) * dtype.itemsize + decode // 2
+    reading = (panels + blocks + converted) * dtype.itemsize + decoding_nbytes(chunk, threads)
     # blocks of C are encoded when their panels are gone, a few chunks at a time
     writing = 8 * sizes.unit[0] * sizes.unit[1] * dtype.itemsize
     return max(reading, writing)
@@ -203,7 +205,7 @@ def _choose_regions(
             regions = partition_triangle(b.shape[1], sizes.unit[1], cap, resources.workers)
         else:
             regions = partition(a.shape[0], b.shape[1], sizes.unit, cap, resources.workers)
-        peak = _peak(regions, sizes, dtype, a, b)
+        peak = _peak(regions, sizes, dtype, a, b, resources.threads)
         if peak <= resources.memory_nbytes:
             return regions
         largest = max(map(elements, regions))
@@ -221,11 +223,13 @@ def _choose_regions(
 
 
 def _peak(
-    regions: list[Region], sizes: _Sizes, dtype: np.dtype[Any], a: BlockedArray, b: BlockedArray
-) -> int:
+    regions: list[Region], sizes: _Sizes, dtype: np.dtype[Any], a: BlockedArray, b: BlockedArray,
+    threads: int,
+) -> int:  # fmt: skip
     shapes = {(rows[1] - rows[0], columns[1] - columns[0]) for rows, columns in regions}
     largest = max(
-        rows * columns * dtype.itemsize + _streams(sizes, columns, dtype, a.source, b.source)
+        rows * columns * dtype.itemsize
+        + _streams(sizes, columns, dtype, a.source, b.source, threads)
         for rows, columns in shapes
     )
     return LIBRARIES_NBYTES + largest

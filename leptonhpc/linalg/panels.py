@@ -19,7 +19,7 @@ from leptonhpc.blocks import Region, Source
 from leptonhpc.blocks.drawing import format_nbytes
 from leptonhpc.errors import MemoryBudgetError
 from leptonhpc.planning import Read, Resources, Stage, Step, Target, Task, seconds
-from leptonhpc.planning.costs import LIBRARIES_NBYTES
+from leptonhpc.planning.costs import LIBRARIES_NBYTES, MOST_DECODERS
 from leptonhpc.planning.tasks import MIRROR, Prefetch, StepList
 
 _PREFERRED = 1024
@@ -130,8 +130,9 @@ def choose_panels(
             if found is not None:
                 return found
     least = _need(
-        m, min(n, unit), sweep, unit, _tile(source, min(n, unit), sweep, triangular), dtype
-    )
+        m, min(n, unit), sweep, unit, _tile(source, min(n, unit), sweep, triangular), dtype,
+        _chunk(source), resources.threads,
+    )  # fmt: skip
     message = (
         f"{what} of {source.name} needs at least memory='{-(-least // 10**6)} MB' (a panel of "
         f"{min(n, unit)} columns); found {format_nbytes(resources.memory_nbytes)}"
@@ -151,13 +152,14 @@ def _fitting(
     if resources.workers > 1:
         count = max(count, 4 * resources.workers)
     widest = -(-n // count // unit) * unit or unit
-    edges, peak = [0], 0
+    edges, peak, chunk = [0], 0, _chunk(source)
     while edges[-1] < n:
         first = edges[-1]
         rows = m - first if triangular else m
 
         def need(width: int, rows: int = rows) -> int:
-            return _need(rows, width, sweep, unit, _tile(source, width, sweep, triangular), dtype)
+            tile = _tile(source, width, sweep, triangular)
+            return _need(rows, width, sweep, unit, tile, dtype, chunk, resources.threads)
 
         width = min(n - first, widest)
         while width > unit and need(width) > resources.memory_nbytes:
@@ -175,6 +177,10 @@ def _fitting(
     return Panels((m, n), tuple(edges), unit, sweep, tile, triangular, peak)
 
 
+def _chunk(source: Source) -> int:
+    return math.prod(min(u, s) for u, s in zip(source.unit, source.shape, strict=True))
+
+
 def _tile(source: Source, width: int, sweep: int, triangular: bool) -> tuple[int, int]:
     """Give the shape of what is read of A at once: whole chunks, square for a mirror image."""
     rows, columns = (min(u, s) for u, s in zip(source.unit, source.shape, strict=True))
@@ -189,10 +195,12 @@ def _tile(source: Source, width: int, sweep: int, triangular: bool) -> tuple[int
 
 
 def _need(
-    rows: int, width: int, sweep: int, unit: int, tile: tuple[int, int], dtype: np.dtype[Any]
-) -> int:
+    rows: int, width: int, sweep: int, unit: int, tile: tuple[int, int], dtype: np.dtype[Any],
+    chunk: int, threads: int,
+) -> int:  # fmt: skip
     """Bytes of a worker: the panel, two sweeps of the factor, blocks of A, chunks being encoded."""
-    blocks = 6 * tile[0] * tile[1]
+    # of A and of its mirror image one is used and one is read ahead, by decoders with two chunks
+    blocks = 4 * tile[0] * tile[1] + 2 * min(threads, MOST_DECODERS) * chunk
     work = rows * _LEAF + 512 * width + 8 * (rows + width)
     return LIBRARIES_NBYTES + dtype.itemsize * (
         rows * (width + 2 * sweep) + blocks + work + 8 * unit * unit

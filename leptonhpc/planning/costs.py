@@ -12,6 +12,27 @@ LIBRARIES_NBYTES = 150_000_000
 """Interpreter, NumPy, SciPy, Zarr, Dask and what BLAS packs into, before any array (100 to 140 MB
 measured)."""
 
+MOST_DECODERS = 4
+"""Threads of a lane that decode chunks: each holds a chunk, compressed and not."""
+
+
+def decoding_nbytes(chunk_nbytes: int, threads: int) -> int:
+    """Give the bytes that a lane's decoders hold.
+
+    Parameters
+    ----------
+    chunk_nbytes : int
+        Of a chunk, decoded.
+    threads : int
+        Cores of the lane.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    return 2 * min(threads, MOST_DECODERS) * chunk_nbytes
+
 
 @dataclass(frozen=True)
 class Rates:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from leptonhpc.blocks import Region, Source
 from leptonhpc.kernels import Accumulator
 from leptonhpc.planning import Read, Step
+from leptonhpc.planning.costs import MOST_DECODERS
 from leptonhpc.planning.tasks import Prefetch
 from leptonhpc.runtime.targets import Writer
 from leptonhpc.store import Journal
@@ -62,7 +63,8 @@ class Reader:
         With prefetch "within", the next step's blocks come while this one is folded if the two
         share a block: a whole panel goes before the next one comes, for two do not fit.
         """
-        threads, prefetch = self.context.blas_threads, self.context.prefetch
+        threads = min(self.context.blas_threads, MOST_DECODERS)
+        prefetch = self.context.prefetch
         with (
             ThreadPoolExecutor(threads, thread_name_prefix="leptonhpc-decoder") as decoders,
             ThreadPoolExecutor(1, thread_name_prefix="leptonhpc-reader") as reader,

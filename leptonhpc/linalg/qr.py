@@ -1,0 +1,349 @@
+"""QR factorisation A = Q R: by Cholesky factors of Gram matrices, or Householder panels.
+
+Panels are left-looking, as those of LU: the reflectors of earlier panels stream by. Q is formed from
+them in a second stage (panel by panel of the identity, backwards), R unpacked in a third.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from leptonhpc.blocks import BlockedArray, Source
+from leptonhpc.errors import LinAlgError, MemoryBudgetError, OptionError
+from leptonhpc.linalg.cholesky import reason
+from leptonhpc.linalg.jobs import Execute, Outcome
+from leptonhpc.linalg.lu import require_matrix, unpack_stage
+from leptonhpc.linalg.panels import Panels, choose_panels, panel_stage
+from leptonhpc.linalg.qr_tall import TallQr, plan_tall, qr_certificate, with_resident
+from leptonhpc.linalg.rechunk import in_squares
+from leptonhpc.planning import (
+    Alternative,
+    Explanation,
+    Read,
+    Resources,
+    Stage,
+    Step,
+    Target,
+    Task,
+    seconds,
+)
+from leptonhpc.planning.costs import LIBRARIES_NBYTES
+from leptonhpc.planning.explain import explain
+from leptonhpc.planning.layout import BAND_NBYTES, compute_dtype
+from leptonhpc.planning.tasks import StepList
+
+QrMethod = Literal["auto", "cholesky", "householder"]
+
+PACKED = "packed"
+"""Scratch array that holds R above the reflectors."""
+_PROBES = 4
+_HOUSEHOLDER = "Householder panels"
+_CHOLESKY = "Cholesky factors of Gram matrices (CholeskyQR2, shifted CholeskyQR3)"
+
+
+@dataclass(frozen=True)
+class HouseholderQr:
+    """The method of panels for one matrix."""
+
+    before: tuple[Stage, ...]
+    factor: Stage
+    form: Stage
+    isometry: Stage
+    unpack: Stage
+    panels: Panels
+    small: Mapping[str, Any]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All of them."""
+        return (*self.before, self.factor, self.form, self.isometry, self.unpack)
+
+    @property
+    def peak_nbytes(self) -> int:
+        """Largest memory of a worker."""
+        return max(stage.peak_nbytes for stage in self.stages)
+
+    def run(self, execute: Execute, *, why: str = "") -> Outcome:
+        """Factor, form Q, measure it, unpack R."""
+        for stage in self.before:
+            execute(stage, {})
+        acc = execute(self.factor, self.small)
+        signs = np.where(acc["diagonal"].real < 0, -1, 1)
+        small = {**self.small, "taus": acc["taus"], "signs": signs}
+        left = execute(self.form, small)["left"]
+        w = _draw(len(signs), np.result_type(small["dtype"], np.float64))
+        orthogonality = float(np.linalg.norm(execute(self.isometry, {"w": w})["twice"] - w))
+        small |= {"left": left, "expected": acc["expected"], "part": "upper"}
+        norm = float(acc["hypot_norm"])
+        defect = float(execute(self.unpack, small)["hypot_defect"]) / (norm or 1.0)
+        certificate = qr_certificate(
+            defect / left.shape[1] ** 0.5, orthogonality / w.shape[1] ** 0.5,
+            norm, self.panels.shape, small["dtype"],
+            _HOUSEHOLDER + (f", for with Cholesky factors {why}" if why else ""),
+        )  # fmt: skip
+        return Outcome({"q": "q", "r": "r"}, certificate)
+
+
+def _draw(k: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    generator = np.random.default_rng(0)
+    w: np.ndarray[Any, Any] = generator.standard_normal((k, _PROBES))
+    if dtype.kind == "c":
+        w = (w + 1j * generator.standard_normal(w.shape)) / np.sqrt(2)
+    return w.astype(dtype)
+
+
+@dataclass(frozen=True)
+class QrJob:
+    """One QR factorisation, planned."""
+
+    tall: TallQr | None
+    """Tried first, if there is one."""
+    panels: HouseholderQr | None
+    """What is done if it gives up, or from the beginning."""
+    refusal: str
+    """Why there are no panels to go on with."""
+    sources: Mapping[str, Source]
+    parameters: Mapping[str, Any]
+    resources: Resources
+    explanation: Explanation
+    driver: str = "qr"
+
+    def run(self, execute: Execute) -> Outcome:
+        """Run the method that was chosen, and the other one where it gives up; see `Job.run`."""
+        found: Outcome | str = "" if self.tall is None else self.tall.run(execute)
+        if isinstance(found, Outcome):
+            return found
+        if self.panels is not None:
+            return self.panels.run(execute, why=found)
+        message = (
+            f"qr by Cholesky factors cannot orthonormalise {', '.join(self.explanation.inputs)}: "
+            f"{found}. Householder panels can: {self.refusal}"
+        )
+        if self.parameters["method"] == "cholesky":
+            raise LinAlgError(message)
+        raise MemoryBudgetError(message)
+
+
+def plan_qr(
+    x: BlockedArray, resources: Resources, *, method: QrMethod = "auto", seed: int = 0
+) -> QrJob:
+    """Plan A = Q R, reduced.
+
+    Parameters
+    ----------
+    x : BlockedArray of shape (m, n)
+        The matrix.
+    resources : Resources
+        Memory, workers, cores and rates.
+    method : {"auto", "cholesky", "householder"}
+        Cholesky factors of Gram matrices need m >= n and independent columns; "auto" takes them
+        where m >= 2n and n x n fits, and goes on with Householder panels where they give up.
+    seed : int
+        Of the vectors that check the factors.
+
+    Returns
+    -------
+    QrJob
+        The plan.
+
+    Raises
+    ------
+    ShapeError, OptionError
+        If the question makes no sense.
+    MemoryBudgetError
+        If no plan fits; the message names the smallest budget that would do.
+    """
+    require_matrix(x, "qr")
+    if method not in ("auto", "cholesky", "householder"):
+        raise OptionError(f"method is 'auto', 'cholesky' or 'householder'; found {method!r}")
+    m, n = x.shape
+    if method == "cholesky" and m < n:
+        message = f"method='cholesky' needs at least as many rows as columns; {x.name} has shape "
+        raise OptionError(f"{message}{x.shape}. Use method='householder'")
+    dtype = compute_dtype(x.dtype)
+    tall, panels, refusal, others = None, None, "pass method='auto'", list[Alternative]()
+    if method == "cholesky":
+        tall = plan_tall(x, resources, seed=seed, dtype=dtype)
+    elif method == "householder" or m < 2 * n:
+        panels = plan_householder(x, resources, seed=seed, dtype=dtype)
+    else:
+        tall, panels, refusal, others = _both(x, resources, seed, dtype)
+    explanation = _explained(x, resources, tall, panels, others, asked=method != "auto")
+    chosen = tall or panels
+    assert chosen is not None
+    layout: Any = [tall.layout.height, tall.layout.lanes] if tall else []
+    layout += [panels.panels.edges, panels.panels.unit] if panels else []
+    parameters = {"driver": "qr", "seed": seed, "method": method, "layout": layout}
+    return QrJob(tall, panels, refusal, {"a": x.source}, parameters, resources, explanation)
+
+
+def _both(
+    x: BlockedArray, resources: Resources, seed: int, dtype: np.dtype[Any]
+) -> tuple[TallQr | None, HouseholderQr | None, str, list[Alternative]]:
+    """Plan Cholesky factors, and panels in the memory that their resident bands leave."""
+    try:
+        tall = plan_tall(x, resources, seed=seed, dtype=dtype)
+    except MemoryBudgetError as error:
+        panels = plan_householder(x, resources, seed=seed, dtype=dtype)
+        return None, panels, "", [Alternative(_CHOLESKY, None, str(error))]
+    for memory in (resources.memory_nbytes // 2, resources.memory_nbytes):
+        try:
+            part = replace(resources, memory_nbytes=memory)
+            panels = plan_householder(x, part, seed=seed, dtype=dtype)
+        except MemoryBudgetError as error:
+            refusal = str(error)
+            continue
+        tall = with_resident(tall, resources.memory_nbytes - panels.peak_nbytes)
+        total = sum(stage.seconds for stage in panels.stages)
+        text = "only where columns depend on one another to working precision"
+        return tall, panels, "", [Alternative(_HOUSEHOLDER, total, text)]
+    return tall, None, refusal, [Alternative(_HOUSEHOLDER, None, refusal)]
+
+
+def _explained(
+    x: BlockedArray, resources: Resources, tall: TallQr | None, panels: HouseholderQr | None,
+    others: list[Alternative], *, asked: bool,
+) -> Explanation:  # fmt: skip
+    chosen = tall or panels
+    assert chosen is not None
+    if tall is not None:
+        method, why, resident = _CHOLESKY, "at least twice as many rows as columns: bands of A", (
+            tall.layout.resident_nbytes
+        )  # fmt: skip
+    else:
+        assert panels is not None
+        method, why, resident = _HOUSEHOLDER, reason(panels.panels, bool(panels.before)), 0
+    explanation = explain(
+        "qr", [f"{x.name} {x.shape} {x.dtype}"], chosen.stages, resources, method=method,
+        why="asked for" + f"; {why}" * (tall is None) if asked else why,
+        targets=[
+            *(s.target for s in chosen.stages if s.target is not None),
+        ],
+        resident_nbytes=resident, alternatives=others,
+    )  # fmt: skip
+    if tall is not None and panels is not None:  # what is resident stays while panels are made
+        peak = max(explanation.peak_nbytes, panels.peak_nbytes + resident)
+        explanation = replace(explanation, peak_nbytes=peak)
+    return explanation
+
+
+def plan_householder(
+    x: BlockedArray, resources: Resources, *, seed: int, dtype: np.dtype[Any]
+) -> HouseholderQr:
+    """Plan the panels.
+
+    Parameters
+    ----------
+    x : BlockedArray of shape (m, n)
+        The matrix.
+    resources : Resources
+        Memory, workers, cores and rates.
+    seed : int
+        Of the vectors that check the factors.
+    dtype : dtype
+        Of computing.
+
+    Returns
+    -------
+    HouseholderQr
+        The plan.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If not even a narrow panel fits.
+    """
+    (m, n), k = x.shape, min(x.shape)
+    before: list[Stage] = []
+    a = in_squares(x, "a", before, resources)
+    factor = 4.0 if dtype.kind == "c" else 1.0
+    panels = choose_panels(
+        a.source, resources, dtype, what="qr", flops=2 * factor * float(k) ** 2 * (max(m, n) - k / 3)
+    )
+    unit = (panels.unit, panels.unit)
+    stage = panel_stage(
+        "factor", panels, resources, dtype, Target(PACKED, (m, n), dtype.str, unit, scratch=True),
+        load=("load", panels.load_steps),
+        update=("update_geqrf", lambda _, k: panels.sweeps(PACKED, k)),
+        factor="geqrf", source=a.source,
+        flops=lambda rows, width, done: 2 * factor * width * (
+            (2.0 * rows - done) * min(done, rows) + width * max(0.0, rows - done - width / 3)
+        ),
+    )  # fmt: skip
+    upper = unpack_stage("upper", panels, Target("r", (k, n), dtype.str, unit), resources, PACKED)
+    upper = replace(upper, tasks=tuple(replace(t, kernel="unpack_r") for t in upper.tasks))
+    small = {
+        "dtype": dtype, "seed": seed, "name": x.name, "driver": "qr", "columns": n, "rows": m,
+        "edges": panels.edges,
+    }  # fmt: skip
+    form = _form_stage(panels, Target("q", (m, k), dtype.str, unit), resources, factor)
+    return HouseholderQr(
+        tuple(before), stage, form, _isometry_stage(panels, dtype, resources), upper, panels, small
+    )
+
+
+def _form_stage(panels: Panels, target: Target, resources: Resources, factor: float) -> Stage:
+    """Plan Q: each of its panels needs the reflectors of its own and earlier ones, backwards."""
+    (m, k), item = target.shape, np.dtype(target.dtype).itemsize
+    tasks: list[Task] = []
+    previous: dict[int, str] = {}
+    swept: list[Step] = []
+    for j in range(len(panels)):
+        c0, c1 = panels.edges[j], min(panels.edges[j + 1], k)
+        if c1 <= c0:
+            break
+        swept += panels.sweeps(PACKED, j)
+        lane, key = j % resources.workers, f"form_q-{j}"
+        tasks.append(
+            Task(
+                key, "form_q", StepList(tuple(reversed(swept))), lane, previous.get(lane),
+                ((0, m), (c0, c1)), flops=4 * factor * (c1 - c0) * (m * c1 - c1**2 / 2),
+                read_nbytes=item * sum((m - s.at[0][0]) * (s.at[1][1] - s.at[1][0]) for s in swept),
+                write_nbytes=item * m * (c1 - c0),
+            )
+        )  # fmt: skip
+        previous[lane] = key
+    predicted = seconds(
+        "gemm", target.dtype, flops=sum(t.flops for t in tasks),
+        read_nbytes=sum(t.read_nbytes for t in tasks),
+        write_nbytes=sum(t.write_nbytes for t in tasks), resources=resources,
+    )  # fmt: skip
+    return Stage(
+        "form q", tuple(tasks), resources.workers, 1, resources.threads, target, chained=False,
+        peak_nbytes=panels.peak_nbytes, seconds=predicted, prefetch="always",
+    )  # fmt: skip
+
+
+def _isometry_stage(panels: Panels, dtype: np.dtype[Any], resources: Resources) -> Stage:
+    """Plan one reading of Q in bands of whole rows."""
+    m, k = panels.shape[0], min(panels.shape)
+    band = panels.unit * k * dtype.itemsize
+    few = min(BAND_NBYTES, resources.arrays_nbytes // 8) // band
+    height = panels.unit * max(1, few)
+    tasks: list[Task] = []
+    previous: dict[int, str] = {}
+    for number, low in enumerate(range(0, m, height)):
+        at = ((low, min(low + height, m)), (0, k))
+        lane, key = number % resources.workers, f"isometry-{low}"
+        steps = StepList((Step((Read("q", at),), at),))
+        rows = at[0][1] - low
+        tasks.append(
+            Task(
+                key, "isometry", steps, lane, previous.get(lane), flops=4.0 * rows * k * _PROBES,
+                read_nbytes=rows * k * dtype.itemsize,
+            )
+        )  # fmt: skip
+        previous[lane] = key
+    predicted = seconds(
+        "normal", dtype, flops=sum(t.flops for t in tasks),
+        read_nbytes=m * k * dtype.itemsize, write_nbytes=0, resources=resources,
+    )  # fmt: skip
+    work = height * k * dtype.itemsize + 64 * 1024 * k + 8 * panels.unit**2 * dtype.itemsize
+    return Stage(
+        "isometry", tuple(tasks), resources.workers, 1, resources.threads,
+        peak_nbytes=LIBRARIES_NBYTES + work, seconds=predicted,
+    )  # fmt: skip
