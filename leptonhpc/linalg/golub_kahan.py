@@ -19,6 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc.linalg.krylov_vectors import norm_of
+
+_SETTLED = 1e-10
+"""Relative gradient from which on x cannot change much, unless A is singular."""
+
 
 @dataclass
 class Recurrence:
@@ -45,6 +50,8 @@ class Recurrence:
         self.x, self._bar, self._h = np.zeros_like(self.v), np.zeros_like(self.v), self.v
         self.residual, self.gradient, self.norm = self.beta, self.alpha * self.beta, self.alpha
         self.alphas = [self.alpha]
+        self._span = (math.inf, 0.0)
+        self._noisy = False
         self._alpha_bar, self._zeta_bar = self.alpha, self.alpha * self.beta
         self._rho = self._rho_bar = self._c_bar = 1.0
         self._s_bar = self._zeta = 0.0
@@ -55,16 +62,30 @@ class Recurrence:
     @property
     def ended(self) -> bool:
         """Whether the Krylov space is invariant: x is the solution."""
-        return self.alphas[-1] == 0 or (bool(self.betas) and self.betas[-1] == 0)
+        spent = self.alphas[-1] == 0 or (bool(self.betas) and self.betas[-1] == 0)
+        return spent or self._noisy
+
+    @property
+    def spread(self) -> float:
+        """Estimate the condition number of B_k from the last triangle, [1]_ section 3.4."""
+        low, high = self._span
+        return high / low if 0 < low <= high else 1.0
 
     def step(self, beta: float, alpha: float, v: NDArray[Any]) -> None:
-        """Take beta_{k+1}, alpha_{k+1} and v_{k+1}; x becomes the next iterate."""
+        """Take beta_{k+1}, alpha_{k+1} and v_{k+1}; x becomes the next iterate.
+
+        Where the gradient was next to nothing and x doubles all the same, the space was used up and
+        the step is rounding: x stays, and the recurrences have ended.
+        """
+        before = self.x, self.residual, self.gradient
+        settled = self.gradient <= _SETTLED * self.norm * self.residual
         c, s, rho = _rotation(self._alpha_bar, beta)
         rho_old, self._rho = self._rho, rho
         theta, self._alpha_bar = s * alpha, c * alpha
         rho_bar_old, zeta_old = self._rho_bar, self._zeta
         theta_bar = self._s_bar * rho
         self._c_bar, self._s_bar, self._rho_bar = _rotation(self._c_bar * rho, theta)
+        self._span = (min(self._span[0], self._rho_bar), max(self._span[1], self._rho_bar))
         self._zeta = self._c_bar * self._zeta_bar
         self._zeta_bar = -self._s_bar * self._zeta_bar
         self._bar = self._h - (theta_bar * rho / (rho_old * rho_bar_old)) * self._bar
@@ -74,6 +95,10 @@ class Recurrence:
         self.norm = max(self.norm, math.hypot(self.alphas[-1], beta))
         self.gradient = abs(self._zeta_bar)
         self.v = v
+        if settled and before[0].any() and norm_of(self.x) > 2 * norm_of(before[0]):
+            self.x, self.residual, self.gradient = before
+            self._noisy = True
+            return
         self.betas.append(beta)
         self.alphas.append(alpha)
 

@@ -78,6 +78,8 @@ class Iteration:
     iterations: int = 0
     RESERVE = 1
     """Passes that residuals take."""
+    LEAST = 1e-6
+    """Least eigenvalue of the preconditioner, relative to the largest, where damp is zero."""
 
     def run(self) -> Outcome:
         """Give x and how good it is."""
@@ -154,25 +156,59 @@ class Iteration:
         short, own = self.job.bands.shape[1], self.job.bands.dtype
         self.preconditioner = nothing(short, own)
         if q is not None:
-            # with damp the solution is the only one, and nothing need stay in the range of T^H
-            least = 0.0 if self.job.damp else math.sqrt(np.finfo(float).eps)
+            # with damp the solution is the only one, and nothing need stay in the range of T^H;
+            # else rounding may turn x (tall) or the smallest residual (wide) by about eps / least
+            least = 0.0 if self.job.damp else self.LEAST
             self.preconditioner = nystrom(q, y, self.job.damp**2, least=least)
 
-    def _judge(self, side: Side, r: NDArray[Any], gradient: NDArray[Any] | None) -> None:
-        """Take r = b - A x and A^H r - damp^2 x (None: r is rounding), computed from A."""
+    def _judge(
+        self, side: Side, x: NDArray[Any], r: NDArray[Any], gradient: NDArray[Any] | None
+    ) -> None:
+        """Take b - A x and A^H r - damp^2 x (None: r is rounding), computed from A.
+
+        If these are larger than the last ones, x stays what it was.
+        """
         damp, norm, tol = self.job.damp, self.passes.norm + self.job.damp, self.job.tol
-        size = math.hypot(norm_of(r), damp * norm_of(side.x))
-        before = side.backward
-        side.residual = norm_of(r)
-        side.backward = ratio(size, norm * norm_of(side.x) + norm_of(side.b))
-        side.optimality = None
+        size, length = math.hypot(norm_of(r), damp * norm_of(x)), norm_of(x)
+        before, side.stale = side.backward, False
+        backward, optimality = ratio(size, norm * length + norm_of(side.b)), None
         if gradient is not None:
-            side.gradient = norm_of(gradient)
-            side.optimality = ratio(side.gradient, norm * size)
-            side.backward = min(side.backward, side.optimality)
+            optimality = ratio(norm_of(gradient), norm * size)
+            backward = min(backward, optimality)
+        if backward < before:
+            side.x, side.residual, side.backward, side.optimality = (
+                x,
+                norm_of(r),
+                backward,
+                optimality,
+            )
+            side.gradient = math.inf if gradient is None else norm_of(gradient)
         side.good = side.backward <= tol
-        side.done = side.good or side.backward > 0.5 * before
-        side.stale = False
+        side.done = side.good or backward > 0.5 * before or self._is_rounding(side)
+
+    def _is_rounding(self, side: Side) -> bool:
+        """Whether what is left of the gradient may be rounding: nothing more is to be gained."""
+        whole = self.floor * (self.passes.norm * norm_of(side.x) + norm_of(side.b))
+        return side.optimality is not None and side.gradient <= whole
+
+    def _length(self, v: NDArray[Any], spread: float = 1.0) -> float:
+        """Give |v|; zero if that may be rounding.
+
+        Short vectors are kept orthogonal; long ones are as far as the condition number of the
+        bidiagonal, `spread`, lets them be (Simon and Zha 2000, section 3), and P^-1/2 keeps in the
+        range of T^H as far as the least eigenvalue of the preconditioner lets it.
+        """
+        length = norm_of(v)
+        factors = self.preconditioner.factors
+        if self.preconditioner.rank and not self.job.damp:
+            spread = max(spread, math.sqrt(np.max(factors) / np.min(factors)))
+        return length if length > self.floor * spread else 0.0
+
+    @property
+    def floor(self) -> float:
+        """Coefficients as small as this are rounding: the Krylov space is invariant."""
+        eps = float(np.finfo(float).eps)
+        return 4 * eps * (self.passes.norm + self.job.damp)
 
     def _go_on(self, side: Side, *, agree: bool) -> bool:
         """Say whether recurrences that agree with the residuals go on, with a smaller tolerance."""
@@ -202,7 +238,9 @@ class Iteration:
         conditions = [high / low for low, high in spans if low > 0]
         optimal = [side.optimality for side in self.sides if side.optimality is not None]
         certificate = IterationCertificate(
-            converged=all(side.good for side in self.sides),
+            # a value that is rounding: x may have got what it should not have
+            converged=all(side.good for side in self.sides)
+            and not any(low <= 4 * self.floor for low, _ in spans),
             residual=max(ratio(side.residual, norm_of(side.b)) for side in self.sides),
             backward_error=max(side.backward for side in self.sides),
             optimality=max(optimal) if optimal else None, tol=job.tol,

@@ -25,7 +25,7 @@ class Tall(Iteration):
         r, g, y = self.passes.normal(nil, b, q)
         self._precondition(q, y)
         for side, gradient, left in zip(self.sides, g.T, r.T, strict=True):
-            self._judge(side, left, gradient)
+            self._judge(side, side.x, left, gradient)
             self._restart(side, left, gradient)
         self._note()
 
@@ -50,24 +50,24 @@ class Tall(Iteration):
         u = np.stack([-s.alphas[-1] * side.u for s, side in zip(steps, active, strict=True)], 1)
         long, g = self._product(v, u)
         for side, s, column, gathered_ in zip(active, steps, long.T, g.T, strict=True):
-            beta = norm_of(column)
+            beta = self._length(column, s.spread)
             w = side.kept.cleaned(gathered_ / (beta or 1.0) - beta * s.v)
-            alpha = norm_of(w) if beta else 0.0
+            alpha = self._length(w) if beta else 0.0
             side.u = column / (beta or 1.0)
-            s.step(beta, alpha, w / (alpha or 1.0))
+            s.step(beta, alpha, w / alpha if alpha else np.zeros_like(w))
             side.kept.add(s.v)
             side.stale = True
 
     def _verify(self, stale: list[Side]) -> None:
-        for side in stale:
-            assert side.steps is not None
-            side.x = self._given(side.base + self.preconditioner.root(side.steps.x))
-        x = np.stack([side.x for side in stale], axis=1)
+        root = self.preconditioner.root
+        x = np.stack(
+            [self._given(s.base + root(s.steps.x)) for s in stale if s.steps is not None], axis=1
+        )
         t, g, _ = self.passes.normal(x, -np.stack([side.b for side in stale], axis=1))
         damp = self.job.damp
-        for side, left, gathered_ in zip(stale, t.T, g.T, strict=True):
-            gradient = -gathered_ - damp**2 * side.x
-            self._judge(side, -left, gradient)
+        for side, given, left, gathered_ in zip(stale, x.T, t.T, g.T, strict=True):
+            gradient = -gathered_ - damp**2 * given
+            self._judge(side, given, -left, gradient)
             if side.done:
                 continue
             s = side.steps
@@ -83,6 +83,7 @@ class Wide(Iteration):
     """K = [A^H; damp I] P^-1/2, from the right: the shortest y with K^H y = P^-1/2 b."""
 
     RESERVE = 2
+    LEAST = 1e-4
 
     def _begin(self) -> None:
         """Sketch, if that was asked for: the first step needs nothing more."""
@@ -126,33 +127,32 @@ class Wide(Iteration):
         )
         long, g = self._product(u, v)
         for side, column, gathered_ in zip(active, long.T, g.T, strict=True):
-            alpha = norm_of(column)
-            vector = column / (alpha or 1.0)
+            alpha = self._length(column, side.steps.spread if side.steps else 1.0)
+            vector = column / alpha if alpha else np.zeros_like(column)
             if side.steps is None:
                 side.steps = Recurrence(side.beta, alpha, vector)
             else:
                 side.steps.step(side.beta, alpha, vector)
             w = side.kept.cleaned(gathered_ / (alpha or 1.0) - alpha * side.u)
-            side.beta = norm_of(w) if alpha else 0.0
+            side.beta = self._length(w) if alpha else 0.0
             side.u = w / (side.beta or 1.0)
             side.kept.add(side.u)
+            if alpha and not side.beta and not self._settled(side):  # the last step needs no pass
+                side.steps.step(0.0, 0.0, np.zeros_like(vector))
             side.stale = True
 
     def _verify(self, stale: list[Side]) -> None:
         """Compute A x, and then A^H r unless r is nothing but rounding."""
         job, rows = self.job, self.job.bands.shape[0]
-        for side in stale:
-            assert side.steps is not None
-            y = side.base + side.steps.x
-            side.x = self._given(y[:rows])
-        x = np.stack([side.x for side in stale], axis=1)
+        y = [s.base + s.steps.x for s in stale if s.steps is not None]
+        x = np.stack([self._given(long[:rows]) for long in y], axis=1)
         b = np.stack([side.b for side in stale], axis=1)
         _, ax, _ = self.passes.normal(np.zeros_like(b), x)
         r = b - ax
         norm = self.passes.norm
         enough = [
-            not job.damp and norm_of(left) <= job.tol * (norm * norm_of(s.x) + norm_of(s.b))
-            for s, left in zip(stale, r.T, strict=True)
+            not job.damp and norm_of(left) <= job.tol * (norm * norm_of(given) + norm_of(s.b))
+            for s, given, left in zip(stale, x.T, r.T, strict=True)
         ]
         gradients = None
         if not all(enough):
@@ -160,7 +160,7 @@ class Wide(Iteration):
             gradients = t - job.damp**2 * x
         for number, side in enumerate(stale):
             gradient = None if gradients is None else gradients[:, number]
-            self._judge(side, r[:, number], gradient)
+            self._judge(side, x[:, number], r[:, number], gradient)
             if not side.done:
                 self._correct(side, r[:, number])
 
