@@ -201,9 +201,9 @@ def norm(
     ----------
     x : array of shape (m, n), or what `leptonhpc.open` takes
         The matrix.
-    ord : {"fro", 1, inf, 2, "nuc"}
-        Frobenius norm, largest column sum, largest row sum (one pass each); largest singular value,
-        sum of singular values (by svd).
+    ord : {"fro", 1, -1, inf, -inf, 2, "nuc"}
+        Frobenius norm, largest and smallest column sum, largest and smallest row sum (one pass
+        each); largest singular value, sum of singular values (by svd).
     memory : int, float or str, optional
         Budget of each worker with everything in it.
     seed : int
@@ -281,7 +281,7 @@ def _plan_norm(
             x, rank=rank, compute_uv=False, accuracy=1e-6, most_passes=60, seed=seed, memory=memory
         )
     array = open_array(x)
-    name = {1: "1", np.inf: "inf"}.get(ord, str(ord))
+    name = {1: "1", -1: "-1", np.inf: "inf", -np.inf: "-inf"}.get(ord, str(ord))
     return within(lambda resources: plan_norm(array, resources, order=name), memory)
 
 

@@ -155,8 +155,8 @@ def lstsq(
         Singular values up to rcond times the largest count as zero; default eps max(m, n), eps of
         the dtype of computing (NumPy takes that of float64 for float32 too).
     out : str or path, optional
-        A Zarr group to be made, with arrays x, residuals, s. A job that was stopped goes on from its
-        last finished pass when the same call is made again.
+        A Zarr group to be made, with arrays x, residuals, s. A job that was stopped goes on from
+        its last finished pass when the same call is made again.
     memory : int, float or str, optional
         Budget of each worker with everything in it.
     resume, overwrite, progress : bool

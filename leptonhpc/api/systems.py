@@ -265,7 +265,11 @@ def det(
     """
     sign, logabsdet = slogdet(x, seed=seed, memory=memory, progress=progress)
     with np.errstate(over="ignore", under="ignore"):
-        return (sign * np.exp(logabsdet)).item()
+        size = np.exp(logabsdet).item()
+    value = sign.item()
+    if isinstance(value, complex):  # infinity times a complex number would have NaN for its zeros
+        return complex(*(part * size if part else part for part in (value.real, value.imag)))
+    return value * size
 
 
 def _plan_solve(

@@ -18,9 +18,6 @@ from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.panels import PROBES, clear_lower, frobenius, placed
 from leptonhpc.kernels.random import gaussian_rows
 
-_ROWS = 1024
-"""Rows that are converted to double precision at once."""
-
 
 @dataclass(frozen=True)
 class UpdateQr:
@@ -77,7 +74,7 @@ class FactorQr:
 
 @dataclass(frozen=True)
 class FormQ:
-    """A panel of Q: columns of the identity, with all reflectors applied from the last to the first.
+    """A panel of Q: columns of the identity, with all reflectors applied, the last one first.
 
     Columns take the signs that make the diagonal of R positive.
     """
@@ -157,8 +154,8 @@ class Isometry:
     ) -> None:
         """Add one band of whole rows of Q."""
         w: NDArray[Any] = small["w"]
-        for low in range(0, len(blocks[0]), _ROWS):
-            tile = np.asarray(blocks[0][low : low + _ROWS], w.dtype)
+        for low in range(0, len(blocks[0]), small["tile"]):
+            tile = np.asarray(blocks[0][low : low + small["tile"]], w.dtype)
             acc["twice"] += tile.conj().T @ (tile @ w)
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:

@@ -17,7 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.errors import NonFiniteError, NotHermitianError, NotPositiveDefiniteError
+from leptonhpc.errors import (
+    NonFiniteError,
+    NotHermitianError,
+    NotPositiveDefiniteError,
+    NumericRangeError,
+)
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.random import gaussian_rows
 
@@ -66,10 +71,11 @@ class Load:
         (r0, r1), (c0, c1) = at
         top, left = acc["_origin"]
         part: NDArray[Any] = acc["_panel"][r0 - top : r1 - top, c0 - left : c1 - left]
-        part[...] = block
-        largest = float(np.max(np.abs(part), initial=0.0))
+        with np.errstate(over="ignore"):  # said below
+            part[...] = block
+            largest = float(np.max(np.abs(part), initial=0.0))
         if not math.isfinite(largest):
-            raise_at(part, at, small["name"])
+            _raise_out_of_range(block, part.dtype, at, small)
         acc["max_entry"] = max(acc["max_entry"], largest)
         return part
 
@@ -96,7 +102,7 @@ class LoadHermitian:
         # a block on the diagonal is its own mirror image
         mirror = blocks[1].astype(small["dtype"]) if len(blocks) > 1 else block.conj().T
         (r0, r1), (c0, c1) = at
-        require_hermitian(block, mirror, small, at)
+        require_hermitian(block, mirror, small, at, largest=acc["max_entry"])
         y = gaussian_rows(small["seed"], 0, small["columns"], PROBES, block.dtype)
         acc["expected"][c0:c1] += block.conj().T @ y[r0:r1]
         weight = 1.0
@@ -110,7 +116,22 @@ class LoadHermitian:
         """Write nothing."""
 
 
-def require_hermitian(block: NDArray[Any], mirror: NDArray[Any], small: Small, at: Region) -> None:
+def _raise_out_of_range(
+    block: NDArray[Any], dtype: np.dtype[Any], at: Region, small: Small
+) -> None:
+    """Say which number is not finite, or, if all are, that they are not in `dtype`."""
+    if not np.isfinite(block).all():
+        raise_at(block, at, small["name"])
+    message = (
+        f"{small['driver']} needs numbers whose absolute values are finite in {dtype.name}; "
+        f"{small['name']} has larger ones in {at}. Scale it first"
+    )
+    raise NumericRangeError(message)
+
+
+def require_hermitian(
+    block: NDArray[Any], mirror: NDArray[Any], small: Small, at: Region, *, largest: float = 0.0
+) -> None:
     """Compare a block with its mirror image, to what rounding allows.
 
     Parameters
@@ -123,22 +144,25 @@ def require_hermitian(block: NDArray[Any], mirror: NDArray[Any], small: Small, a
         ``columns``, ``name`` of the matrix, ``driver``.
     at : region
         Where the part is.
+    largest : float
+        Largest entry seen so far: what was rounded to it may differ by its rounding (a Gram matrix
+        whose columns are nearly orthogonal has small entries that are nothing else).
 
     Raises
     ------
     NotHermitianError, NonFiniteError
-        For the first entry that differs, or is not finite.
+        For the entry that differs most, or is not finite.
     """
-    largest = float(np.max(np.abs(block), initial=0.0))
+    largest = max(largest, float(np.max(np.abs(block), initial=0.0)))
     tolerance = small["columns"] * float(np.finfo(block.dtype).eps) * largest
     for low in range(0, len(block), _SWEPT):
         difference = np.abs(block[low : low + _SWEPT] - mirror[low : low + _SWEPT])
         if not np.max(difference, initial=0.0) <= tolerance:
-            row, column = np.unravel_index(np.nanargmax(difference), difference.shape)
+            if not np.isfinite(mirror).all():
+                raise_at(mirror.T, at[::-1], small["name"])
+            row, column = np.unravel_index(np.argmax(difference), difference.shape)
             i, j = int(row) + low + at[0][0], int(column) + at[1][0]
             value, other = block[i - at[0][0], column], mirror[i - at[0][0], column]
-            if not np.isfinite(other):
-                raise_at(mirror, at, f"the mirror image of {small['name']}")
             message = (
                 f"{small['driver']} needs a symmetric (or Hermitian) matrix; {small['name']} has "
                 f"{value} at ({i}, {j}) and {np.conj(other)} at ({j}, {i}). Symmetrise it first, "
@@ -281,7 +305,7 @@ class FactorLu:
         acc.update(
             pivots=placed(pivots + c0, c0, order), left=placed(left, c0, order),
             diagonal=placed(diagonal, c0, order),
-            hypot_defect=float(np.linalg.norm(found - acc.pop("expected")[c0:c1])),
+            hypot_defect=frobenius(found - acc.pop("expected")[c0:c1], self.blas),
         )  # fmt: skip
         return panel
 
@@ -375,13 +399,15 @@ def clear_lower(a: NDArray[Any]) -> None:
 
 
 def frobenius(block: NDArray[Any], blas: Blas) -> float:
-    """Give |block|_F of finite numbers, also where their squares are not."""
+    """Give |block|_F, also where squares over- or underflow; infinite if the numbers are not."""
     plain = np.ascontiguousarray(block)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         square = blas.sum_of_squares(plain)
-    if 1e-200 < square < math.inf:
-        return math.sqrt(square)
-    largest = float(np.max(np.abs(plain), initial=0.0))
+        if 1e-200 < square < math.inf:
+            return math.sqrt(square)
+        largest = float(np.max(np.abs(plain), initial=0.0))
+    if not math.isfinite(largest):
+        return math.inf
     return largest * float(np.linalg.norm(plain / largest)) if largest else 0.0
 
 

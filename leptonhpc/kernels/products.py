@@ -175,7 +175,10 @@ class Norms:
 
     def begin(self, small: Small, at: Region) -> Accumulator:
         """Give zeros."""
-        return {"square": 0.0, "columns": np.zeros(small["columns"]), "max_row": 0.0}
+        return {
+            "square": 0.0, "columns": np.zeros(small["columns"]), "max_row": 0.0,
+            "max_negated_row": -math.inf,
+        }  # fmt: skip
 
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
@@ -190,8 +193,10 @@ class Norms:
                 scaled = tile / small["power"]
                 acc["square"] += float(np.sum(scaled * scaled))
                 acc["columns"] += tile.sum(axis=0)
-                row = float(np.max(tile.sum(axis=1), initial=0.0))
-            acc["max_row"] = max(acc["max_row"], row)
+                sums = tile.sum(axis=1)
+            acc["max_row"] = max(acc["max_row"], float(np.max(sums, initial=0.0)))
+            least = float(np.min(sums, initial=math.inf))
+            acc["max_negated_row"] = max(acc["max_negated_row"], -least)
         if not np.isfinite(acc["columns"]).all():
             raise_non_finite(block, small, at)
 

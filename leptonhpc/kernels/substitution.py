@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
-from leptonhpc.kernels.panels import PROBES, panel_of, raise_at
+from leptonhpc.kernels.panels import PROBES, frobenius, panel_of, raise_at
 from leptonhpc.kernels.random import gaussian_rows
 
 
@@ -54,7 +54,8 @@ class LoadSides(_OnPanel):
         if not np.isfinite(block).all():
             raise_at(block, at, small["side"])
         columns = slice(c0 - acc["_first"], c1 - acc["_first"])
-        acc["_panel"][r0:r1, columns] = block
+        with np.errstate(over="ignore"):  # an infinite solution is noticed
+            acc["_panel"][r0:r1, columns] = block
         acc["_sides"][r0:r1, columns] = block  # as they are: the factors may be in single precision
 
 
@@ -122,7 +123,7 @@ class Solved(_OnPanel):
         sides: NDArray[Any] = acc.pop("_sides")
         c0, c1 = at[1]
         x = panel[:, : c1 - c0]
-        acc["max_probe"] = float(np.max(np.linalg.norm(panel[:, c1 - c0 :], axis=0), initial=0.0))
+        acc["max_probe"] = max(frobenius(p, self.blas) for p in panel[:, c1 - c0 :].T)
         omega = small["omega"]
         if omega is None:  # all of it comes back
             for name, part in (("solution", x), ("sides", sides)):

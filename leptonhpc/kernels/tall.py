@@ -45,13 +45,12 @@ class SolvedGram:
     ) -> NDArray[Any] | None:
         """Add one band; give its rows of X, if they are to be written."""
         block, wide = blocks[0], np.dtype(small["wide"])
+        probes = PROBES if small["first"] or small["write"] else 0
         out = np.empty(block.shape, small["dtype"]) if small["write"] else None
         for low, high in _spans(len(block), small["tile"]):
             tile = np.array(block[low:high], wide, order="C")
             first = at[0][0] + low
-            y = None
-            if small["first"] or small["write"]:
-                y = gaussian_rows(small["seed"], first, first + len(tile), PROBES, wide)
+            y = gaussian_rows(small["seed"], first, first + len(tile), probes, wide)
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 if small["first"]:
                     _note_sizes(acc, tile, y, ((first, first + len(tile)), at[1]), small)

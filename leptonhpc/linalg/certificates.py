@@ -10,6 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def length(values: NDArray[Any]) -> float:
+    """Give the Frobenius norm of a small array, also where squares over- or underflow.
+
+    Parameters
+    ----------
+    values : array
+        Real or complex.
+
+    Returns
+    -------
+    float
+        The norm; infinite if a value is not finite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        largest = float(np.max(np.abs(values), initial=0.0))
+    if not math.isfinite(largest):
+        return math.inf
+    wide = np.result_type(values.dtype, np.float64)
+    return largest * float(np.linalg.norm(values.astype(wide) / largest)) if largest else 0.0
+
+
 @dataclass(frozen=True)
 class Certificate:
     """What was measured of a result."""
@@ -142,8 +163,10 @@ class SolveCertificate(Certificate):
     norm: float
     """Frobenius norm of A."""
     condition: float
-    """|A|_F |A^-1|, the second estimated from random right-hand sides; the relative error of x is
-    at most about condition * backward_error."""
+    """|A|_F |A^-1|_F, the second estimated from random right-hand sides."""
+    error: float
+    """About |x - x*|_F / |x|_F at most: 2 condition (backward_error + eps), eps for what rounding may
+    have hidden in the residual."""
     refinements: int
     precision: str
     """Dtype of the factors."""
@@ -159,7 +182,7 @@ class SolveCertificate(Certificate):
             f"{'backward stable' if self.converged else 'NOT BACKWARD STABLE'}: error "
             f"{self.backward_error:.1e}, rounding allows {self.bound:.1e}\n"
             f"  condition number      {self.condition:.1e}, so x is right to about "
-            f"{min(1.0, self.condition * self.backward_error):.1e}\n"
+            f"{min(1.0, self.error):.1e}\n"
             f"  factors               {self.precision}{refined}, growth {self.growth:.3g}"
         )
 

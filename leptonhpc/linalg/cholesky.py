@@ -10,7 +10,7 @@ import numpy as np
 
 from leptonhpc.blocks import BlockedArray, Source
 from leptonhpc.errors import ShapeError
-from leptonhpc.linalg.certificates import FactorCertificate
+from leptonhpc.linalg.certificates import FactorCertificate, length
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.panels import Panels, choose_panels, panel_stage
 from leptonhpc.linalg.rechunk import in_squares
@@ -40,7 +40,7 @@ class CholeskyJob:
         n = self.small["columns"]
         norm = float(acc["hypot_norm"])
         probes = acc["expected"].shape[1]
-        error = float(np.linalg.norm(acc["found"] - acc["expected"])) / (norm or 1.0)
+        error = length(acc["found"] - acc["expected"]) / (norm or 1.0)
         # |A - L L^H| <= (n + 1) eps |L||L^H| (Higham 2002, Theorem 10.3), and the norm of the last
         # is at most trace(A) <= sqrt(n) |A|_F; sums round like random walks, so sqrt(n) for n + 1
         bound = 8 * max(n, 2) * float(np.finfo(self.small["dtype"]).eps)

@@ -44,20 +44,24 @@ class FactoredSolveJob:
         found = execute(self.substitute, self.small)
         x, sides = found["solution"], found["sides"]
         norm, n = self.factors.norm, len(x)
-        condition = norm * float(found["max_probe"]) / np.sqrt(n)
-        if not np.isfinite(x).all():
-            message = "solve needs a regular matrix; the factors have a zero on the diagonal"
+        condition, eps = norm * float(found["max_probe"]), float(np.finfo(self.dtype).eps)
+        if not np.isfinite(x).all() or not condition / n**0.5 * eps < 1:
+            message = (
+                "solve needs a matrix that is regular to working precision; the condition number "
+                f"of the one that was factored is about {condition:.1e}. Scale its rows and "
+                "columns, or use lstsq"
+            )
             raise SingularMatrixError(message)
         y = x
         for stage in self.products:
             y = execute(stage, {"y": y, "rows": n})["product"]
         left = (sides if self.perm is None else sides[self.perm]) - y
         error = backward_error(left, x, sides, norm) + self.factors.backward_error
-        bound = 8 * max(n, 2) * float(np.finfo(self.dtype).eps)
+        bound = 8 * max(n, 2) * eps
         certificate = SolveCertificate(
             converged=error <= bound, backward_error=error, bound=bound, norm=norm,
-            condition=condition, refinements=0, precision=self.dtype.name,
-            growth=self.factors.growth,
+            condition=condition, error=2 * condition * (error + eps), refinements=0,
+            precision=self.dtype.name, growth=self.factors.growth,
         )  # fmt: skip
         return Outcome({"x": x.reshape(self.shape)}, certificate)
 

@@ -1,8 +1,8 @@
 """Least squares, rank-revealing: one pass for a triangle, an SVD of it, one pass to check.
 
 A tall matrix is factored with its right-hand sides, [A | B] = Q R, keeping R only; that holds Q^H B
-and the norms of what no X explains. A wide one is factored transposed, A^H = Q R, and X = A^H Z with
-Z from the singular values of R: the seminormal equations, refined until they are backward
+and the norms of what no X explains. A wide one is factored transposed, A^H = Q R, and X = A^H Z
+with Z from the singular values of R: the seminormal equations, refined until they are backward
 stable [1]_. Singular values below rcond are dropped, so that X has minimum norm.
 
 References
@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from leptonhpc.blocks import BlockedArray, Source
 from leptonhpc.blocks.sources import ReshapedSource
 from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.linalg.bands import BandPasses, streamable
 from leptonhpc.linalg.certificates import Certificate
 from leptonhpc.linalg.jobs import Counter, Execute, Outcome
-from leptonhpc.linalg.qr_tall import BandPasses, streamable
 from leptonhpc.planning import (
     BandLayout,
     Explanation,
@@ -53,8 +53,8 @@ class LstsqCertificate(Certificate):
     """How close X is to a least-squares solution, from its residuals."""
 
     optimality: float
-    """Largest |A^H r| / (|A|_F |r|), r = b - A x, of the columns: zero for a least-squares solution;
-    without meaning where r is nothing but rounding."""
+    """Largest |A^H r| / (|A|_F |r|), r = b - A x, of the columns: zero for a solution; without
+    meaning where r is nothing but rounding."""
     backward_error: float
     """Largest |A^H r| / (|A|_F (|r| + |A|_F |x|)): what optimality can be told from rounding."""
     bound: float
@@ -73,8 +73,8 @@ class LstsqCertificate(Certificate):
     def __str__(self) -> str:
         """Show it in words."""
         return (
-            f"{'optimal' if self.converged else 'NOT OPTIMAL'}: |A^H r| is {self.optimality:.1e} of "
-            f"|A||r|, {self.backward_error:.1e} of |A|(|r| + |A||x|), where {self.bound:.1e} is "
+            f"{'optimal' if self.converged else 'NOT OPTIMAL'}: |A^H r| is {self.optimality:.1e} "
+            f"of |A||r|, {self.backward_error:.1e} of |A|(|r| + |A||x|), where {self.bound:.1e} is "
             f"allowed\n"
             f"  residual              {self.residual:.1e} of |b|\n"
             f"  rank                  {self.rank} (singular values above {self.rcond:.1e} of the "
@@ -184,7 +184,8 @@ class _Wide(_Solver):
         """Solve, refine, and check by one more pass."""
         job, counter = self.job, Counter()
         assert job.gather is not None
-        sides = execute(job.gather, {**job.small, "shape": (job.shape[0], int(np.prod(job.side_shape[1:])))})["whole"]
+        shape = (job.shape[0], int(np.prod(job.side_shape[1:])))
+        sides = execute(job.gather, {**job.small, "shape": shape})["whole"]
         side_scale = _power(sides)
         sides *= side_scale
         parts: list[NDArray[Any]] = []
@@ -232,7 +233,7 @@ class _Wide(_Solver):
 
 
 def _largest_ratio(numbers: NDArray[Any], scales: NDArray[Any]) -> float:
-    """Give the largest of some ratios, 0 / 0 counting as zero and what is not a number as infinite."""
+    """Give the largest of some ratios, 0 / 0 counting as zero and NaN as infinite."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where((numbers == 0) & (scales == 0), 0.0, numbers / scales)
     return float(np.max(np.nan_to_num(ratios, nan=np.inf)))
@@ -316,7 +317,8 @@ def plan_lstsq(
     parameters = {"driver": "lstsq", "rcond": rcond, "layout": [layout.height, layout.lanes]}
     return LstsqJob(
         before, stack, gather, check, (m, n), b.shape, rcond, held, small,
-        {"a" if is_tall else "rows": columns.source, "b": sides}, parameters, resources, explanation,
+        {"a" if is_tall else "rows": columns.source, "b": sides}, parameters, resources,
+        explanation,
     )  # fmt: skip
 
 
@@ -360,8 +362,8 @@ def _check(a: BlockedArray, b: BlockedArray, rcond: float | None) -> None:
         raise ShapeError(message)
     if b.ndim not in (1, 2) or b.shape[0] != a.shape[0] or 0 in b.shape:
         message = (
-            f"lstsq needs right-hand sides of length {a.shape[0]}, as {a.name} has shape {a.shape}; "
-            f"{b.name} has shape {b.shape}"
+            f"lstsq needs right-hand sides of length {a.shape[0]}, as {a.name} has shape "
+            f"{a.shape}; {b.name} has shape {b.shape}"
         )
         raise ShapeError(message)
     if rcond is not None and not 0 <= rcond < 1:

@@ -76,8 +76,9 @@ def lu_certificate(acc: Mapping[str, Any], small: Mapping[str, Any]) -> FactorCe
     norm, probes = float(acc["hypot_norm"]), acc["left"].shape[1]
     error = float(acc["hypot_defect"]) / (norm or 1.0) / probes**0.5
     # |A - L U| <= n eps |L||U| (Higham 2002, Theorem 9.3): as small as for a stable method unless
-    # the pivots grew
-    bound = 8 * max(small["columns"], 2) * float(np.finfo(small["dtype"]).eps)
+    # the pivots grew; y^H A sums the rows, which rounds like a random walk
+    terms = max(small["columns"], small["rows"] ** 0.5, 2)
+    bound = 8 * terms * float(np.finfo(small["dtype"]).eps)
     largest = float(acc["max_entry"])
     growth = float(acc["max_pivoted"]) / largest if largest else 1.0
     return FactorCertificate(

@@ -1,4 +1,4 @@
-"""Norms of a matrix by one pass: Frobenius, largest column sum, largest row sum."""
+"""Norms of a matrix by one pass: Frobenius, largest and smallest column and row sums."""
 
 from __future__ import annotations
 
@@ -42,10 +42,14 @@ class NormJob:
             scale = float(acc["max_row"])  # squares over- or underflow: once more, scaled
             stage = replace(stage, name="norms scaled")
             square = execute(stage, operator.small(power=scale, first=True))["square"]
-        columns, rows = float(acc["columns"].max()), float(acc["max_row"])
+        columns = float(acc["columns"].max()), float(acc["columns"].min())
+        rows = float(acc["max_row"]), -float(acc["max_negated_row"])
         if operator.transposed:
             columns, rows = rows, columns
-        value = {"fro": scale * math.sqrt(square), "1": columns, "inf": rows}[self.order]
+        value = {
+            "fro": scale * math.sqrt(square), "1": columns[0], "-1": columns[1],
+            "inf": rows[0], "-inf": rows[1],
+        }[self.order]  # fmt: skip
         # sums of n terms, pairwise within a tile of 1024 rows
         error = float(np.finfo(float).eps) * (16 + math.sqrt(operator.layout.bands))
         return Outcome({"value": value}, NormCertificate(converged=True, relative_error=error))
@@ -60,8 +64,8 @@ def plan_norm(x: BlockedArray, resources: Resources, *, order: str = "fro") -> N
         The matrix.
     resources : Resources
         Memory, workers, cores and rates.
-    order : {"fro", "1", "inf"}
-        Frobenius norm, largest column sum, largest row sum.
+    order : {"fro", "1", "-1", "inf", "-inf"}
+        Frobenius norm, largest and smallest column sum, largest and smallest row sum.
 
     Returns
     -------
@@ -76,8 +80,8 @@ def plan_norm(x: BlockedArray, resources: Resources, *, order: str = "fro") -> N
     if x.ndim != 2 or 0 in x.shape:
         message = f"norm needs a matrix that is not empty; {x.name} has shape {x.shape}"
         raise ShapeError(message)
-    if order not in ("fro", "1", "inf"):
-        raise OptionError(f"ord is 'fro', 1, inf, 2 or 'nuc'; found {order!r}")
+    if order not in ("fro", "1", "-1", "inf", "-inf"):
+        raise OptionError(f"ord is 'fro', 1, -1, inf, -inf, 2 or 'nuc'; found {order!r}")
     transposed = x.shape[0] < x.shape[1]
     source = x.T.source if transposed else x.source
     n = source.shape[1]

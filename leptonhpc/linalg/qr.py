@@ -1,12 +1,12 @@
 """QR factorisation A = Q R: by Cholesky factors of Gram matrices, or Householder panels.
 
-Panels are left-looking, as those of LU: the reflectors of earlier panels stream by. Q is formed from
-them in a second stage (panel by panel of the identity, backwards), R unpacked in a third.
+Panels are left-looking, as those of LU: the reflectors of earlier panels stream by. Q is formed
+from them in a second stage (panel by panel of the identity, backwards), R unpacked in a third.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from leptonhpc.blocks import BlockedArray, Source
 from leptonhpc.errors import LinAlgError, MemoryBudgetError, OptionError
+from leptonhpc.linalg.bands import RenamedSteps
 from leptonhpc.linalg.cholesky import reason
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.lu import require_matrix, unpack_stage
@@ -41,6 +42,8 @@ QrMethod = Literal["auto", "cholesky", "householder"]
 PACKED = "packed"
 """Scratch array that holds R above the reflectors."""
 _PROBES = 4
+_TILE = 64
+"""Rows of Q that its check converts at once."""
 _HOUSEHOLDER = "Householder panels"
 _CHOLESKY = "Cholesky factors of Gram matrices (CholeskyQR2, shifted CholeskyQR3)"
 
@@ -76,7 +79,9 @@ class HouseholderQr:
         small = {**self.small, "taus": acc["taus"], "signs": signs}
         left = execute(self.form, small)["left"]
         w = _draw(len(signs), np.result_type(small["dtype"], np.float64))
-        orthogonality = float(np.linalg.norm(execute(self.isometry, {"w": w})["twice"] - w))
+        orthogonality = float(
+            np.linalg.norm(execute(self.isometry, {"w": w, "tile": _TILE})["twice"] - w)
+        )
         small |= {"left": left, "expected": acc["expected"], "part": "upper"}
         norm = float(acc["hypot_norm"])
         defect = float(execute(self.unpack, small)["hypot_defect"]) / (norm or 1.0)
@@ -260,14 +265,18 @@ def plan_householder(
     (m, n), k = x.shape, min(x.shape)
     before: list[Stage] = []
     a = in_squares(x, "a", before, resources)
+    operand = "a"
+    if before:  # the copy has a name of its own: a stage cannot read the input that it hides
+        operand, copy = "squares", before[0].target
+        assert copy is not None
+        before = [replace(before[0], target=replace(copy, name=operand))]
     factor = 4.0 if dtype.kind == "c" else 1.0
-    panels = choose_panels(
-        a.source, resources, dtype, what="qr", flops=2 * factor * float(k) ** 2 * (max(m, n) - k / 3)
-    )
+    flops = 2 * factor * float(k) ** 2 * (max(m, n) - k / 3)
+    panels = choose_panels(a.source, resources, dtype, what="qr", flops=flops)
     unit = (panels.unit, panels.unit)
     stage = panel_stage(
         "factor", panels, resources, dtype, Target(PACKED, (m, n), dtype.str, unit, scratch=True),
-        load=("load", panels.load_steps),
+        load=("load", lambda j: iter(_renamed(panels.load_steps(j), operand))),
         update=("update_geqrf", lambda _, k: panels.sweeps(PACKED, k)),
         factor="geqrf", source=a.source,
         flops=lambda rows, width, done: 2 * factor * width * (
@@ -284,6 +293,10 @@ def plan_householder(
     return HouseholderQr(
         tuple(before), stage, form, _isometry_stage(panels, dtype, resources), upper, panels, small
     )
+
+
+def _renamed(steps: Iterable[Step], operand: str) -> RenamedSteps:
+    return RenamedSteps(StepList(tuple(steps)), "a", operand)
 
 
 def _form_stage(panels: Panels, target: Target, resources: Resources, factor: float) -> Stage:
@@ -321,9 +334,14 @@ def _form_stage(panels: Panels, target: Target, resources: Resources, factor: fl
 def _isometry_stage(panels: Panels, dtype: np.dtype[Any], resources: Resources) -> Stage:
     """Plan one reading of Q in bands of whole rows."""
     m, k = panels.shape[0], min(panels.shape)
-    band = panels.unit * k * dtype.itemsize
-    few = min(BAND_NBYTES, resources.arrays_nbytes // 8) // band
-    height = panels.unit * max(1, few)
+    wide = np.result_type(dtype, np.float64)
+    row, tiles = k * dtype.itemsize, 2 * _TILE * k * wide.itemsize
+    chunks = 8 * panels.unit**2 * dtype.itemsize
+    left = panels.peak_nbytes - LIBRARIES_NBYTES - tiles - chunks
+    # whole chunk rows, and as many as memory and a band of ordinary size allow
+    height = max(1, min(BAND_NBYTES, left) // row // panels.unit) * panels.unit
+    if height * row > left:  # a chunk is then decoded for several bands
+        height = max(1, left // row)
     tasks: list[Task] = []
     previous: dict[int, str] = {}
     for number, low in enumerate(range(0, m, height)):
@@ -342,8 +360,7 @@ def _isometry_stage(panels: Panels, dtype: np.dtype[Any], resources: Resources) 
         "normal", dtype, flops=sum(t.flops for t in tasks),
         read_nbytes=m * k * dtype.itemsize, write_nbytes=0, resources=resources,
     )  # fmt: skip
-    work = height * k * dtype.itemsize + 64 * 1024 * k + 8 * panels.unit**2 * dtype.itemsize
     return Stage(
         "isometry", tuple(tasks), resources.workers, 1, resources.threads,
-        peak_nbytes=LIBRARIES_NBYTES + work, seconds=predicted,
+        peak_nbytes=LIBRARIES_NBYTES + height * row + tiles + chunks, seconds=predicted,
     )  # fmt: skip

@@ -16,7 +16,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,13 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.blocks import BlockedArray, Source
-from leptonhpc.errors import MemoryBudgetError
+from leptonhpc.linalg.bands import BandPasses, streamable
 from leptonhpc.linalg.certificates import FactorCertificate
 from leptonhpc.linalg.jobs import Counter, Execute, Outcome
-from leptonhpc.linalg.rechunk import rechunk_stage
-from leptonhpc.planning import BandLayout, Resources, Stage, Step, Target, choose_bands, seconds
-from leptonhpc.planning.layout import BAND_NBYTES
-from leptonhpc.planning.tasks import Steps
+from leptonhpc.planning import BandLayout, Resources, Stage, Target, choose_bands
 
 _NEAR = 0.5
 """|X^H X - I|_F up to which one more Cholesky factor gives Q to rounding ([1]_, Theorem 3.3)."""
@@ -143,8 +140,8 @@ class TallQr:
         method = f"Cholesky factors of Gram matrices, {len(factors)} of them"
         certificate = qr_certificate(
             float(np.linalg.norm(left)) / len(left) ** 0.5,
-            float(np.linalg.norm(gram - np.eye(len(r)))), norm, (self.layout.rows, len(r)), small["dtype"],
-            method,
+            float(np.linalg.norm(gram - np.eye(len(r)))),
+            norm, (self.layout.rows, len(r)), small["dtype"], method,
         )  # fmt: skip
         if not certificate.converged:
             return f"its Q departs from orthogonality by {certificate.orthogonality:.1e}"
@@ -191,9 +188,7 @@ def _cholesky(gram: NDArray[Any]) -> NDArray[Any]:
     raise AssertionError  # a shift of more than n makes any such matrix diagonally dominant
 
 
-def plan_tall(
-    x: BlockedArray, resources: Resources, *, seed: int, dtype: np.dtype[Any]
-) -> TallQr:
+def plan_tall(x: BlockedArray, resources: Resources, *, seed: int, dtype: np.dtype[Any]) -> TallQr:
     """Plan the passes.
 
     Parameters
@@ -225,9 +220,7 @@ def plan_tall(
         return square + 3 * min(height, tile) * n * wide.itemsize + 3 * height * n * dtype.itemsize
 
     def choose(source: Source) -> BandLayout:
-        return choose_bands(
-            source, resources, work, fixed_nbytes=8 * square, passes=3, what="qr by Cholesky factors"
-        )
+        return choose_bands(source, resources, work, fixed_nbytes=8 * square, passes=3, what="qr")
 
     layout, operand, before = streamable(x.source, "a", resources, choose)
     factor = 4.0 if dtype.kind == "c" else 1.0
@@ -270,130 +263,10 @@ def with_resident(tall: TallQr, nbytes: int) -> TallQr:
         for task in stage.tasks:
             steps: Any = task.steps
             kept = fewer.lane_bands(task.lane).start + most
-            bands = replace(steps.bands, kept=kept)
-            tasks.append(replace(task, steps=replace(steps, bands=bands)))
+            bands = replace(steps.steps, kept=kept)
+            tasks.append(replace(task, steps=replace(steps, steps=bands)))
         return replace(stage, tasks=tuple(tasks), peak_nbytes=fewer.peak_nbytes)
 
-    stages = {name: cut(getattr(tall, name)) for name in ("gram", "again", "write")}
-    return replace(tall, **stages, layout=fewer)
-
-
-@dataclass(frozen=True)
-class BandPasses:
-    """Passes over the bands of some operands side by side; bands of the first may stay resident."""
-
-    layout: BandLayout
-    resources: Resources
-    operands: tuple[tuple[str, int], ...]
-    """Names and columns."""
-
-    def stage(
-        self, name: str, kernel: str, flops_per_row: float, *, target: Target | None = None,
-        first: bool = False,
-    ) -> Stage:  # fmt: skip
-        """Plan one pass.
-
-        Parameters
-        ----------
-        name, kernel : str
-            Of the stage; its kernel.
-        flops_per_row : float
-            Of the kernel.
-        target : Target, optional
-            What each band writes.
-        first : bool
-            Resident bands are not there yet.
-
-        Returns
-        -------
-        Stage
-            The pass.
-        """
-        layout, resources = self.layout, self.resources
-        matrix, *others = self.operands
-        row_nbytes = 0 if target is None else target.nbytes // max(1, layout.rows)
-        tasks = tuple(
-            replace(task, steps=NamedBands(task.steps, matrix[0]))
-            for task in layout.tasks(
-                name, kernel, (("x", matrix[1]), *others), flops_per_row,
-                write_row_nbytes=row_nbytes, first=first,
-            )
-        )  # fmt: skip
-        predicted = seconds(
-            "gram", "f8", flops=sum(t.flops for t in tasks),
-            read_nbytes=sum(t.read_nbytes for t in tasks),
-            write_nbytes=sum(t.write_nbytes for t in tasks), resources=resources,
-        )  # fmt: skip
-        return Stage(
-            name, tasks, layout.lanes, layout.lanes_per_worker, layout.blas_threads, target,
-            passes=1.0, peak_nbytes=layout.peak_nbytes, seconds=predicted,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class NamedBands:
-    """Bands of operand "x" under the name that it has in the job."""
-
-    bands: Steps
-    name: str
-
-    @property
-    def operands(self) -> tuple[str, ...]:
-        """What the steps read."""
-        return tuple(self.name if name == "x" else name for name in self.bands.operands)
-
-    def __iter__(self) -> Iterator[Step]:
-        """Make the steps."""
-        for step in self.bands:
-            reads = (replace(r, operand=self.name) if r.operand == "x" else r for r in step.reads)
-            yield Step(tuple(reads), step.at)
-
-    def __len__(self) -> int:
-        """Count the bands."""
-        return len(self.bands)
-
-
-def streamable(
-    source: Source, operand: str, resources: Resources, choose: Callable[[Source], BandLayout]
-) -> tuple[BandLayout, str, tuple[Stage, ...]]:
-    """Have bands of whole chunk rows that leave room for lanes; else a scratch copy that does.
-
-    Parameters
-    ----------
-    source : Source of shape (m, n)
-        A tall matrix.
-    operand : str
-        Its name in the job.
-    resources : Resources
-        Memory, workers and cores.
-    choose : callable
-        Gives the bands of a source.
-
-    Returns
-    -------
-    tuple of (BandLayout, str, tuple of Stage)
-        Bands, the name of what they are read from, and the copy if there is one.
-
-    Raises
-    ------
-    MemoryBudgetError
-        If neither the matrix nor a copy of it has bands that fit.
-    """
-    rows, columns = source.shape
-    row_nbytes = columns * source.dtype.itemsize
-    unit = max(1, min(source.unit[0], rows))
-    most = max(1, resources.arrays_nbytes // (4 * resources.threads))
-    few = -(-rows // unit) < 4 * resources.cores and unit * row_nbytes > 2 * BAND_NBYTES
-    whole = tuple(source.unit) == (1, 1) or not (few and source.unit[1] < columns)
-    if whole and (unit * row_nbytes <= most or tuple(source.unit) == (1, 1)):
-        try:
-            return choose(source), operand, ()
-        except MemoryBudgetError:
-            if unit == 1:
-                raise
-    height = max(1, min(BAND_NBYTES, most // 4) // row_nbytes)
-    planned, stage = rechunk_stage(operand, source, (height, columns), resources)
-    assert stage.target is not None
-    copy = replace(stage.target, name="bands")
-    stage = replace(stage, name=f"bands of {operand}", target=copy)
-    return choose(planned), copy.name, (stage,)
+    return replace(
+        tall, gram=cut(tall.gram), again=cut(tall.again), write=cut(tall.write), layout=fewer
+    )

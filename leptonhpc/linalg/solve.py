@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -10,8 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.blocks import BlockedArray, Source
-from leptonhpc.errors import OptionError, ShapeError, SingularMatrixError
-from leptonhpc.linalg.certificates import SolveCertificate
+from leptonhpc.errors import (
+    NotPositiveDefiniteError,
+    NumericRangeError,
+    OptionError,
+    ShapeError,
+    SingularMatrixError,
+)
+from leptonhpc.linalg.certificates import SolveCertificate, length
 from leptonhpc.linalg.cholesky import factor_cholesky, require_square
 from leptonhpc.linalg.jobs import Counter, Execute, Outcome
 from leptonhpc.linalg.lu import PACKED, factor_stage
@@ -75,10 +82,15 @@ class SolveJob:
         for number, choice in enumerate(self.choices):
             for stage in choice.before if number == 0 else ():
                 step(stage, {})
-            acc = step(choice.factor, choice.small)
-            self._require_regular(acc)
-            solution = _Solution(self, choice, acc, step)
-            outcome = solution.solved(last=number + 1 == len(self.choices))
+            last = number + 1 == len(self.choices)
+            try:
+                acc = step(choice.factor, choice.small)
+                self._require_regular(acc)
+            except (NotPositiveDefiniteError, NumericRangeError, SingularMatrixError):
+                if last:
+                    raise
+                continue  # so it is in single precision; in full it need not be
+            outcome = _Solution(self, choice, acc, step).solved(last=last)
             if outcome is not None:
                 return outcome
         raise AssertionError  # the last choice gives an outcome
@@ -111,10 +123,11 @@ class _Solution:
         found = self.step(self.choice.first, self._small(None, omega))
         norm = float(self.acc["hypot_norm"])
         x, sides = (found[name].astype(job.dtype) for name in ("solution", "sides"))
-        condition = norm * float(found["max_probe"]) / np.sqrt(n)
+        condition = norm * float(found["max_probe"])
         eps = float(np.finfo(job.dtype).eps)
         narrow = float(np.finfo(self.choice.small["dtype"]).eps)
-        if not np.isfinite(x).all() or not condition * narrow < 1:
+        # |A^-1 g| / |g| is at most |A^-1|: what is refused is singular to working precision
+        if not np.isfinite(x).all() or not condition / n**0.5 * narrow < 1:
             if not last:  # singular in single precision only, perhaps
                 return None
             self._raise_singular(condition)
@@ -138,7 +151,7 @@ class _Solution:
             return None
         certificate = SolveCertificate(
             converged=history[-1] <= bound, backward_error=history[-1], bound=bound, norm=norm,
-            condition=condition, refinements=refinements,
+            condition=condition, error=2 * condition * (history[-1] + eps), refinements=refinements,
             precision=np.dtype(self.choice.small["dtype"]).name, growth=self._growth(),
         )  # fmt: skip
         answer: Any = x.reshape(job.shape) if job.held else "x"
@@ -196,9 +209,11 @@ def backward_error(left: NDArray[Any], x: NDArray[Any], sides: NDArray[Any], nor
     """
     largest = 0.0
     for r, y, b in zip(left.T, x.T, sides.T, strict=True):
-        scale = norm * float(np.linalg.norm(y)) + float(np.linalg.norm(b))
-        error = float(np.linalg.norm(r)) / scale if scale else 0.0
-        largest = max(largest, error if np.isfinite(error) else np.inf)
+        size = length(r)
+        if not math.isfinite(size):
+            return math.inf
+        if size:  # the product of norms may be out of range
+            largest = max(largest, 1.0 / (norm / size * length(y) + length(b) / size))
     return largest
 
 

@@ -124,6 +124,8 @@ class _Run:
                 writer = self.workspace.create(stage.target, stage.blas_threads)
         # a stage may read what its own earlier tasks wrote
         sources = {**self.job.sources, **self.workspace.sources()}
+        if stage.target is not None and stage.target.name in self.job.sources:
+            sources[stage.target.name] = self.job.sources[stage.target.name]  # what it copies
         needed, inputs = stage.operands, stage.operands & self.job.sources.keys()
         self.stage_units = sum(_units(sources[name]) for name in inputs)
         if MIRROR in needed:

@@ -10,11 +10,11 @@ from leptonhpc.errors import LeptonError, OptionError
 from leptonhpc.testing import CASES, Case, matrix_with_spectrum
 
 MEMORY = "1 GB"
-ORDERS = ["fro", 1, np.inf, 2, "nuc"]
+ORDERS = ["fro", 1, -1, np.inf, -np.inf, 2, "nuc"]
 GROUPS = [CASES[i : i + 6] for i in range(0, len(CASES), 6)]
 
 
-@pytest.mark.parametrize("order", ["fro", 1, np.inf])
+@pytest.mark.parametrize("order", ["fro", 1, -1, np.inf, -np.inf])
 @pytest.mark.parametrize("cases", GROUPS, ids=[f"{g[0].name} .." for g in GROUPS])
 def test_sums_are_right_to_double_precision_whatever_the_dtype(
     cases: tuple[Case, ...], order: object
@@ -78,7 +78,7 @@ def test_orders_are_numbers_not_types() -> None:
     assert float(lh.norm(a, ord=float("inf"))) == np.linalg.norm(a, np.inf)
 
 
-@pytest.mark.parametrize("order", ["max", 3, -1, -np.inf, 0])
+@pytest.mark.parametrize("order", ["max", 3, -2, 0])
 def test_other_orders_are_refused(order: object) -> None:
     with pytest.raises(OptionError, match="ord"):
         lh.norm(np.ones((4, 3)), ord=order)
