@@ -218,7 +218,9 @@ class DaskSource:
 
 def _from_dask(array: Any) -> BlockedArray:
     source = DaskSource(array)
-    return BlockedArray(source, BlockGrid(tuple(tuple(map(int, c)) for c in array.chunks)))
+    # chunks of length zero, which a selection leaves, hold nothing
+    chunks = tuple(tuple(int(n) for n in c if n) or (0,) for c in array.chunks)
+    return BlockedArray(source, BlockGrid(chunks))
 
 
 def _from_xarray(array: Any) -> BlockedArray:

@@ -127,7 +127,10 @@ def qr(x: Any, /, *, mode: Literal["reduced", "complete"] = "reduced") -> QRResu
             hint = "With mode='reduced' Q stays blocked"
             return numpy(in_memory(a, "qr(mode='complete')", times=_square(a), instead=hint))
         result = api.qr(a, memory=memory())
-        return QRResult(held(result, result.q), held(result, result.r))
+        r = held(result, result.r)
+        if not isinstance(r, BlockedArray):
+            r = np.triu(r)  # rows with their sign changed hold -0
+        return QRResult(held(result, result.q), r)
 
     return over_matrices(array, driver, numpy)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from leptonhpc.blocks.drawing import draw_html, draw_text
 from leptonhpc.blocks.grid import BlockGrid, Region
+from leptonhpc.blocks.namespace import array_namespace
 from leptonhpc.blocks.persisted import join_blocks, nested_keys, persisted
 from leptonhpc.blocks.sources import (
     ElementwiseSource,
@@ -66,6 +67,7 @@ class BlockedArray(DaskMethodsMixin):
 
     __array_ufunc__ = None
     """NumPy arrays leave their operators with a blocked array to it."""
+    __array_namespace__ = array_namespace
 
     # -- what it is
 

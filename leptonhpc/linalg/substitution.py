@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from leptonhpc.blocks import Source
 from leptonhpc.blocks.drawing import format_nbytes
 from leptonhpc.errors import MemoryBudgetError
 from leptonhpc.planning import Read, Resources, Stage, Step, Target, Task, seconds
-from leptonhpc.planning.costs import LIBRARIES_NBYTES
+from leptonhpc.planning.costs import LIBRARIES_NBYTES, decoding_nbytes
 from leptonhpc.planning.tasks import StepList
 
 Direction = Literal["forward", "backward", "adjoint"]
@@ -144,10 +145,14 @@ def product_stage(
     -------
     Stage
         One reading of A.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If not even one chunk of A fits beside the vectors.
     """
     m, n = source.shape
-    rows = _whole(source.unit[0], m, 1024)
-    wide = _whole(source.unit[1], n, 2048)
+    rows, wide, need = _choose_blocks(source, resources, dtype, columns)
     tasks: list[Task] = []
     previous: dict[int, str] = {}
     for i, r in enumerate(range(0, m, rows)):
@@ -170,11 +175,9 @@ def product_stage(
         "normal", dtype, flops=2.0 * m * n * columns, read_nbytes=nbytes, write_nbytes=0,
         resources=resources,
     )  # fmt: skip
-    blocks = 3 * rows * wide * (source.dtype.itemsize + dtype.itemsize)
     return Stage(
         name, tuple(tasks), resources.workers, 1, resources.threads, None, passes=1.0,
-        peak_nbytes=LIBRARIES_NBYTES + blocks + (m + n) * columns * dtype.itemsize,
-        seconds=predicted, prefetch="always",
+        peak_nbytes=need, seconds=predicted, prefetch="always",
     )  # fmt: skip
 
 
@@ -225,6 +228,29 @@ def _need(n: int, width: int, sweep: int, dtype: np.dtype[Any]) -> int:
     return LIBRARIES_NBYTES + dtype.itemsize * (
         int(n * (sides + streamed)) + min(3 * 2**21, n * width)
     )
+
+
+def _choose_blocks(
+    source: Source, resources: Resources, dtype: np.dtype[Any], columns: int
+) -> tuple[int, int, int]:
+    """Choose rows and columns of A that are read at once; give the bytes that they need too."""
+    m, n = source.shape
+    chunk = math.prod(min(u, s) for u, s in zip(source.unit, source.shape, strict=True))
+    held = source.dtype.itemsize
+    for preferred in (1024, 512, 256, 64):
+        rows, wide = _whole(source.unit[0], m, preferred), _whole(source.unit[1], n, 2 * preferred)
+        # one block is used, one read ahead; one converted; X, B and what is left of it, twice
+        blocks = rows * wide * (2 * held + (dtype.itemsize if dtype != source.dtype else 0))
+        vectors = 6 * max(m, n) * columns * dtype.itemsize
+        decoding = decoding_nbytes(chunk * held, resources.threads)
+        need = LIBRARIES_NBYTES + blocks + vectors + decoding
+        if need <= resources.memory_nbytes:
+            return rows, wide, need
+    message = (
+        f"multiplying {source.name} with {columns} vectors needs at least "
+        f"memory='{-(-need // 10**6)} MB'; found {format_nbytes(resources.memory_nbytes)}"
+    )
+    raise MemoryBudgetError(message)
 
 
 def _whole(unit: int, size: int, preferred: int) -> int:

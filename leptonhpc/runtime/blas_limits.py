@@ -31,7 +31,7 @@ def limit(threads: int) -> None:
         if not _before:
             _before.extend((lib, lib.num_threads) for lib in libraries)
         for lib in libraries:
-            lib.set_num_threads(threads if lib in own else 1)
+            _set(lib, threads if lib in own else 1)
         _set_to = threads
 
 
@@ -40,6 +40,17 @@ def restore() -> None:
     global _set_to  # noqa: PLW0603
     with _lock:
         for lib, threads in _before:
-            lib.set_num_threads(threads)
+            _set(lib, threads)
         _before.clear()
         _set_to = None
+
+
+def _set(library: Any, threads: int) -> None:
+    """Set a library's threads from whatever thread this is.
+
+    threadpoolctl (from 3.8) listens only to the first thread that ever asked, while that is alive.
+    """
+    release = getattr(library, "clear_controlling_thread", lambda **_: None)
+    release(force=True)
+    library.set_num_threads(threads)
+    release(force=True)

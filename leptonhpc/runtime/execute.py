@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from leptonhpc.kernels import Accumulator, combine, table
 from leptonhpc.planning import Read, Task
 from leptonhpc.runtime import blas_limits
-from leptonhpc.runtime.memory import return_free_memory
+from leptonhpc.runtime.memory import return_free_memory, return_large_pieces
 from leptonhpc.runtime.reading import Context, Reader
 
 
@@ -39,6 +39,7 @@ _process = _Process()
 
 def prepare() -> None:
     """Load BLAS before lanes run: an import in a thread that has no memory left may never end."""
+    return_large_pieces()
     import scipy.linalg.cython_blas  # noqa: F401
     import threadpoolctl  # noqa: F401
 

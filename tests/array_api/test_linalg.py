@@ -20,14 +20,15 @@ from leptonhpc.errors import LeptonError, MemoryBudgetError, NotAnArrayError, Sh
 from leptonhpc.testing import matrix_with_spectrum, orthogonality, put, spectrum
 
 DTYPES = ["float32", "float64", "complex64", "complex128"]
-few = settings(max_examples=25)
+few = settings(max_examples=15)
 STACKS = st.sampled_from([(), (2,), (1, 2)])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _everything_by_drivers() -> Iterator[None]:
-    with threadpool_limits(limits=1, user_api="blas"), xp.using_drivers(
-        memory="1 GB", from_nbytes=0
+    with (
+        threadpool_limits(limits=1, user_api="blas"),
+        xp.using_drivers(memory="1 GB", from_nbytes=0),
     ):
         yield
 
@@ -259,7 +260,9 @@ def test_products_broadcast_as_numpy_does(
 def test_products_of_integers_are_exact_in_their_own_dtype(
     dtype: str, rng: np.random.Generator
 ) -> None:
-    a = rng.integers(0, 100, (5, 5)).astype(dtype) + np.asarray(2**57 if "64" in dtype else 0, dtype)
+    a = rng.integers(0, 100, (5, 5)).astype(dtype) + np.asarray(
+        2**57 if "64" in dtype else 0, dtype
+    )
     b = rng.integers(0, 5, (5, 3)).astype(dtype)
     for x, y in ((lh.open(a), b), (a, lh.open(b)), (lh.open(a), lh.open(b)), (a, b)):
         found = np.asarray(xp.matmul(x, y))
@@ -279,9 +282,7 @@ def test_products_of_vectors_and_tensors_are_those_of_numpy(
         a, b = a + np.asarray(2j, dtype), b - np.asarray(1j, dtype)
     blocked = lh.open(a), lh.open(b)
     pairs = [(a, b), blocked, (blocked[0], b)]
-    for axes in (0, 1, 2, ((0,), (1,)), ((1,), (0,)), ((-1,), (-2,)), ((0, 1), (1, 0))):
-        if axes == 2:
-            continue  # lengths differ
+    for axes in (0, 1, ((0,), (1,)), ((1,), (0,)), ((-1,), (-2,)), ((0, 1), (1, 0))):
         for x, y in pairs:
             _near(xp.tensordot(x, y, axes=axes), np.tensordot(a, b, axes=axes), 0, dtype)
     u, v = a[:, 0], b[0]
@@ -342,11 +343,9 @@ def test_a_large_result_stays_blocked_and_lives_as_long_as_it_is_used(
     rng: np.random.Generator,
 ) -> None:
     a = rng.standard_normal((3000, 1500))
-    with xp.using_drivers(memory="180 MB"):
-        product = xp.matmul(lh.open(a), lh.open(a.T))  # 72 MB
-        q, r = xp.linalg.qr(lh.open(a[:, :1000])) if False else (product, product)
+    with xp.using_drivers(memory="240 MB"):
+        product = xp.matmul(lh.open(a), lh.open(a.T))  # 72 MB, and as much for the computing
     assert isinstance(product, lh.BlockedArray)
-    del q, r
     part = product[:100, :100]
     folder = Path(product.source.array.name).parent
     del product
@@ -360,9 +359,9 @@ def test_a_large_result_stays_blocked_and_lives_as_long_as_it_is_used(
 @pytest.mark.parametrize("kind", ["stack", "qr", "svd", "transpose", "cross", "norm", "asarray"])
 def test_nothing_large_is_read_into_memory_unasked(kind: str) -> None:
     big = lh.open(np.broadcast_to(np.float64(1), (400_000, 3)))  # 9.6 MB; its square 1.3 TB
-    stack = lh.open(np.broadcast_to(np.float64(1), (4, 1000, 1000)))
+    stack = lh.open(np.broadcast_to(np.float64(1), (100, 1000, 1000)))
     calls = {
-        "stack": lambda: xp.linalg.inv(lh.open(np.broadcast_to(np.eye(1000), (4, 1000, 1000)))),
+        "stack": lambda: xp.linalg.diagonal(stack),
         "qr": lambda: xp.linalg.qr(big, mode="complete"),
         "svd": lambda: xp.linalg.svd(big),
         "transpose": lambda: xp.matrix_transpose(stack),
@@ -370,9 +369,7 @@ def test_nothing_large_is_read_into_memory_unasked(kind: str) -> None:
         "norm": lambda: xp.linalg.vector_norm(big, axis=1),
         "asarray": lambda: xp.asarray(big, dtype=xp.float32),
     }
-    memory = "250 MB" if kind in ("stack", "qr", "svd") else "15 MB"
-    if kind == "stack":  # one inverse fits, four do not
-        pytest.skip("one inverse of this order needs most of the smallest budget")
+    memory = {"qr": "250 MB", "svd": "250 MB", "stack": "1 MB"}.get(kind, "15 MB")
     with xp.using_drivers(memory=memory), pytest.raises(MemoryBudgetError, match="in this process"):
         calls[kind]()
 
@@ -382,10 +379,11 @@ def test_small_or_unusual_numpy_arrays_go_to_numpy() -> None:
         asymmetric = np.asarray([[2.0, 9.0], [1.0, 2.0]])  # the drivers would refuse it
         assert np.array_equal(xp.linalg.eigh(asymmetric).eigenvalues, [1, 3])
     nan = np.asarray([[np.nan, 1.0], [1.0, 2.0]])
-    assert np.isnan(xp.linalg.det(nan))  # NumPy's arrays behave alike at all sizes
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(xp.linalg.det(nan))  # NumPy's arrays behave alike at all sizes
     assert xp.linalg.inv(np.empty((0, 0))).shape == (0, 0)
     assert np.array_equal(xp.linalg.det(np.empty((3, 0, 0))), np.ones(3))
-    with pytest.raises(LeptonError, match="infinity|NaN|finite"):
+    with pytest.raises(LeptonError, match="has nan at index"):
         xp.linalg.det(lh.open(nan))
 
 

@@ -1,0 +1,94 @@
+"""What kernels check of the numbers that they read, and the errors that say where they are wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.errors import NonFiniteError, NotHermitianError, NumericRangeError
+from leptonhpc.kernels.fold import Region, Small
+
+_ROWS = 512
+"""Rows that are compared at once."""
+
+
+def raise_at(block: NDArray[Any], at: Region, name: str) -> None:
+    """Raise the typed error for the first number of a block that is not finite."""
+    row, column = (int(i) for i in np.argwhere(~np.isfinite(block))[0])
+    index = (row + at[0][0], column + at[1][0])
+    message = f"{name} has {block[row, column]} at index {index}. Remove such values first"
+    raise NonFiniteError(message)
+
+
+def raise_out_of_range(block: NDArray[Any], dtype: np.dtype[Any], at: Region, small: Small) -> None:
+    """Raise the typed error for numbers that are not finite in `dtype`.
+
+    Parameters
+    ----------
+    block : array of shape (m, n)
+        The numbers as they came.
+    dtype : dtype
+        Of computing.
+    at : region
+        Where the block is.
+    small : mapping
+        ``name`` of the matrix, ``driver``.
+
+    Raises
+    ------
+    NonFiniteError
+        If one of them is NaN or infinite.
+    NumericRangeError
+        If all are finite as they came.
+    """
+    if not np.isfinite(block).all():
+        raise_at(block, at, small["name"])
+    message = (
+        f"{small['driver']} needs numbers whose absolute values are finite in {dtype.name}; "
+        f"{small['name']} has larger ones in {at}. Scale it first"
+    )
+    raise NumericRangeError(message)
+
+
+def require_hermitian(
+    block: NDArray[Any], mirror: NDArray[Any], small: Small, at: Region, *, largest: float = 0.0
+) -> None:
+    """Compare a block with its mirror image, to what rounding allows.
+
+    Parameters
+    ----------
+    block : array of shape (m, n)
+        Part of the matrix.
+    mirror : array of shape (m, n)
+        The same part of its conjugate transpose.
+    small : mapping
+        ``columns``, ``name`` of the matrix, ``driver``.
+    at : region
+        Where the part is.
+    largest : float
+        Largest entry seen so far: what was rounded to it may differ by its rounding (a Gram matrix
+        whose columns are nearly orthogonal has small entries that are nothing else).
+
+    Raises
+    ------
+    NotHermitianError, NonFiniteError
+        For the entry that differs most, or is not finite.
+    """
+    largest = max(largest, float(np.max(np.abs(block), initial=0.0)))
+    tolerance = small["columns"] * float(np.finfo(block.dtype).eps) * largest
+    for low in range(0, len(block), _ROWS):
+        difference = np.abs(block[low : low + _ROWS] - mirror[low : low + _ROWS])
+        if not np.max(difference, initial=0.0) <= tolerance:
+            if not np.isfinite(mirror).all():
+                raise_at(mirror.T, at[::-1], small["name"])
+            row, column = np.unravel_index(np.argmax(difference), difference.shape)
+            i, j = int(row) + low + at[0][0], int(column) + at[1][0]
+            value, other = block[i - at[0][0], column], mirror[i - at[0][0], column]
+            message = (
+                f"{small['driver']} needs a symmetric (or Hermitian) matrix; {small['name']} has "
+                f"{value} at ({i}, {j}) and {np.conj(other)} at ({j}, {i}). Symmetrise it first, "
+                "(a + a.H) / 2"
+            )
+            raise NotHermitianError(message)
