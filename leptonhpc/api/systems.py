@@ -58,6 +58,15 @@ class SlogdetResult(Result):
         """Unpack as sign, logabsdet."""
         return iter((self.sign, self.logabsdet))
 
+    def det(self) -> Any:
+        """Give the determinant, a float or complex; infinite or zero where it is out of range."""
+        with np.errstate(over="ignore", under="ignore"):
+            size = np.exp(self.logabsdet).item()
+        value = self.sign.item()
+        if isinstance(value, complex):  # infinity times a complex number has NaN for its zeros
+            return complex(*(part * size if part else part for part in (value.real, value.imag)))
+        return value * size
+
 
 def solve(
     a: Any,
@@ -263,13 +272,7 @@ def det(
     >>> round(lh.det([[0.0, 2.0], [1.0, 0.0]]), 12)
     -2.0
     """
-    sign, logabsdet = slogdet(x, seed=seed, memory=memory, progress=progress)
-    with np.errstate(over="ignore", under="ignore"):
-        size = np.exp(logabsdet).item()
-    value = sign.item()
-    if isinstance(value, complex):  # infinity times a complex number would have NaN for its zeros
-        return complex(*(part * size if part else part for part in (value.real, value.imag)))
-    return value * size
+    return slogdet(x, seed=seed, memory=memory, progress=progress).det()
 
 
 def _plan_solve(

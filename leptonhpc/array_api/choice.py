@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ def is_for_drivers(*arrays: Array) -> bool:
     if any(isinstance(x, BlockedArray) for x in arrays):
         return True
     least = _CHOICE.get().from_nbytes
-    large = any(x.dtype.itemsize * int(np.prod(x.shape[-2:])) >= least for x in arrays)
+    large = any(x.dtype.itemsize * prod(x.shape[-2:]) >= least for x in arrays)
     return large and all(x.dtype.kind in "fc" and bool(np.isfinite(x).all()) for x in arrays)
 
 
@@ -140,6 +141,19 @@ def require_memory(nbytes: int, what: str, instead: str) -> None:
             f"{format_nbytes(budget)}. {instead}"
         )
         raise MemoryBudgetError(message)
+
+
+def zeros(shape: tuple[int, ...], what: str, *arrays: Array) -> NDArray[Any]:
+    """Give what empty arrays give, without reading those that are not empty.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If that is too large.
+    """
+    dtype = np.result_type(*(x.dtype for x in arrays))
+    require_memory(prod(shape) * dtype.itemsize, f"{what} of nothing", "Leave the zeros out")
+    return np.zeros(shape, dtype)
 
 
 def in_memory(x: Array, what: str, *, times: int = 3, instead: str | None = None) -> NDArray[Any]:

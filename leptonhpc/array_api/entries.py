@@ -140,8 +140,8 @@ def vector_norm(
     keepdims : bool
         Keep those axes, with length one.
     ord : float
-        The order p of (sum |x|^p)^(1/p); inf and -inf: largest and smallest size; 0: how many are
-        not zero.
+        The order p of ``(sum |x|^p)^(1/p)``; inf and -inf: largest and smallest size; 0: how many
+        are not zero.
 
     Returns
     -------

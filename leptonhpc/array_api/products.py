@@ -16,6 +16,7 @@ from leptonhpc.array_api.choice import (
     is_for_drivers,
     memory,
     numpy_linalg,
+    zeros,
 )
 from leptonhpc.array_api.stacks import over_pairs, require_matrices
 from leptonhpc.array_api.systems import broadcast, inv
@@ -58,12 +59,14 @@ def matmul(x1: Any, x2: Any, /) -> Array:
         message = f"matmul needs inner lengths that agree; found shapes {a.shape} and {b.shape}"
         raise ShapeError(message)
     stack = broadcast("matmul", a.shape[:-2], b.shape[:-2])
+    shape = stack + a.shape[-2:-1] * (a.ndim > 1) + b.shape[-1:] * (b.ndim > 1)
     if not is_for_drivers(a, b):
-        return np.asarray(np.matmul(np.asarray(a), np.asarray(b)))
+        if isinstance(a, BlockedArray) or isinstance(b, BlockedArray):
+            return zeros(shape, "matmul", a, b)
+        return np.asarray(np.matmul(a, b))
     left = column(a, "matmul").T if a.ndim == 1 else a
     right = column(b, "matmul") if b.ndim == 1 else b
     product = over_pairs(left, right, _product, stack)
-    shape = stack + a.shape[-2:-1] * (a.ndim > 1) + b.shape[-1:] * (b.ndim > 1)
     if shape == product.shape:
         return product
     return in_memory(product, "matmul, a vector", times=1).reshape(shape)
@@ -275,9 +278,10 @@ def outer(x1: Any, x2: Any, /) -> Array:
     if a.ndim != 1 or b.ndim != 1:
         message = f"outer needs two vectors; found shapes {a.shape} and {b.shape}"
         raise ShapeError(message)
-    blocked = isinstance(a, BlockedArray) or isinstance(b, BlockedArray)
-    if not blocked or 0 in (*a.shape, *b.shape):
-        return np.asarray(np.outer(np.asarray(a), np.asarray(b)))
+    if 0 in (*a.shape, *b.shape):
+        return zeros((*a.shape, *b.shape), "outer", a, b)
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.outer(a, b)
     return _blocked(column(a, "outer")) @ _blocked(column(b, "outer")).T
 
 

@@ -17,8 +17,16 @@ from leptonhpc.array_api.choice import (
     memory,
     numpy_linalg,
     require_memory,
+    zeros,
 )
-from leptonhpc.array_api.stacks import Index, over_matrices, over_pairs, require_matrices
+from leptonhpc.array_api.stacks import (
+    Index,
+    join,
+    matrix,
+    over_matrices,
+    over_pairs,
+    require_matrices,
+)
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.errors import ShapeError
 from leptonhpc.planning.layout import compute_dtype
@@ -72,11 +80,14 @@ def solve(x1: Any, x2: Any, /) -> Array:
         result = api.solve(a, b, memory=memory())
         return held(result, result.x)
 
+    stack = a.shape[:-2] if b.ndim == 1 else broadcast("solve", a.shape[:-2], b.shape[:-2])
     if not is_for_drivers(a, b):
-        return np.asarray(numpy_linalg.solve(np.asarray(a), np.asarray(b)))
-    if b.ndim == 1:
-        return over_matrices(a, lambda m, _: driver(m, b), _unreachable)
-    stack = broadcast("solve", a.shape[:-2], b.shape[:-2])
+        if isinstance(a, BlockedArray) or isinstance(b, BlockedArray):
+            empty = zeros(stack + b.shape[-2:], "solve", a, b)
+            return empty.astype(compute_dtype(a.dtype, b.dtype), copy=False)
+        return np.asarray(numpy_linalg.solve(a, b))
+    if b.ndim == 1 and stack:
+        return join((driver(matrix(a, i), b) for i in np.ndindex(*stack)), stack)
     return over_pairs(a, b, driver, stack)
 
 
@@ -283,7 +294,3 @@ def _tolerance(rtol: Any, x: Array, index: Index) -> float | None:
     if isinstance(rtol, BlockedArray):
         rtol = in_memory(rtol, "rtol")
     return float(np.broadcast_to(np.asarray(rtol), x.shape[:-2])[index])
-
-
-def _unreachable(_: NDArray[Any]) -> Array:
-    raise AssertionError

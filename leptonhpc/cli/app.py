@@ -11,12 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from leptonhpc.cli import datasets, drivers, explain, machine, stored
+from leptonhpc.cli.commands import run_command, shell_name
 from leptonhpc.cli.exits import GuardedGroup
 
 HELP = "Linear algebra on Zarr arrays larger than memory: planned, bounded, certified, on Dask."
 EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
 
-ORDER = ("explain", "svd", "matmul", "norm", "load", "info", "probe", "datasets")
+COMPUTING = tuple(shell_name(driver.name) for driver in drivers.DRIVERS)
+ORDER = ("explain", *COMPUTING, "load", "info", "probe", "datasets")
 
 
 class _Commands(GuardedGroup):
@@ -35,9 +37,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 app.add_typer(explain.app, name="explain")
-app.command()(drivers.svd)
-app.command()(drivers.matmul)
-app.command()(drivers.norm)
+for driver in drivers.DRIVERS:
+    app.command(shell_name(driver.name))(run_command(driver))
 app.command()(stored.load)
 app.command()(stored.info)
 app.command()(machine.probe)

@@ -10,10 +10,18 @@ import typer
 Method = Literal["auto", "gram", "krylov", "sketch"]
 Missing = Literal["raise", "mean"]
 Order = Literal["fro", "1", "inf", "2", "nuc"]
+EighMethod = Literal["auto", "gathered", "krylov"]
+Which = Literal["largest", "smallest"]
+QrMethod = Literal["auto", "cholesky", "householder"]
+Assume = Literal["gen", "sym", "pos"]
+Precision = Literal["full", "mixed"]
+Side = Literal["right", "left"]
 
 Array = Annotated[str, typer.Argument(metavar="X", help="Zarr array: a path or URL.")]
 Left = Annotated[str, typer.Argument(metavar="A", help="Left factor, a Zarr array.")]
 Right = Annotated[str, typer.Argument(metavar="B", help="Right factor, a Zarr array.")]
+Matrix = Annotated[str, typer.Argument(metavar="A", help="The matrix, a Zarr array.")]
+Sides = Annotated[str, typer.Argument(metavar="B", help="Right-hand sides, a Zarr array.")]
 
 Rank = Annotated[int | None, typer.Option(help="Number of modes. Default: all.")]
 Tol = Annotated[
@@ -62,6 +70,54 @@ MethodOption = Annotated[
 ]
 Accuracy = Annotated[float, typer.Option(help="Krylov: iterate until |A'u - sv| <= ACCURACY s.")]
 MostPasses = Annotated[int, typer.Option(help="Krylov: stop after so many passes, with a warning.")]
+
+Pairs = Annotated[int | None, typer.Option("--k", help="Number of pairs. Default: all.")]
+WhichOption = Annotated[Which, typer.Option(help="Which K, by algebraic value.")]
+EighTol = Annotated[
+    float | None,
+    typer.Option(
+        help="Krylov: iterate until |A v - w v| <= TOL |A|. Default 1e-8, in single precision 1e-4."
+    ),
+]
+EighMethodOption = Annotated[
+    EighMethod, typer.Option(help="All of the matrix in one worker, or block Lanczos.")
+]
+QrMethodOption = Annotated[
+    QrMethod,
+    typer.Option(help="Cholesky factors of Gram matrices (tall matrices), or reflectors (all)."),
+]
+AssumeOption = Annotated[
+    Assume, typer.Option(help="What A is: general, symmetric, or positive definite (Cholesky).")
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(help="Factor in the precision of A, or in single precision and refine."),
+]
+Rcond = Annotated[
+    float | None,
+    typer.Option(help="Singular values up to RCOND times the largest count as zero."),
+]
+Shift = Annotated[float, typer.Option(help="What is added to the diagonal of A.")]
+Damp = Annotated[float, typer.Option(help="Weight of |X|: the square root of a ridge parameter.")]
+Guess = Annotated[
+    str | None,
+    typer.Option("--x0", metavar="X0", help="First guess, a Zarr array. Default: zero."),
+]
+ResidualTol = Annotated[
+    float | None,
+    typer.Option(help="When to stop, relative. Default 1e-8, in single precision 1e-5."),
+]
+SketchRank = Annotated[
+    int | None, typer.Option(help="Of the preconditioner. Default: chosen as A is seen.")
+]
+Passes = Annotated[int, typer.Option(help="Stop after so many passes, with a warning.")]
+SideOption = Annotated[Side, typer.Option(help="Where P stands: A = U P, or A = P U.")]
+NormOfCond = Annotated[int, typer.Option("--p", help="Which norm; 2 only.")]
+RankTol = Annotated[
+    float | None,
+    typer.Option(help="Singular values up to TOL times the largest count as zero."),
+]
+
 Seed = Annotated[int, typer.Option(help="Of everything that is drawn at random.")]
 
 Out = Annotated[
@@ -75,7 +131,7 @@ RequiredOut = Annotated[
     str,
     typer.Option(
         metavar="OUT",
-        help="Where to store the product: a path or URL. After a stop the same command goes on.",
+        help="Where to store the array: a path or URL. After a stop the same command goes on.",
     ),
 ]
 Memory = Annotated[

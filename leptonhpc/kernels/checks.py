@@ -1,4 +1,4 @@
-"""What kernels check of the numbers that they read, and the errors that say where they are wrong."""
+"""What kernels check of the numbers that they read, and the errors that say where."""
 
 from __future__ import annotations
 

@@ -18,15 +18,9 @@ from numpy.typing import NDArray
 
 from leptonhpc.errors import LinAlgError, NumericRangeError
 from leptonhpc.kernels.blas import address, char, integer, leading, routine
+from leptonhpc.kernels.checks import raise_at, require_hermitian
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
-from leptonhpc.kernels.panels import (
-    PROBES,
-    Load,
-    LoadHermitian,
-    require_hermitian,
-    frobenius,
-    raise_at,
-)
+from leptonhpc.kernels.panels import PROBES, Load, LoadHermitian, frobenius
 from leptonhpc.kernels.substitution import converted
 
 _SWEPT = 256

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.checks import raise_at
+from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.panels import PROBES, frobenius, panel_of
 from leptonhpc.kernels.random import gaussian_rows
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc.kernels.checks import raise_at
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
-from leptonhpc.kernels.panels import PROBES, raise_at
+from leptonhpc.kernels.panels import PROBES
 from leptonhpc.kernels.random import gaussian_rows
 
 

@@ -165,7 +165,7 @@ class SolveCertificate(Certificate):
     condition: float
     """|A|_F |A^-1|_F, the second estimated from random right-hand sides."""
     error: float
-    """About |x - x*|_F / |x|_F at most: 2 condition (backward_error + eps), eps for what rounding may
+    """About |x - x*| / |x| at most: 2 condition (backward_error + eps), eps for what rounding may
     have hidden in the residual."""
     refinements: int
     precision: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,13 @@ from threadpoolctl import threadpool_limits
 import leptonhpc as lh
 import leptonhpc.array_api as xp
 from leptonhpc import store
-from leptonhpc.errors import LeptonError, MemoryBudgetError, NotAnArrayError, ShapeError
+from leptonhpc.errors import (
+    LeptonError,
+    MemoryBudgetError,
+    NotAnArrayError,
+    OptionError,
+    ShapeError,
+)
 from leptonhpc.testing import matrix_with_spectrum, orthogonality, put, spectrum
 
 DTYPES = ["float32", "float64", "complex64", "complex128"]
@@ -245,15 +252,14 @@ SHAPES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("blocked", list(itertools.product([False, True], repeat=2)))
 @pytest.mark.parametrize("dtypes", [("float32", "complex64"), ("float64", "float64")])
 @pytest.mark.parametrize("shapes", SHAPES)
 def test_products_broadcast_as_numpy_does(
-    shapes: Any, dtypes: Any, blocked: Any, rng: np.random.Generator
+    shapes: Any, dtypes: Any, rng: np.random.Generator
 ) -> None:
     a, b = (rng.uniform(-1, 1, s).astype(d) for s, d in zip(shapes, dtypes, strict=True))
-    x, y = (lh.open(v) if is_ else v for v, is_ in zip((a, b), blocked, strict=True))
-    _near(xp.matmul(x, y), np.matmul(a, b), _allowed(4, a.dtype))
+    for x, y in itertools.product((a, lh.open(a)), (b, lh.open(b))):
+        _near(xp.matmul(x, y), np.matmul(a, b), _allowed(4, a.dtype))
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint16", "int32", "int64", "uint64"])
@@ -387,6 +393,25 @@ def test_small_or_unusual_numpy_arrays_go_to_numpy() -> None:
         xp.linalg.det(lh.open(nan))
 
 
+def test_empty_results_are_made_without_reading_what_is_not_empty() -> None:
+    vast = lh.open(np.broadcast_to(np.float64(1), (10**6, 10**6)))  # 8 TB
+    nothing = np.empty((10**6, 0), np.complex64)
+    for found in (xp.matmul(vast, nothing), xp.linalg.solve(vast, nothing)):
+        assert (found.shape, found.dtype) == ((10**6, 0), np.dtype(np.complex128))
+    blocked = lh.open(np.empty((3, 0)))
+    _near(xp.matmul(blocked, np.empty((0, 2))), np.zeros((3, 2)), 0)
+    with pytest.raises(MemoryBudgetError, match="of nothing"):
+        xp.matmul(nothing, lh.open(np.empty((0, 10**6))))
+
+
+def test_a_blocked_side_of_a_small_matrix_is_taken(rng: np.random.Generator) -> None:
+    for shape in ((5, 5), (2, 5, 5)):
+        a, b = rng.standard_normal(shape) + 9 * np.eye(5), rng.standard_normal(5)
+        with xp.using_drivers(memory="1 GB"):
+            found = xp.linalg.solve(a, lh.open(b))
+        _near(found, np.linalg.solve(a, b), _allowed(5, float))
+
+
 def test_mistakes_are_typed_errors() -> None:
     with pytest.raises(ShapeError, match=r"square .*\(2, 3\)"):
         xp.linalg.det(np.ones((2, 3)))
@@ -408,9 +433,21 @@ def test_mistakes_are_typed_errors() -> None:
         xp.linalg.det("x.zarr")
 
 
+def test_the_example_of_the_documentation_runs() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "array-api.md"
+    text = page.read_text().replace("```", "")
+    example = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    assert len(example.examples) >= 8
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
 def test_the_namespace_is_complete() -> None:
     assert xp.linalg.__name__ == "leptonhpc.array_api.linalg"
     assert xp.__array_api_version__ == "2024.12"
+    x = lh.open(np.eye(2))
+    assert x.__array_namespace__(api_version="2023.12") is xp
+    with pytest.raises(OptionError, match="2024.12"):
+        x.__array_namespace__(api_version="2099.12")
     assert set(xp.__array_namespace_info__().capabilities()) >= {"boolean indexing"}
     functions = [n for n in xp.linalg.__all__ if not n.endswith("Result")]
     assert len(functions) == 23

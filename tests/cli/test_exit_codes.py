@@ -45,7 +45,7 @@ OF_THE_PARSER = [
     (("svd", "a.zarr", "--weights", "none.npy"), "does not exist"),
     (("matmul", "a.zarr", "b.zarr"), "Missing option '--out'"),
     (("norm", "a.zarr", "--ord", "3"), "--ord"),
-    (("explain", "lu", "a.zarr"), "No such command"),
+    (("explain", "schur", "a.zarr"), "No such command"),
 ]
 
 

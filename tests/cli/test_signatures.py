@@ -1,6 +1,7 @@
 """The command line and the functions have the same names and the same keywords."""
 
 import inspect
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,25 @@ import typer
 
 import leptonhpc
 from leptonhpc import datasets
-from leptonhpc.api import drivers
+from leptonhpc.api import planned
 from leptonhpc.cli.app import app
+from leptonhpc.cli.commands import shell_name
+from leptonhpc.cli.drivers import DRIVERS
 
 ROOT = Path(__file__).parents[2]
 OF_THE_SHELL = {"json", "scheduler", "help"}
 OF_PYTHON = {"open", "plan"}  # `plan` is the command `explain`; `open` needs no command
 COMMANDS = typer.main.get_command(app).commands
 
+PLANNERS = {name: planner for name, (planner, _) in planned._DRIVERS.items()}
+COMPUTING = [*PLANNERS, "det"]  # the determinant is planned as slogdet
+
 PAIRS = [
-    ("svd", drivers.svd),
-    ("matmul", drivers.matmul),
-    ("norm", drivers.norm),
+    *((shell_name(name), getattr(leptonhpc, name)) for name in COMPUTING),
+    *((f"explain {shell_name(name)}", planner) for name, planner in PLANNERS.items()),
     ("probe", leptonhpc.probe),
     ("info", leptonhpc.info),
     ("load", leptonhpc.load),
-    ("explain svd", drivers._plan_svd),
-    ("explain matmul", drivers._plan_matmul),
-    ("explain norm", drivers._plan_norm),
     ("datasets fetch", datasets.fetch),
 ]
 
@@ -59,15 +61,24 @@ def test_command_takes_the_arrays_of_its_function(name: str, function: Callable[
 
 def test_explain_takes_what_the_driver_takes_but_how_to_run_it() -> None:
     how_to_run = {"out", "resume", "overwrite", "progress"}
-    for name in ("svd", "matmul"):
+    for name in map(shell_name, PLANNERS):
         driver = {p.name for p in _command(name).params}
         assert {p.name for p in _command(f"explain {name}").params} == driver - how_to_run
 
 
 def test_every_public_function_is_a_command_and_the_reverse() -> None:
     functions = {name for name in leptonhpc.__all__ if inspect.isfunction(getattr(leptonhpc, name))}
-    assert set(COMMANDS) == functions - OF_PYTHON | {"explain", "datasets"}
-    assert set(COMMANDS["explain"].commands) == {"svd", "matmul", "norm"}
+    names = {shell_name(name) for name in functions - OF_PYTHON}
+    assert set(COMMANDS) == names | {"explain", "datasets"}
+    assert set(COMMANDS["explain"].commands) == set(map(shell_name, PLANNERS))
+
+
+def test_choices_of_a_command_are_those_of_its_function() -> None:
+    for driver in DRIVERS:
+        hints = typing.get_type_hints(getattr(leptonhpc, driver.name))
+        for keyword, (annotation, _) in driver.options.items():
+            if typing.get_origin(hints[keyword]) is typing.Literal:
+                assert typing.get_args(annotation.__origin__) == typing.get_args(hints[keyword])
 
 
 def test_help_lists_every_command_in_its_order() -> None:
@@ -89,6 +100,6 @@ def test_reference_page_names_every_command_and_every_option_of_the_drivers() ->
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text()
     for name in COMMANDS:
         assert f"`leptonhpc {name}" in page
-    for name in ("svd", "matmul", "norm"):
+    for name in map(shell_name, COMPUTING):
         options = {opt for p in _command(name).params for opt in p.opts if opt.startswith("--")}
         assert {opt for opt in options - {"--help"} if f"`{opt}" not in page} == set()

@@ -68,7 +68,9 @@ def test_factors_of_every_dtype_are_right_in_one_panel_and_in_many(
             assert np.asarray(r.l).dtype == np.dtype(dtype)
             assert r.report.reads_per_chunk <= 1
         sign, logdet = np.linalg.slogdet(a.astype(np.result_type(a, float)))
-        assert r.logdet() == pytest.approx(logdet, abs=16 * n * float(np.finfo(dtype).eps) * (n + 10))
+        assert r.logdet() == pytest.approx(
+            logdet, abs=16 * n * float(np.finfo(dtype).eps) * (n + 10)
+        )
         require_right(lh.load(tmp_path / f"r{n}"), a)
 
 
@@ -198,7 +200,9 @@ def test_hard_matrices_have_right_factors(a: np.ndarray, memory: str, tmp_path: 
     require_right(lh.cholesky(put(a, tmp_path / "a", chunks=(64, 64)), memory=memory), a)
 
 
-@pytest.mark.parametrize(("dtype", "exponent"), [("f4", -30), ("f4", 30), ("f8", -200), ("f8", 200)])
+@pytest.mark.parametrize(
+    ("dtype", "exponent"), [("f4", -30), ("f4", 30), ("f8", -200), ("f8", 200)]
+)
 def test_matrices_far_from_one_are_right_and_still_checked(dtype: str, exponent: int) -> None:
     a = (positive(90) * 10.0**exponent).astype(dtype)
     r = lh.cholesky(a, memory=MEMORY)

@@ -182,7 +182,9 @@ def test_double_precision_far_from_one_is_still_checked(exponent: int) -> None:
     assert 0 < r.certificate.backward_error <= r.certificate.bound
     perm, lower, upper = factors(r)
     scaled = draw((90, 90))[perm] - lower @ (upper / 10.0**exponent)
-    assert np.max(np.abs(scaled)) <= 4 * 91 * np.finfo(float).eps * 90 * np.max(np.abs(draw((90, 90))))
+    assert np.max(np.abs(scaled)) <= 4 * 91 * np.finfo(float).eps * 90 * np.max(
+        np.abs(draw((90, 90)))
+    )
 
 
 @pytest.mark.parametrize("shape", [(200_000, 1), (100_000, 3), (3, 20_000)])

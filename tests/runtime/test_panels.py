@@ -1,4 +1,4 @@
-"""Panels of a factorisation: dealt to workers, pipelined, resumed, and within the memory allowed."""
+"""Panels of a factorisation: dealt to workers, pipelined, resumed, within memory."""
 
 import json
 import subprocess
@@ -123,7 +123,9 @@ def _stop_after(patch: pytest.MonkeyPatch, count: int) -> None:
     patch.setattr(Journal, "mark", marking)
 
 
-@pytest.mark.parametrize(("driver", "finished"), [("solve", 1), ("solve", 2), ("inv", 1), ("inv", 2)])
+@pytest.mark.parametrize(
+    ("driver", "finished"), [("solve", 1), ("solve", 2), ("inv", 1), ("inv", 2)]
+)
 def test_systems_that_were_stopped_go_on(
     driver: str, finished: int, folder: Path, tmp_path: Path
 ) -> None:
@@ -150,9 +152,7 @@ np.save(sys.argv[3], s.x)
 
 
 @pytest.mark.parametrize("driver", ["cholesky", "lu"])
-def test_stored_factors_solve_in_another_process(
-    driver: str, folder: Path, tmp_path: Path
-) -> None:
+def test_stored_factors_solve_in_another_process(driver: str, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "factors"
     run(driver, folder, memory=PANELS, out=out)
     arguments = [str(out), str(folder / "b"), str(tmp_path / "x.npy")]
