@@ -19,9 +19,23 @@ from leptonhpc.errors import OptionError
 from leptonhpc.linalg import Job
 
 Driver = Literal[
-    "svd", "matmul", "norm", "cholesky", "lu", "solve", "inv", "slogdet", "eigh", "matrix_rank",
-    "cond", "pinv", "polar", "cg", "lsmr",
-    "qr", "lstsq",
+    "svd",
+    "matmul",
+    "norm",
+    "cholesky",
+    "lu",
+    "solve",
+    "inv",
+    "slogdet",
+    "eigh",
+    "matrix_rank",
+    "cond",
+    "pinv",
+    "polar",
+    "cg",
+    "lsmr",
+    "qr",
+    "lstsq",
 ]
 
 _DRIVERS: dict[str, tuple[Callable[..., Job], Callable[..., Any]]] = {

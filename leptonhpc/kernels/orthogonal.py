@@ -132,8 +132,8 @@ class UnpackR:
         """Give the rows of R above and on the diagonal, with their signs."""
         (_, rows), (c0, c1) = at
         panel: NDArray[Any] = acc.pop("_panel")
-        clear_lower(panel[c0:])
         panel *= small["signs"][:rows, None].astype(panel.real.dtype)
+        clear_lower(panel[c0:])  # last: a sign would make a zero negative
         found = panel.conj().T @ small["left"][:rows]
         acc["hypot_defect"] = frobenius(found - small["expected"][c0:c1], self.blas)
         return panel

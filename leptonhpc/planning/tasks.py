@@ -14,7 +14,6 @@ from typing import Any, Literal, Protocol
 
 from leptonhpc.blocks import Region
 
-
 MIRROR = "mirror"
 """The adjoint of operand "a", which the runtime makes: what is read of it counts as read of a."""
 

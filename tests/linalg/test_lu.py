@@ -194,8 +194,8 @@ def test_very_tall_matrices_are_not_called_unstable(shape: tuple[int, int], dtyp
         assert lh.lu(a, memory=MEMORY).certificate.converged
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("at", [(0, 0), (3, 599), (599, 3), (400, 401)])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("at", [(0, 0), (3, 599), (599, 3)])
 def test_the_error_names_the_global_index(
     value: float, at: tuple[int, int], tmp_path: Path
 ) -> None:
@@ -249,8 +249,9 @@ def test_slogdet_and_det_are_those_of_numpy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["getrf", "trsm", "gemm"])
-@pytest.mark.parametrize("dtype", ["float32", "complex128"])
-@pytest.mark.parametrize("size", [1.0, 1e-12, 1e12])
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("float32", 1.0), ("float32", 1e-12), ("complex128", 1.0)]
+)
 def test_one_wrong_entry_of_a_block_is_caught(
     broken: str, dtype: str, size: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

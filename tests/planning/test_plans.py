@@ -278,7 +278,7 @@ def test_more_memory_never_reads_more() -> None:
 
 @pytest.mark.parametrize(
     ("driver", "options"),
-    [("qr", {}), ("svd", {"rnak": 3}), ("svd", {"out": "x"}), ("norm", {"ord": 3}),
+    [("schur", {}), ("svd", {"rnak": 3}), ("svd", {"out": "x"}), ("norm", {"ord": 3}),
      ("svd", {"rank": 0}), ("svd", {"rank": 99}), ("svd", {"method": "magic"})],
 )  # fmt: skip
 def test_questions_that_make_no_sense_are_refused_when_planned(
