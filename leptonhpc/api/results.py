@@ -180,9 +180,7 @@ def from_outcome(
         place = out if single else store.join(out, name)
         return BlockedArray(StoredSource(store.open_array(place)))
     array = workspace.arrays[value]
-    if isinstance(array, np.ndarray):
-        return array
-    return BlockedArray(StoredSource(array))
+    return array if isinstance(array, np.ndarray) else BlockedArray(workspace.sources()[value])
 
 
 def warn_unless_converged(inputs: Sequence[str], certificate: Any, s: Any) -> None:

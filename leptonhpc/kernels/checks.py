@@ -10,8 +10,28 @@ from numpy.typing import NDArray
 from leptonhpc.errors import NonFiniteError, NotHermitianError, NumericRangeError
 from leptonhpc.kernels.fold import Region, Small
 
-_ROWS = 512
-"""Rows that are compared at once."""
+_COLUMNS = 32
+"""Columns that are compared at once: one of the two is read across its rows."""
+
+
+def largest_of(block: NDArray[Any]) -> float:
+    """Give the largest absolute value; NaN or infinite if there is such a number.
+
+    Parameters
+    ----------
+    block : array
+        Real or complex.
+
+    Returns
+    -------
+    float
+        0 if the block is empty.
+    """
+    if not block.size:
+        return 0.0
+    if block.dtype.kind == "c":
+        return float(np.max(np.abs(block)))
+    return float(np.maximum(block.max(), -block.min()))
 
 
 def raise_at(block: NDArray[Any], at: Region, name: str) -> None:
@@ -76,19 +96,27 @@ def require_hermitian(
     NotHermitianError, NonFiniteError
         For the entry that differs most, or is not finite.
     """
-    largest = max(largest, float(np.max(np.abs(block), initial=0.0)))
+    largest = max(largest, largest_of(block))
     tolerance = small["columns"] * float(np.finfo(block.dtype).eps) * largest
-    for low in range(0, len(block), _ROWS):
-        difference = np.abs(block[low : low + _ROWS] - mirror[low : low + _ROWS])
-        if not np.max(difference, initial=0.0) <= tolerance:
+    for low in range(0, block.shape[1], _COLUMNS):
+        part = slice(low, low + _COLUMNS)
+        difference = block[:, part] - mirror[:, part].astype(block.dtype, copy=False)
+        if not largest_of(difference) <= tolerance:
             if not np.isfinite(mirror).all():
                 raise_at(mirror.T, at[::-1], small["name"])
-            row, column = np.unravel_index(np.argmax(difference), difference.shape)
-            i, j = int(row) + low + at[0][0], int(column) + at[1][0]
-            value, other = block[i - at[0][0], column], mirror[i - at[0][0], column]
-            message = (
-                f"{small['driver']} needs a symmetric (or Hermitian) matrix; {small['name']} has "
-                f"{value} at ({i}, {j}) and {np.conj(other)} at ({j}, {i}). Symmetrise it first, "
-                "(a + a.H) / 2"
-            )
-            raise NotHermitianError(message)
+            _raise_not_hermitian(block, mirror, small, at)
+
+
+def _raise_not_hermitian(
+    block: NDArray[Any], mirror: NDArray[Any], small: Small, at: Region
+) -> None:
+    difference = np.abs(block - mirror)
+    row, column = np.unravel_index(np.argmax(difference), difference.shape)
+    value, other = block[row, column], mirror[row, column]
+    i, j = int(row) + at[0][0], int(column) + at[1][0]
+    message = (
+        f"{small['driver']} needs a symmetric (or Hermitian) matrix; {small['name']} has "
+        f"{value} at ({i}, {j}) and {np.conj(other)} at ({j}, {i}). Symmetrise it first, "
+        "(a + a.H) / 2"
+    )
+    raise NotHermitianError(message)

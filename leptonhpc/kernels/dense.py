@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.errors import NotPositiveDefiniteError
-from leptonhpc.kernels import lapack
+from leptonhpc.kernels import lapack, threads
 from leptonhpc.kernels.blas import gemm, syrk, trmm, trsm
 
 _DIAGONAL = 256
@@ -127,9 +127,14 @@ def permute(a: NDArray[Any], pivots: NDArray[np.int64], *, first: int = 0) -> No
         return
     rows, origins = rows + first, origins + first
     step = max(64, _SWAPPED // max(1, a.itemsize * len(rows)))
-    for low in range(0, a.shape[1], step):
-        part = a[:, low : low + step]
-        part[rows] = part[origins]
+
+    def move(columns: NDArray[Any]) -> None:
+        for low in range(0, columns.shape[1], step):
+            part = columns[:, low : low + step]
+            part[rows] = part[origins]
+
+    moved = len(rows) * a.shape[1] * a.itemsize
+    threads.over_parts(move, a, axis=1, moved_nbytes=moved)
 
 
 def permutation(pivots: NDArray[np.int64], m: int) -> NDArray[np.int64]:

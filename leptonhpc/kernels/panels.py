@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.errors import NotPositiveDefiniteError
-from leptonhpc.kernels.checks import raise_out_of_range, require_hermitian
+from leptonhpc.kernels import threads
+from leptonhpc.kernels.checks import largest_of, raise_out_of_range, require_hermitian
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.random import gaussian_rows
 
@@ -26,6 +27,8 @@ PROBES = 2
 """Vectors that check a factorisation."""
 _SWEPT = 512
 """Columns that are cleared or summed at once."""
+_IN_CACHE = 64
+"""Rows that are copied and looked at while they are in cache."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,12 @@ class Load:
         (r0, r1), (c0, c1) = at
         dtype = np.dtype(small["dtype"])
         place = small["place"]
-        usable = place is not None and place.dtype == dtype and place.shape == (r1 - r0, c1 - c0)
+        shape = (r1 - r0, c1 - c0)
+        usable = place is not None and place.dtype == dtype and place.shape == shape
+        panel = place if usable else np.empty(shape, dtype)
+        threads.clear(panel)
         return {
-            "_panel": place if usable else np.zeros((r1 - r0, c1 - c0), dtype),
+            "_panel": panel,
             "_origin": (r0, c0),
             "_y": gaussian_rows(small["seed"], r0, r1, PROBES, dtype),
             "expected": np.zeros((small["columns"], PROBES), dtype),
@@ -53,27 +59,29 @@ class Load:
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
     ) -> None:
         """Take over one block of A, and check that its numbers are finite."""
-        block = self.taken(acc, blocks[0], small, at)
+        block, norm = self.taken(acc, blocks[0], small, at)
         (r0, r1), (c0, c1) = at
         y = gaussian_rows(small["seed"], r0, r1, PROBES, block.dtype)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             acc["expected"][c0:c1] += block.conj().T @ y
-        acc["hypot_norm"] = math.hypot(acc["hypot_norm"], frobenius(block, self.blas))
+        acc["hypot_norm"] = math.hypot(acc["hypot_norm"], norm)
 
     def taken(
         self, acc: Accumulator, block: NDArray[Any], small: Small, at: Region
-    ) -> NDArray[Any]:
-        """Put a block at its place in the panel; give what is there now."""
+    ) -> tuple[NDArray[Any], float]:
+        """Put a block at its place in the panel; give what is there now, and its norm."""
         (r0, r1), (c0, c1) = at
         top, left = acc["_origin"]
         part: NDArray[Any] = acc["_panel"][r0 - top : r1 - top, c0 - left : c1 - left]
-        with np.errstate(over="ignore"):  # said below
-            part[...] = block
-            largest = float(np.max(np.abs(part), initial=0.0))
-        if not math.isfinite(largest):
-            raise_out_of_range(block, part.dtype, at, small)
-        acc["max_entry"] = max(acc["max_entry"], largest)
-        return part
+        for low in range(0, r1 - r0, _IN_CACHE):
+            rows = part[low : low + _IN_CACHE]
+            with np.errstate(over="ignore"):  # said below
+                rows[...] = block[low : low + _IN_CACHE]
+            largest = largest_of(rows)
+            if not math.isfinite(largest):
+                raise_out_of_range(block, part.dtype, at, small)
+            acc["max_entry"] = max(acc["max_entry"], largest)
+        return part, frobenius(block if block.dtype == part.dtype else part, self.blas)
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
         """Write nothing: the panel goes on to other tasks."""
@@ -94,9 +102,9 @@ class LoadHermitian:
     ) -> None:
         """Take over one block of the lower triangle; `blocks` has its mirror image too."""
         load = Load(self.blas)
-        block = load.taken(acc, blocks[0], small, at)
+        block, norm = load.taken(acc, blocks[0], small, at)
         # a block on the diagonal is its own mirror image
-        mirror = blocks[1].astype(small["dtype"]) if len(blocks) > 1 else block.conj().T
+        mirror = blocks[1] if len(blocks) > 1 else block.conj().T
         (r0, r1), (c0, c1) = at
         require_hermitian(block, mirror, small, at, largest=acc["max_entry"])
         y = gaussian_rows(small["seed"], 0, small["columns"], PROBES, block.dtype)
@@ -105,8 +113,7 @@ class LoadHermitian:
         if r0 != c0:  # the mirror image stands above the panel
             acc["expected"][r0:r1] += block @ y[c0:c1]
             weight = math.sqrt(2.0)
-        norm = weight * frobenius(block, self.blas)
-        acc["hypot_norm"] = math.hypot(acc["hypot_norm"], norm)
+        acc["hypot_norm"] = math.hypot(acc["hypot_norm"], weight * norm)
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
         """Write nothing."""
@@ -341,7 +348,7 @@ def clear_lower(a: NDArray[Any]) -> None:
 
 def frobenius(block: NDArray[Any], blas: Blas) -> float:
     """Give |block|_F, also where squares over- or underflow; infinite if the numbers are not."""
-    plain = np.ascontiguousarray(block)
+    plain = np.ascontiguousarray(block.T if block.flags.f_contiguous else block)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         square = blas.sum_of_squares(plain)
         if 1e-200 < square < math.inf:

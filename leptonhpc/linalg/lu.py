@@ -8,12 +8,13 @@ at the end, in one pass over L.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from leptonhpc.blocks import BlockedArray, Source
+from leptonhpc.blocks.triangles import TriangleView
 from leptonhpc.errors import ShapeError
 from leptonhpc.linalg.certificates import FactorCertificate
 from leptonhpc.linalg.cholesky import reason
@@ -188,8 +189,14 @@ def plan_lu(x: BlockedArray, resources: Resources, *, seed: int = 0) -> LuJob:
         Target("u", (k, x.shape[1]), dtype.str, (panels.unit, panels.unit)),
     ]
     after = (
-        unpack_stage("lower", panels, targets[0], resources, PACKED),
-        unpack_stage("upper", panels, targets[1], resources, PACKED),
+        replace(
+            unpack_stage("lower", panels, targets[0], resources, PACKED),
+            view=TriangleView(PACKED, "lower", panels.edges),
+        ),
+        replace(
+            unpack_stage("upper", panels, targets[1], resources, PACKED),
+            view=TriangleView(PACKED, "upper", panels.edges),
+        ),
     )
     scratch = [s.target for s in (*before, stage) if s.target is not None]
     explanation = explain(

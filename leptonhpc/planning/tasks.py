@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from leptonhpc.blocks import Region
+from leptonhpc.blocks.triangles import TriangleView
 
 MIRROR = "mirror"
 """The adjoint of operand "a", which the runtime makes: what is read of it counts as read of a."""
@@ -150,6 +151,8 @@ class Stage:
     most_repeats: int = 1
     prefetch: Prefetch | None = None
     """Read the next step while this one is folded: while they share a block, or always."""
+    view: TriangleView | None = None
+    """How the target is seen in an operand that is in memory: then nothing is run."""
 
     @property
     def operands(self) -> frozenset[str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from leptonhpc.kernels import threads as lane_threads
+
 _lock = threading.Lock()
 _before: list[tuple[Any, int]] = []
 _set_to: int | None = None
@@ -32,6 +34,7 @@ def limit(threads: int) -> None:
             _before.extend((lib, lib.num_threads) for lib in libraries)
         for lib in libraries:
             _set(lib, threads if lib in own else 1)
+        lane_threads.allow(threads)
         _set_to = threads
 
 
@@ -42,6 +45,7 @@ def restore() -> None:
         for lib, threads in _before:
             _set(lib, threads)
         _before.clear()
+        lane_threads.allow(1)
         _set_to = None
 
 

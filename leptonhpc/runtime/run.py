@@ -26,7 +26,7 @@ from leptonhpc.runtime.progress import Progress, choose_progress
 from leptonhpc.runtime.reading import Context
 from leptonhpc.runtime.report import Report, StageReport
 from leptonhpc.runtime.targets import Workspace, Writer
-from leptonhpc.store import Journal
+from leptonhpc.store import Journal, StoredArray
 from leptonhpc.store.locations import Location, is_local, local_path
 
 __all__ = ["connected_client", "resources_of", "run_job"]
@@ -99,8 +99,11 @@ class _Run:
         if kept is not None:
             if stage.target is not None:
                 self.workspace.reopen(stage.target)
-            self._note(stage, began, {}, resumed=True)
+            self._note(stage, began, {}, skipped=True, resumed=True)
             return kept
+        if stage.view is not None and self.workspace.see(stage, small["pivots"]):
+            self._note(stage, began, {}, skipped=True)
+            return {}
         done = self.journal.done() if self.journal is not None and not stage.chained else {}
         done = {k: v for k, v in done.items() if k.startswith(f"{stage.name}/")}
         acc = self._compute(stage, small, done)
@@ -119,6 +122,7 @@ class _Run:
             if done:
                 self.workspace.reopen(stage.target)
                 array = self.workspace.arrays[stage.target.name]
+                assert isinstance(array, StoredArray)
                 writer = Writer(stage.target, array, stage.blas_threads)
             else:
                 writer = self.workspace.create(stage.target, stage.blas_threads)
@@ -153,15 +157,15 @@ class _Run:
             raise CoverageError(message)
 
     def _note(
-        self, stage: Stage, began: float, acc: dict[str, Any], *, resumed: bool = False,
-        done: Mapping[str, Any] | None = None,
+        self, stage: Stage, began: float, acc: dict[str, Any], *, skipped: bool = False,
+        resumed: bool = False, done: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         seconds = time.perf_counter() - began
         read = int(acc.get("read_nbytes", 0))
         old = done or {}
         ran = [
             t for t in stage.tasks
-            if not resumed and f"{stage.name}/{t.part_of or t.key}" not in old
+            if not skipped and f"{stage.name}/{t.part_of or t.key}" not in old
         ]  # fmt: skip
         flops = sum(t.flops for t in ran)
         self.stages.append(

@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 
 from leptonhpc import store
 from leptonhpc.blocks import MemorySource, Region, Source, StoredSource
+from leptonhpc.blocks.triangles import TriangleSource
 from leptonhpc.errors import ShapeError
-from leptonhpc.planning import Target
+from leptonhpc.planning import Stage, Target
 from leptonhpc.store.journal import FOLDER
 from leptonhpc.store.locations import Location
+
+_COPIED_NBYTES = 1 << 26
+"""What is no larger than this is given as an array of its own."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,9 @@ class Workspace:
     folder."""
     memory_nbytes: int = 0
     """What is left for targets in memory."""
-    arrays: dict[str, store.StoredArray | NDArray[Any]] = field(default_factory=dict)
+    arrays: dict[str, store.StoredArray | NDArray[Any] | TriangleSource] = field(
+        default_factory=dict
+    )
     folder: str | None = None
 
     def create(self, target: Target, threads: int = 1) -> Writer:
@@ -137,9 +143,36 @@ class Workspace:
     def sources(self) -> dict[str, Source]:
         """Give the targets as operands of later stages."""
         return {
-            name: MemorySource(array) if isinstance(array, np.ndarray) else StoredSource(array)
+            name: MemorySource(array)
+            if isinstance(array, np.ndarray)
+            else StoredSource(array)
+            if isinstance(array, store.StoredArray)
+            else array
             for name, array in self.arrays.items()
         }
+
+    def see(self, stage: Stage, pivots: NDArray[np.int64]) -> bool:
+        """Let a stage's target be seen in its operand, where both would be large and in memory.
+
+        Parameters
+        ----------
+        stage : Stage
+            Not run yet.
+        pivots : array of int64
+            Exchanges of rows.
+
+        Returns
+        -------
+        bool
+            Whether that is so: then the stage need not be run.
+        """
+        if stage.view is None or stage.target is None or self.output is not None:
+            return False
+        base = self.arrays.get(stage.view.operand)
+        if not isinstance(base, np.ndarray) or stage.target.nbytes <= _COPIED_NBYTES:
+            return False
+        self.arrays[stage.target.name] = stage.view.of(MemorySource(base), pivots)
+        return True
 
     def drop_scratch(self, targets: list[Target]) -> None:
         """Remove what only the job itself needed."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from leptonhpc.errors import NotPositiveDefiniteError
-from leptonhpc.kernels import blas, dense, reference
+from leptonhpc.kernels import blas, dense, reference, threads
 
 DTYPES = ["float32", "float64", "complex64", "complex128"]
 ORDERS = [1, 2, 31, 33, 64, 97, 255, 257, 300]
@@ -292,3 +292,16 @@ def test_gram_matrix_of_rows_is_added_to_the_lower_triangle_only(dtype: str, lay
         assert np.all(np.abs(found - expected) <= bound), (n, k)
         upper = np.triu_indices(n, 1)
         assert np.array_equal(found[upper], start[upper])
+
+
+def test_rows_are_exchanged_alike_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    a = np.random.default_rng(3).standard_normal((300, 257))
+    pivots = np.array([min(i + (7 * i) % 11, 299) for i in range(250)])
+    expected = a.copy()
+    dense.permute(expected, pivots)
+    monkeypatch.setattr(threads, "_LEAST_NBYTES", 0)
+    for count in (2, 3):
+        monkeypatch.setattr(threads, "_allowed", count)
+        found = a.copy()
+        dense.permute(found, pivots)
+        assert np.array_equal(found, expected)
