@@ -87,7 +87,7 @@ def write_climate(
         dimension_names=dataset.dims,
         attributes={"units": "degC", "long_name": "simulated air temperature"},
         fill_value=np.nan,
-        compress=False,  # noise does not get smaller
+        compression="none",  # noise does not get smaller
     )
     _write_field(array, coordinates[1].values, patterns, scores, seed)
 

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
-from leptonhpc.kernels.panels import PROBES, clear_lower, frobenius, placed
+from leptonhpc.kernels.panels import (
+    PROBES,
+    clear_lower,
+    cleared_panel,
+    earlier_panel,
+    frobenius,
+    panel_in_place,
+    placed,
+)
 from leptonhpc.kernels.random import gaussian_rows
 
 
@@ -34,7 +42,7 @@ class UpdateQr:
     ) -> None:
         """Apply the adjoint of the reflectors of columns `at`, from their diagonal downwards."""
         s0, s1 = at[1]
-        taus = small["needed"][-1]["taus"][s0:s1]
+        taus = earlier_panel(s0, small)["taus"][s0:s1]
         self.blas.reflect(blocks[0], taus, acc["_panel"][s0:], adjoint=True)
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
@@ -83,25 +91,22 @@ class FormQ:
 
     def begin(self, small: Small, at: Region) -> Accumulator:
         """Give a panel of the identity, in the place where it will be written if it is there."""
-        (r0, r1), (c0, c1) = at
-        dtype = np.dtype(small["dtype"])
-        place = small["place"]
-        usable = place is not None and place.dtype == dtype and place.shape == (r1 - r0, c1 - c0)
-        panel = place if usable else np.empty((r1 - r0, c1 - c0), dtype)
-        panel[...] = 0
-        np.fill_diagonal(panel[c0:], 1)
-        return {"_panel": panel}
+        panel = cleared_panel(small, at)
+        np.fill_diagonal(panel[at[1][0] :], 1)
+        return {"_panel": panel, "_origin": at[1][0]}
 
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
     ) -> None:
-        """Apply the reflectors of columns `at`."""
+        """Apply the reflectors of columns `at`; columns before them are still zero there."""
         s0, s1 = at[1]
-        self.blas.reflect(blocks[0], small["taus"][s0:s1], acc["_panel"][s0:])
+        part = acc["_panel"][s0:, max(0, s0 - acc["_origin"]) :]
+        self.blas.reflect(blocks[0], small["taus"][s0:s1], part)
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the panel; leave its part of Q^H y."""
         (r0, r1), (c0, c1) = at
+        del acc["_origin"]
         panel: NDArray[Any] = acc.pop("_panel")
         for column in np.flatnonzero(small["signs"][c0:c1] < 0):
             panel[:, column] *= -1
@@ -117,9 +122,8 @@ class UnpackR:
     blas: Blas
 
     def begin(self, small: Small, at: Region) -> Accumulator:
-        """Give a panel of zeros."""
-        (r0, r1), (c0, c1) = at
-        return {"_panel": np.zeros((r1 - r0, c1 - c0), small["dtype"])}
+        """Give a panel."""
+        return {"_panel": panel_in_place(small, at)}
 
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region

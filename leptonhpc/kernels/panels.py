@@ -41,13 +41,8 @@ class Load:
         """Give a panel of zeros, in the place where it will be written if that is in memory."""
         (r0, r1), (c0, c1) = at
         dtype = np.dtype(small["dtype"])
-        place = small["place"]
-        shape = (r1 - r0, c1 - c0)
-        usable = place is not None and place.dtype == dtype and place.shape == shape
-        panel = place if usable else np.empty(shape, dtype)
-        threads.clear(panel)
         return {
-            "_panel": panel,
+            "_panel": cleared_panel(small, at),
             "_origin": (r0, c0),
             "_y": gaussian_rows(small["seed"], r0, r1, PROBES, dtype),
             "expected": np.zeros((small["columns"], PROBES), dtype),
@@ -199,8 +194,8 @@ class UpdateLu:
         """Make the rows of U that belong to columns `at` of L, and subtract L U below them."""
         panel, factor = acc["_panel"], blocks[0]
         (_, _), (s0, s1) = at
-        earlier = small["needed"][-1]
         first, last = panel_of(s0, small)
+        earlier = earlier_panel(s0, small)
         if s0 == first:
             pivots = earlier["pivots"][first:last] - first
             for rows in (panel, acc["_y"]):
@@ -286,9 +281,8 @@ class Unpack:
     blas: Blas
 
     def begin(self, small: Small, at: Region) -> Accumulator:
-        """Give a panel of zeros."""
-        (r0, r1), (c0, c1) = at
-        return {"_panel": np.zeros((r1 - r0, c1 - c0), small["dtype"])}
+        """Give a panel."""
+        return {"_panel": panel_in_place(small, at)}
 
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
@@ -311,11 +305,32 @@ class Unpack:
         return panel
 
 
+def cleared_panel(small: Small, at: Region) -> NDArray[Any]:
+    """Give a panel of zeros, in the place where it will be written if that is in memory."""
+    panel = panel_in_place(small, at)
+    threads.clear(panel)
+    return panel
+
+
+def panel_in_place(small: Small, at: Region) -> NDArray[Any]:
+    """Give a panel of any numbers, in the place where it will be written if that is in memory."""
+    shape, dtype, place = tuple(b - a for a, b in at), np.dtype(small["dtype"]), small["place"]
+    usable = place is not None and place.dtype == dtype and place.shape == shape
+    panel: NDArray[Any] = place if usable else np.empty(shape, dtype)
+    return panel
+
+
 def panel_of(column: int, small: Small) -> tuple[int, int]:
     """Give the first column and the end of the panel that holds a column."""
     edges = small["edges"]
     k = bisect_right(edges, column)
     return edges[k - 1], edges[k]
+
+
+def earlier_panel(column: int, small: Small) -> Accumulator:
+    """Give what the panel of a column left, of the panels that the task needs: one, or all."""
+    needed: Sequence[Accumulator] = small["needed"]
+    return needed[0 if len(needed) == 1 else bisect_right(small["edges"], column) - 1]
 
 
 def placed(part: NDArray[Any], first: int, length: int) -> NDArray[Any]:

@@ -267,15 +267,16 @@ def panel_stage(
                 key, load[0], loads, lane, previous.get(lane), at, part_of=last, read_nbytes=nbytes
             )
         )
-        for k in range(j):
-            steps = StepList(tuple(update[1](j, k)))
+        # several workers: an update runs as soon as its panel is there; one: it is read ahead of
+        for group in [range(j)] * (j > 0) if resources.workers == 1 else [[k] for k in range(j)]:
+            steps = StepList(tuple(step for k in group for step in update[1](j, k)))
             read = sum(_elements(r.region) for s in steps for r in s.reads) * dtype.itemsize
-            share = (panels.edges[k + 1] - panels.edges[k]) / max(1, c0)
+            share = (panels.edges[group[-1] + 1] - panels.edges[group[0]]) / max(1, c0)
             tasks.append(
                 Task(
-                    f"{update[0]}-{j}-{k}", update[0], steps, lane, key, at, part_of=last,
-                    continues=True, needs=(f"{factor}-{k}",), flops=share * (work - _own(at)),
-                    read_nbytes=read,
+                    f"{update[0]}-{j}-{group[0]}", update[0], steps, lane, key, at, part_of=last,
+                    continues=True, needs=tuple(f"{factor}-{k}" for k in group),
+                    flops=share * (work - _own(at)), read_nbytes=read,
                 )
             )  # fmt: skip
             key = tasks[-1].key

@@ -311,10 +311,12 @@ def _form_stage(panels: Panels, target: Target, resources: Resources, factor: fl
             break
         swept += panels.sweeps(PACKED, j)
         lane, key = j % resources.workers, f"form_q-{j}"
+        width = c1 - c0  # its own reflectors meet only the columns behind them
+        own = width**2 * ((m - c0) / 2 - width / 6)
         tasks.append(
             Task(
                 key, "form_q", StepList(tuple(reversed(swept))), lane, previous.get(lane),
-                ((0, m), (c0, c1)), flops=4 * factor * (c1 - c0) * (m * c1 - c1**2 / 2),
+                ((0, m), (c0, c1)), flops=4 * factor * (width * (m * c0 - c0**2 / 2) + own),
                 read_nbytes=item * sum((m - s.at[0][0]) * (s.at[1][1] - s.at[1][0]) for s in swept),
                 write_nbytes=item * m * (c1 - c0),
             )

@@ -213,7 +213,7 @@ def plan_tall(x: BlockedArray, resources: Resources, *, seed: int, dtype: np.dty
         If a band and the Gram matrices do not fit; the message names the smallest budget.
     """
     m, n = x.shape
-    wide, tile = np.result_type(dtype, np.float64), max(256, min(4096, (1 << 21) // n))
+    wide, tile = np.result_type(dtype, np.float64), max(256, min(4096, (1 << 18) // n))
     square = n * n * wide.itemsize
 
     def work(height: int) -> int:

@@ -131,7 +131,7 @@ class Workspace:
                 chunks=tuple(
                     max(1, min(u, n)) for u, n in zip(target.unit, target.shape, strict=True)
                 ),
-                compress=not target.scratch,
+                compression="none" if target.scratch else "fast",
             )
         self.arrays[target.name] = array
         return Writer(target, array, threads)

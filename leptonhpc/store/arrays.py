@@ -7,12 +7,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
 from zarr.abc.store import Store
+from zarr.codecs import ZstdCodec
 from zarr.errors import BaseZarrError
 from zarr.storage import LocalStore, MemoryStore, ObjectStore
 
@@ -33,7 +34,10 @@ from leptonhpc.store.locations import exists as location_exists
 Region = tuple[tuple[int, int], ...]
 """Start and stop of a block along each dimension."""
 
+Compression = Literal["small", "fast", "none"]
+
 _KINDS = "biufc"
+_COMPRESSORS: dict[str, Any] = {"small": "auto", "fast": ZstdCodec(level=-5), "none": None}
 _UNREACHABLE = (FileNotFoundError, PermissionError, ConnectionError, TimeoutError)
 
 
@@ -297,7 +301,7 @@ def create_array(
     attributes: Mapping[str, Any] | None = None,
     dimension_names: Sequence[str] | None = None,
     fill_value: Any = None,
-    compress: bool = True,
+    compression: Compression = "small",
     overwrite: bool = False,
 ) -> StoredArray:
     """Make an empty Zarr array.
@@ -310,8 +314,9 @@ def create_array(
         As Zarr's.
     attributes : mapping, optional
         JSON-serialisable attributes.
-    compress : bool
-        Zstandard (Zarr's default) or none.
+    compression : {"small", "fast", "none"}
+        Zstandard as Zarr does it by default, or in its fast way: numbers that were computed do not
+        get smaller, zeros do.
     overwrite : bool
         Replace what is there.
 
@@ -344,7 +349,7 @@ def create_array(
             attributes=dict(attributes or {}),
             dimension_names=dimension_names,
             fill_value=fill_value,
-            compressors="auto" if compress else None,
+            compressors=_COMPRESSORS[compression],
             config={"write_empty_chunks": True},
         )
     return StoredArray(location, array, writable=True)
