@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from leptonhpc.api.inputs import parse_nbytes
 from leptonhpc.api.outputs import remembered_memory
-from leptonhpc.errors import MemoryBudgetError
+from leptonhpc.errors import MemoryBudgetError, OptionError
 from leptonhpc.linalg import Job
 from leptonhpc.planning import Resources
 from leptonhpc.runtime import resources_of
@@ -36,10 +36,16 @@ def within(build: Callable[[Resources], Job], memory: Nbytes) -> Job:
     ------
     MemoryBudgetError
         With the smallest budget, in whole megabytes.
+    OptionError
+        If its seed is out of range.
     """
     resources = resources_of(parse_nbytes(memory))
     try:
-        return build(resources)
+        job = build(resources)
+        seed = job.parameters.get("seed", 0)
+        if not 0 <= seed < 2**63:
+            raise OptionError(f"{job.driver}: seed is from 0 to 2**63 - 1; found {seed}")
+        return job
     except MemoryBudgetError as error:
         low, high = resources.memory_nbytes // 10**6, 10**9
 

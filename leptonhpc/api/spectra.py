@@ -99,16 +99,18 @@ def eigh(
     x : array of shape (n, n), or what `leptonhpc.open` takes
         The matrix; both triangles are read, and compared.
     k : int, optional
-        Only so many pairs. Default: all, for which one worker must hold three matrices of order n.
+        Only so many pairs. Default: all.
     which : {"largest", "smallest"}
         Which k, by algebraic value.
     tol : float, optional
         The Krylov method goes on until |A v - w v| <= tol |A|; default 1e-8, in single precision
         1e-4. Eigenvalues are then right to about the square of it over their distance from the
         rest.
-    method : {"auto", "gathered", "krylov"}
-        All of the matrix in one worker (LAPACK), or block Lanczos, a few vectors in memory and one
-        triangle of the matrix read in every pass; "auto" takes what fits, and of two the faster.
+    method : {"auto", "gathered", "divide", "krylov"}
+        All of the matrix in one worker, with its eigenvectors and as much again (LAPACK); or
+        spectral divide and conquer, matrices in scratch and parts in memory; or, for some pairs,
+        block Lanczos, a few vectors in memory and one triangle of the matrix read in every pass.
+        "auto" takes what fits, and of gathered and krylov the faster.
     most_passes : int
         When the Krylov method gives up.
     seed : int

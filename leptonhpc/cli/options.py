@@ -10,7 +10,7 @@ import typer
 Method = Literal["auto", "gram", "krylov", "sketch"]
 Missing = Literal["raise", "mean"]
 Order = Literal["fro", "1", "inf", "2", "nuc"]
-EighMethod = Literal["auto", "gathered", "krylov"]
+EighMethod = Literal["auto", "gathered", "divide", "krylov"]
 Which = Literal["largest", "smallest"]
 QrMethod = Literal["auto", "cholesky", "householder"]
 Assume = Literal["gen", "sym", "pos"]

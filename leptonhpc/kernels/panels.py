@@ -242,7 +242,7 @@ class FactorLu:
             below = panel[c0:]
             pivots = self.blas.getrf(below)
             self.blas.permute(y, pivots, first=c0)
-            left, largest = _through(below, rank, y[c0:], found)
+            left, largest = _through(self.blas, below, rank, y[c0:], found)
             acc["max_pivoted"] = max(acc.get("max_pivoted", 0.0), largest)
             diagonal = below.diagonal()
         acc.update(
@@ -254,7 +254,7 @@ class FactorLu:
 
 
 def _through(
-    packed: NDArray[Any], rank: int, y: NDArray[Any], found: NDArray[Any]
+    blas: Blas, packed: NDArray[Any], rank: int, y: NDArray[Any], found: NDArray[Any]
 ) -> tuple[NDArray[Any], float]:
     """Give L^H y and the largest entry of U, and add (L^H y)^H U to found, block by block."""
     left = np.zeros((rank, y.shape[1]), packed.dtype)
@@ -263,14 +263,16 @@ def _through(
         high = min(low + _SWEPT, rank)
         corner = np.tril(packed[low:high, low:high], -1)
         left[low:high] = corner.conj().T @ y[low:high] + y[low:high]
-        left[low:high] += packed[high:, low:high].conj().T @ y[high:]
+        blas.gemm(left[low:high], packed[high:, low:high], y[high:], adjoint=True)
     for low in range(0, rank, _SWEPT):
         high = min(low + _SWEPT, rank)
         corner, right = np.triu(packed[low:high, low:high]), packed[low:high, high:]
         found[low:high] += corner.conj().T @ left[low:high]
-        found[high:] += right.conj().T @ left[low:high]
-        for part in (corner, right):
-            largest = max(largest, float(np.max(np.abs(part), initial=0.0)))
+        blas.gemm(found[high:], right, left[low:high], adjoint=True)
+        for first in range(low, high, _IN_CACHE):
+            rows = packed[first : first + _IN_CACHE, high:]
+            largest = max(largest, largest_of(rows))
+        largest = max(largest, largest_of(corner))
     return left, largest
 
 

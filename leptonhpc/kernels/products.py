@@ -16,6 +16,8 @@ from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.random import gaussian_rows
 
 PROBES = 2
+_MIRRORED = 512
+"""Rows that are mirrored at once."""
 
 
 def _converted(block: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -92,6 +94,21 @@ class Gemm:
 
 
 @dataclass(frozen=True)
+class GemmHermitian(Gemm):
+    """A block on the diagonal of a product that is its own adjoint: made so, rounding included."""
+
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
+        """Give the block, the mean of what was found and its adjoint."""
+        c = super().finish(acc, small, at)
+        n = len(c)
+        for low in range(0, n, _MIRRORED):
+            rows = slice(low, low + _MIRRORED)
+            mean = (c[rows, : low + _MIRRORED] + c[: low + _MIRRORED, rows].conj().T) / 2
+            c[rows, : low + _MIRRORED] = mean
+        return mirrored(c)
+
+
+@dataclass(frozen=True)
 class Syrk:
     """One diagonal block of A^H A, by half the flops."""
 
@@ -120,8 +137,8 @@ class Syrk:
 def mirrored(lower: NDArray[Any]) -> NDArray[Any]:
     """Fill the upper triangle from the lower one, in place, block by block."""
     n = len(lower)
-    for low in range(0, n, 512):
-        high = min(low + 512, n)
+    for low in range(0, n, _MIRRORED):
+        high = min(low + _MIRRORED, n)
         block = lower[low:high, low:high]
         upper = np.triu_indices(high - low, 1)
         block[upper] = block.conj().T[upper]

@@ -15,8 +15,9 @@ from typing import Any, Literal, Protocol
 from leptonhpc.blocks import Region
 from leptonhpc.blocks.triangles import TriangleView
 
-MIRROR = "mirror"
-"""The adjoint of operand "a", which the runtime makes: what is read of it counts as read of a."""
+ADJOINT = "^H"
+"""Ends the name of an operand that is the adjoint of another, as which it counts when read."""
+MIRROR = "a" + ADJOINT
 
 Prefetch = Literal["within", "always"]
 

@@ -16,7 +16,7 @@ from leptonhpc.blocks.sources import TransposedSource
 from leptonhpc.errors import CoverageError, MemoryBudgetError, WorkerError
 from leptonhpc.linalg import Job, Outcome
 from leptonhpc.planning import Rates, Resources, Stage, Target
-from leptonhpc.planning.tasks import MIRROR
+from leptonhpc.planning.tasks import ADJOINT
 from leptonhpc.runtime.backends import PICKLED_NBYTES, Backend, Cluster, Threads, connected_client
 from leptonhpc.runtime.compile import compile_stage
 from leptonhpc.runtime.execute import prepare
@@ -104,8 +104,8 @@ class _Run:
         if stage.view is not None and self.workspace.see(stage, small["pivots"]):
             self._note(stage, began, {}, skipped=True)
             return {}
-        done = self.journal.done() if self.journal is not None and not stage.chained else {}
-        done = {k: v for k, v in done.items() if k.startswith(f"{stage.name}/")}
+        marked = self.journal is not None and not stage.chained
+        done = self.journal.done(stage.name) if self.journal is not None and marked else {}
         acc = self._compute(stage, small, done)
         self._check_coverage(stage, acc, done)
         self._note(stage, began, acc, done=done)
@@ -130,11 +130,13 @@ class _Run:
         sources = {**self.job.sources, **self.workspace.sources()}
         if stage.target is not None and stage.target.name in self.job.sources:
             sources[stage.target.name] = self.job.sources[stage.target.name]  # what it copies
-        needed, inputs = stage.operands, stage.operands & self.job.sources.keys()
-        self.stage_units = sum(_units(sources[name]) for name in inputs)
-        if MIRROR in needed:
-            sources[MIRROR] = TransposedSource(sources["a"], conjugate=True)
-            inputs |= {MIRROR} if "a" in inputs else set()
+        needed = stage.operands
+        for name in (name for name in needed if name.endswith(ADJOINT)):
+            sources[name] = TransposedSource(sources[name.removesuffix(ADJOINT)], conjugate=True)
+        inputs = frozenset(n for n in needed if n.removesuffix(ADJOINT) in self.job.sources)
+        self.stage_units = sum(
+            _units(sources[name]) for name in {n.removesuffix(ADJOINT) for n in inputs}
+        )
         context = Context(
             self.name, stage.name, {k: v for k, v in sources.items() if k in needed},
             inputs, writer,

@@ -89,12 +89,24 @@ class Journal:
         data = _json({"digest": self.digest, "result": plain})
         put_object(self._store, self._key(f"done/{task}"), data)
 
-    def done(self) -> dict[str, dict[str, Any]]:
-        """Give the tasks whose blocks are written, with their numbers."""
+    def done(self, stage: str) -> dict[str, dict[str, Any]]:
+        """Give the tasks of a stage whose blocks are written, with their numbers.
+
+        Parameters
+        ----------
+        stage : str
+            What their names begin with, before a slash.
+
+        Returns
+        -------
+        dict of str to dict
+            Accumulators by the tasks' names.
+        """
         prefix = self._key("done/")
         marks = {}
-        for name in list_objects(self._store, prefix.rstrip("/")):
-            if name.endswith(".partial"):  # a store's own, of a mark that a kill cut short
+        for name in list_objects(self._store, prefix + stage):
+            # a store's own, of a mark that a kill cut short; or of a stage with a longer name
+            if name.endswith(".partial") or not name.startswith(f"{prefix}{stage}/"):
                 continue
             try:
                 entry = json.loads(get_object(self._store, name) or b"{}")

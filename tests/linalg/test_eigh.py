@@ -1,6 +1,9 @@
 """Eigenpairs of Hermitian matrices: right, bounded by the certificate, or refused."""
 
+import subprocess
+import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 
 import leptonhpc as lh
 from leptonhpc.errors import (
+    LinAlgError,
     MemoryBudgetError,
     NonFiniteError,
     NotConvergedWarning,
@@ -16,9 +20,19 @@ from leptonhpc.errors import (
     OptionError,
     ShapeError,
 )
+from leptonhpc.kernels import tables
+from leptonhpc.linalg import eigh_stages
+from leptonhpc.runtime import run as runner
 from leptonhpc.testing import orthogonality, put
 
 MEMORY = "1 GB"
+PROGRAM = """
+import sys
+import leptonhpc as lh
+lh.eigh(sys.argv[1], memory="230 MB", out=sys.argv[2])
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(int(peak.split()[1]) * 1024)
+"""
 DTYPES = [np.float32, np.float64, np.complex64, np.complex128]
 KRYLOV: dict[str, Any] = {"k": 4, "method": "krylov"}
 
@@ -85,6 +99,99 @@ def test_all_pairs_are_backward_stable(name: str) -> None:
     assert r.certificate.converged
     assert r.certificate.complete
     assert max(r.certificate.residuals) <= r.certificate.rounding + 1e-300
+    check(a, r, np.linalg.eigvalsh(a))
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a part of order 24 be what one worker holds, in chunks of 16."""
+    monkeypatch.setattr(eigh_stages.Stages, "fits", lambda _, n: n <= 24)
+    monkeypatch.setattr(eigh_stages, "UNIT", 16)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("name", MATRICES)
+def test_divided_pairs_are_backward_stable(name: str) -> None:
+    a = MATRICES[name]
+    r = lh.eigh(a, method="divide", memory=MEMORY)
+    assert r.certificate.converged
+    assert r.certificate.complete
+    assert r.certificate.method == "divide and conquer"
+    check(a, r, np.linalg.eigvalsh(a))
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("which", ["largest", "smallest"])
+def test_some_divided_pairs_are_those_at_the_end(which: Any) -> None:
+    a = MATRICES["spread"]
+    r = lh.eigh(a, k=20, which=which, method="divide", memory=MEMORY)
+    true = np.linalg.eigvalsh(a)
+    assert r.eigenvectors.shape == (90, 20)
+    check(a, r, true[-20:] if which == "largest" else true[:20])
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_divided_job_that_was_killed_goes_on_from_its_last_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eigh_stages, "UNIT", 48)
+    stop = 60
+    place = put(MATRICES["complex"], tmp_path / "a", chunks=(30, 20))
+    whole = lh.eigh(place, method="divide", memory=MEMORY, out=tmp_path / "whole")
+    execute = runner._Run.execute
+    count = 0
+
+    def failing(self: Any, stage: Any, small: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count > stop:
+            raise KeyError("stopped")
+        return execute(self, stage, small)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner._Run, "execute", failing)
+        with pytest.raises(KeyError, match="stopped"):
+            lh.eigh(place, method="divide", memory=MEMORY, out=tmp_path / "r")
+    again = lh.eigh(place, method="divide", memory=MEMORY, out=tmp_path / "r")
+    assert sum(stage.resumed for stage in again.report.stages) == stop
+    assert np.array_equal(again.eigenvectors, whole.eigenvectors)
+    assert again.certificate == whole.certificate
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == sorted(
+        p.name for p in (tmp_path / "whole").iterdir()
+    )
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_wrong_product_on_the_way_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    gemm = tables.DEVICES["host"].gemm
+
+    def wrong(c: Any, a: Any, b: Any, **options: Any) -> None:
+        gemm(c, a, b, **options)
+        if c.shape == (16, 16):
+            c[3, 5] += 1e-3
+
+    monkeypatch.setitem(tables.DEVICES, "host", replace(tables.DEVICES["host"], gemm=wrong))
+    tables.table.cache_clear()
+    try:
+        with pytest.raises(LinAlgError, match="product is wrong"):
+            lh.eigh(MATRICES["spread"], method="divide", memory=MEMORY)
+    finally:
+        tables.table.cache_clear()
+
+
+def test_beyond_memory_the_spectrum_is_divided_within_the_budget(tmp_path: Path) -> None:
+    n = 2000
+    a = hermitian(np.sort(np.random.default_rng(5).standard_normal(n)))
+    place = put(a, tmp_path / "a.zarr", chunks=(250, 250))
+    assert 3 * a.nbytes + 150e6 > 230e6  # one worker does not hold it with its eigenvectors
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(place), str(tmp_path / "r")],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert int(done.stdout) <= 230e6
+    r = lh.load(tmp_path / "r")
+    assert r.certificate.method == "divide and conquer"
+    assert r.certificate.converged
     check(a, r, np.linalg.eigvalsh(a))
 
 
@@ -200,13 +307,13 @@ def test_questions_that_make_no_sense_are_refused() -> None:
             lh.eigh(a, **options)
 
 
-def test_beyond_memory_all_pairs_are_refused_and_a_few_are_found(tmp_path: Path) -> None:
+def test_beyond_memory_a_few_pairs_are_found(tmp_path: Path) -> None:
     n = 1500
     a = np.diag(np.arange(n) / n)
     a[:3, :3] += 5
     place = put(a, tmp_path / "a.zarr", chunks=(250, 250))
     with pytest.raises(MemoryBudgetError, match=r"at least memory='\d+ MB'.*k="):
-        lh.eigh(place, memory="180 MB")
+        lh.eigh(place, method="gathered", memory="180 MB")
     r = lh.eigh(place, k=1, memory="180 MB", out=tmp_path / "few")
     assert r.certificate.method == "block Krylov"
     assert r.report.peak_nbytes <= r.report.memory_nbytes

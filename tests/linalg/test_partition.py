@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptonhpc.linalg.matmul import partition
+from leptonhpc.linalg.partition import partition
 
 sizes = st.integers(1, 300)
 units = st.tuples(st.integers(1, 40), st.integers(1, 40))

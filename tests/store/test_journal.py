@@ -38,7 +38,7 @@ def test_marks_and_stages_come_back_in_another_journal_of_the_job(output: str) -
     journal.mark("multiply/gemm-0-0", {"square": 2.5, "max_error": 1e-17})
     journal.save_stage("pass 1", {"z": np.arange(6.0).reshape(2, 3), "square": 4.0})
     again = Journal(output, JOB)
-    assert again.done() == {"multiply/gemm-0-0": {"square": 2.5, "max_error": 1e-17}}
+    assert again.done("multiply") == {"multiply/gemm-0-0": {"square": 2.5, "max_error": 1e-17}}
     kept = again.load_stage("pass 1")
     assert kept is not None
     assert np.array_equal(kept["z"], np.arange(6.0).reshape(2, 3))
@@ -70,7 +70,7 @@ def test_another_job_is_refused_and_only_the_difference_is_named(
 
 def test_marks_of_another_job_do_not_count(output: str) -> None:
     Journal(output, JOB).mark("multiply/gemm-0-0", {"square": 1.0})
-    assert Journal(output, changed(seed=4)).done() == {}
+    assert Journal(output, changed(seed=4)).done("multiply") == {}
 
 
 def test_a_half_written_mark_left_by_a_kill_does_not_count(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_half_written_mark_left_by_a_kill_does_not_count(tmp_path: Path) -> No
     (done / "gemm-8-0.5f7e4c.partial").write_bytes(whole[: len(whole) // 2])
     (done / "gemm-16-0.5f7e4c.partial").write_bytes(whole)
     (done / "gemm-24-0.5f7e4c.partial").write_bytes(b"")
-    assert list(journal.done()) == ["multiply/gemm-0-0"]
+    assert list(journal.done("multiply")) == ["multiply/gemm-0-0"]
 
 
 def test_every_object_of_a_journal_is_whole_or_absent(
@@ -104,7 +104,7 @@ def test_every_object_of_a_journal_is_whole_or_absent(
     with pytest.raises(StoreError):
         journal.mark("multiply/gemm-0-0", {"square": 1.0})
     monkeypatch.undo()
-    assert journal.done() == {}
+    assert journal.done("multiply") == {}
 
 
 def test_a_journal_travels_to_workers(output: str) -> None:
@@ -113,5 +113,5 @@ def test_a_journal_travels_to_workers(output: str) -> None:
     journal = Journal(output, JOB)
     journal.begin()
     pickle.loads(pickle.dumps(journal)).mark("a/b", {"x": 1.0})
-    assert journal.done() == {"a/b": {"x": 1.0}}
+    assert journal.done("a") == {"a/b": {"x": 1.0}}
     assert json.loads(json.dumps(journal.job)) == JOB
