@@ -17,7 +17,6 @@ from leptonhpc.linalg.krylov_basis import Basis, unit_of
 from leptonhpc.linalg.scratch import ScratchSource
 from leptonhpc.linalg.sign import cubic
 from leptonhpc.planning import Stage, Target
-from leptonhpc.planning.tasks import ADJOINT
 
 WIDTH = 6
 """Vectors of the Lanczos block that shows where eigenvalues are."""
@@ -73,8 +72,7 @@ class Recursion:
             "name": self.stages.name, "driver": self.stages.driver, "missing": "raise", **small,
         }  # fmt: skip
         acc = self.execute(replace(stage, name=self.counter.next(stage.name)), told)
-        if {"a", "a" + ADJOINT} & stage.operands:
-            self.passes += stage.passes
+        self.passes += stage.passes
         # as for matmul: |fl(C) - A B| <= gamma_n |A||B|
         bound = 4 * self.order * float(np.finfo(self.stages.dtype).eps)
         if not acc.get("max_error", 0.0) <= bound:

@@ -107,10 +107,13 @@ class Stages:
 
     def density(self, x: ScratchSource, width: int, most: int, *, first: bool) -> Stage:
         """X times a few vectors of `most`; the first time both triangles of X are compared."""
-        tile = hermitian_tile(x, SIDES[-1])
-        need = LIBRARIES_NBYTES + tile * tile * (4 * x.dtype.itemsize + 6 * self.dtype.itemsize)
         wide = np.result_type(self.dtype, float).itemsize
-        need += x.shape[0] * (2 * most + 14 * width) * wide
+        for side in SIDES:
+            tile = hermitian_tile(x, side)
+            tiles = tile * tile * (4 * x.dtype.itemsize + 6 * self.dtype.itemsize)
+            need = LIBRARIES_NBYTES + tiles + x.shape[0] * (2 * most + 14 * width) * wide
+            if need <= self.resources.memory_nbytes:
+                break
         stage = krylov_pass(
             "density", x, self.resources, self.dtype, tile, width, need, mirror=first
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,7 +116,11 @@ def stored_input(name: str, source: Source) -> ScratchSource:
 
 
 def with_operands(
-    stage: Stage, operands: Mapping[str, ScratchSource], target: Target | None
+    stage: Stage,
+    operands: Mapping[str, ScratchSource],
+    target: Target | None,
+    *,
+    inputs: Collection[str] = ("a",),
 ) -> Stage:
     """Let a stage read other matrices than those that it was planned with, and write another.
 
@@ -128,6 +132,8 @@ def with_operands(
         What stands for an operand; those that are not here stay.
     target : Target or None
         What is written.
+    inputs : collection of str
+        Operands that are the job's inputs: reading others is no pass.
 
     Returns
     -------
@@ -140,7 +146,8 @@ def with_operands(
         else task
         for task in stage.tasks
     )
-    return replace(stage, tasks=tasks, target=target)
+    passes = stage.passes if any(o.stored in inputs for o in operands.values()) else 0.0
+    return replace(stage, tasks=tasks, target=target, passes=passes)
 
 
 @dataclass(frozen=True, slots=True)
