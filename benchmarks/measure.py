@@ -23,7 +23,7 @@ from typing import Any
 import processes
 import psutil
 
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 0.5
 _EXCEPTION = re.compile(r"[\w.]+(Error|Exception|KilledWorker|Interrupt)\b")
 
 

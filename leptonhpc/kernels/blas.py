@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 _WIDENED = 1 << 13
 """Numbers that are widened at once: they stay in the first cache, and on one thread."""
 
+_FEW = 4
+"""Columns up to which a product is made by gemv."""
+
 _PREFIX = {"f": "s", "d": "d", "F": "c", "D": "z"}
 
 
@@ -59,12 +62,30 @@ def gemm(
         return
     # row-major A is A^T to a column-major routine, and C^T = op(B)^T op(A)^T
     a, trans, a_lead = _operand(a, adjoint)
+    if n <= _FEW and trans != b"C" and not right_adjoint:
+        _gemv(c, a, b, alpha, trans)
+        return
     b, b_trans, b_lead = _operand(b, right_adjoint)
     routine("gemm", c.dtype, 13)(
         char(b_trans), char(trans), integer(n), integer(m), integer(k), scalar(alpha, c.dtype),
         address(b), integer(b_lead), address(a), integer(a_lead), scalar(1.0, c.dtype), address(c),
         integer(leading(c)),
     )  # fmt: skip
+
+
+def _gemv(c: NDArray[Any], a: NDArray[Any], b: NDArray[Any], alpha: float, trans: bytes) -> None:
+    """Do `gemm` column by column: for a few columns gemm spends its time copying A."""
+    (m, n), k = c.shape, b.shape[0]
+    # row-major A is A^T to a column-major routine
+    rows, columns, flipped = (k, m, b"T") if trans == b"N" else (m, k, b"N")
+    call = routine("gemv", c.dtype, 11)
+    for j in range(n):
+        x, y = b[:, j], c[:, j]
+        call(
+            char(flipped), integer(rows), integer(columns), scalar(alpha, c.dtype), address(a),
+            integer(leading(a)), address(x), integer(max(1, x.strides[0] // x.itemsize)),
+            scalar(1.0, c.dtype), address(y), integer(max(1, y.strides[0] // y.itemsize)),
+        )  # fmt: skip
 
 
 def syrk(

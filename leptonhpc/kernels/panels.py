@@ -300,10 +300,10 @@ class Unpack:
         if small["part"] == "upper":
             clear_lower(panel[c0:])
             return panel
-        width = c1 - c0
+        width, end = c1 - c0, panel_of(c0, small)[1]
         clear_upper(panel[:width])
         np.fill_diagonal(panel, 1)
-        self.blas.permute(panel, small["pivots"][c1:] - c1, first=c1 - r0)
+        self.blas.permute(panel, small["pivots"][end:] - end, first=end - r0)
         return panel
 
 

@@ -22,6 +22,7 @@ from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.panels import Panels, choose_panels, panel_stage
 from leptonhpc.linalg.rechunk import in_squares
 from leptonhpc.planning import Explanation, Read, Resources, Stage, Step, Target, Task, seconds
+from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.planning.explain import explain
 from leptonhpc.planning.layout import compute_dtype
 from leptonhpc.planning.tasks import StepList
@@ -252,22 +253,20 @@ def unpack_stage(
     Returns
     -------
     Stage
-        One task per panel.
+        One task per column of chunks.
     """
-    k = min(panels.shape)
+    k, m = min(panels.shape), panels.shape[0]
+    itemsize = np.dtype(target.dtype).itemsize
+    # nothing but numbers that move: in narrow pieces, as many at once as cores and memory allow
+    own = itemsize * (m * (panels.unit + 2 * panels.sweep) + 8 * panels.unit**2)
+    lanes = max(1, min(resources.threads, resources.arrays_nbytes // own))
     tasks: list[Task] = []
     previous: dict[int, str] = {}
-    itemsize = np.dtype(target.dtype).itemsize
-    for j in range(len(panels)):
-        c0, c1 = panels.columns(j)
-        if part == "lower":
-            c1 = min(c1, k)
-            rows = (c0, panels.shape[0])
-        else:
-            rows = (0, min(c1, k))
-        if c1 <= c0:
-            continue
-        lane, key = j % resources.workers, f"{part}-{j}"
+    last = k if part == "lower" else panels.shape[1]
+    for c0 in range(0, last, panels.unit):
+        c1 = min(c0 + panels.unit, last)
+        rows = (c0, m) if part == "lower" else (0, min(c1, k))
+        lane, key = len(tasks) % (lanes * resources.workers), f"{part}-{c0}"
         nbytes = (rows[1] - rows[0]) * (c1 - c0) * itemsize
         steps = StepList(tuple(_columns(packed, rows, (c0, c1), panels.sweep)))
         tasks.append(
@@ -282,8 +281,9 @@ def unpack_stage(
         "copy", target.dtype, flops=0, read_nbytes=nbytes, write_nbytes=nbytes, resources=resources
     )
     return Stage(
-        part, tuple(tasks), resources.workers, 1, resources.threads, target, chained=False,
-        peak_nbytes=panels.peak_nbytes, seconds=predicted,
+        part, tuple(tasks), lanes * resources.workers, lanes,
+        max(1, resources.threads // lanes), target, chained=False,
+        peak_nbytes=LIBRARIES_NBYTES + lanes * own, seconds=predicted,
     )  # fmt: skip
 
 

@@ -57,6 +57,17 @@ def test_contest_gives_rows_with_error_and_memory(subject: str, folder: Path) ->
     assert "leptonhpc" in shown
 
 
+@pytest.mark.parametrize("work", ["cholesky", "lu", "qr"])
+def test_factors_of_every_contestant_are_judged(work: str, folder: Path) -> None:
+    rows, shown = _run("factorisations", folder, "--work", work, "--peers", "leptonhpc-zarr,scipy")
+    names = [row["contestant"] for row in rows[len(LIMITS) :]]
+    assert names == ["leptonhpc", "leptonhpc-zarr", "scipy"]
+    assert {row["status"] for row in rows} == {"ok"}, shown
+    for row in rows[len(LIMITS) :]:
+        assert 0 < row["error"] <= 1e3 * EPS["float64"], row
+        assert row["gflops"] > 0
+
+
 def test_contest_runs_on_a_cluster(folder: Path) -> None:
     rows, shown = _run("svd", folder, "--peers", "leptonhpc-distributed")
     assert rows[-1]["contestant"] == "leptonhpc-distributed"
