@@ -18,7 +18,7 @@ from leptonhpc.kernels.random import gaussian_rows
 
 @dataclass(frozen=True)
 class Squared:
-    """alpha C + beta I for one block of C = X^H X, and how far C is from the identity."""
+    """A block of alpha C + beta I, C = X^H X, and how far C is from the identity."""
 
     blas: Blas
     diagonal: bool
@@ -62,7 +62,7 @@ class Squared:
 
 @dataclass(frozen=True)
 class Shifted:
-    """alpha A + beta I block by block, and its trace."""
+    """A block of alpha A + beta I, and its trace."""
 
     blas: Blas
 

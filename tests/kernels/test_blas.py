@@ -9,7 +9,17 @@ import pytest
 from leptonhpc.kernels import blas, reference
 
 DTYPES = ["float32", "float64", "complex64", "complex128"]
-SIZES = [(1, 1, 1), (1, 7, 1), (7, 1, 5), (5, 3, 1), (1, 1, 9), (17, 33, 9), (64, 40, 129), (70, 33, 2), (33, 90, 4)]
+SIZES = [
+    (1, 1, 1),
+    (1, 7, 1),
+    (7, 1, 5),
+    (5, 3, 1),
+    (1, 1, 9),
+    (17, 33, 9),
+    (64, 40, 129),
+    (70, 33, 2),
+    (33, 90, 4),
+]
 
 
 def draw(shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
