@@ -116,8 +116,9 @@ def run_fresh(
                 ended_for = _beyond(limits, began, processes.resident_nbytes(pids))
                 if ended_for is not None:
                     break
+                left = limits.seconds - (time.perf_counter() - began)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_LOOK_SECONDS)
+                    process.wait(min(_LOOK_SECONDS, max(0.0, left)))
         finally:
             _end_group(process)
         wall = time.perf_counter() - began

@@ -63,7 +63,8 @@ class DirectReader:
         codecs = tuple(metadata.codecs)
         if not codecs or not isinstance(codecs[0], BytesCodec):
             return None
-        if getattr(codecs[0].endian, "value", "little") != "little":
+        endian = codecs[0].endian  # a string, an enumeration in older versions of zarr
+        if getattr(endian, "value", endian) not in ("little", None):
             return None
         rest = codecs[1:]
         zstd = len(rest) == 1 and isinstance(rest[0], ZstdCodec)

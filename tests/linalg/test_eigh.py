@@ -180,7 +180,7 @@ def test_a_wrong_product_on_the_way_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_beyond_memory_the_spectrum_is_divided_within_the_budget(tmp_path: Path) -> None:
-    n = 1800
+    n = 1850
     a = hermitian(np.sort(np.random.default_rng(5).standard_normal(n)))
     place = put(a, tmp_path / "a.zarr", chunks=(250, 250))
     assert 3 * a.nbytes + 150e6 > 230e6  # one worker does not hold it with its eigenvectors
