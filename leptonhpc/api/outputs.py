@@ -106,10 +106,20 @@ def run_to_output(
 
 def is_finished(job: Job, out: Location | None) -> bool:
     """Say whether the finished result of this very job is at `out`."""
-    if out is None or not store.exists(out):
+    if out is None:
+        return False
+    partial = store.partial_location(out)
+    if not store.exists(out) and _holds_result(job, partial):  # killed between the last two steps
+        store.remove(store.join(partial, FOLDER))
+        store.publish(partial, out)
+    return _holds_result(job, out)
+
+
+def _holds_result(job: Job, place: Location) -> bool:
+    if not store.exists(place):
         return False
     try:
-        attributes = store.read_attributes(out)
+        attributes = store.read_attributes(place)
     except StoreError:
         return False
     return attributes.get("format") == FORMAT and attributes.get("job") == result_digest(

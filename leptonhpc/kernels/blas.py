@@ -62,7 +62,7 @@ def gemm(
         return
     # row-major A is A^T to a column-major routine, and C^T = op(B)^T op(A)^T
     a, trans, a_lead = _operand(a, adjoint)
-    if n <= _FEW and trans != b"C" and not right_adjoint:
+    if n <= _FEW and trans != b"C" and not right_adjoint and _is_plain(b) and _is_plain(c):
         _gemv(c, a, b, alpha, trans)
         return
     b, b_trans, b_lead = _operand(b, right_adjoint)
@@ -71,6 +71,12 @@ def gemm(
         address(b), integer(b_lead), address(a), integer(a_lead), scalar(1.0, c.dtype), address(c),
         integer(leading(c)),
     )  # fmt: skip
+
+
+def _is_plain(a: NDArray[Any]) -> bool:
+    """Say whether a column is numbers at equal distances, one after the other."""
+    stride = a.strides[0]
+    return len(a) < 2 or (stride >= a.itemsize and stride % a.itemsize == 0)
 
 
 def _gemv(c: NDArray[Any], a: NDArray[Any], b: NDArray[Any], alpha: float, trans: bytes) -> None:

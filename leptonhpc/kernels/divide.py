@@ -150,8 +150,8 @@ class PairResiduals:
         """Add one block's part, in units of the norm of A: squares of it stay in range."""
         product, vectors = blocks
         c0, c1 = at[1]
-        left = (product - vectors * small["w"][c0:c1]) / small["unit"]
-        acc["squares"][c0:c1] += np.sum(np.abs(left).astype(np.float64) ** 2, axis=0)
+        left = np.abs(product - vectors * small["w"][c0:c1]).astype(np.float64) / small["unit"]
+        acc["squares"][c0:c1] += np.sum(left**2, axis=0)
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
         """Write nothing."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.errors import NonFiniteError
+from leptonhpc.errors import LinAlgError, NonFiniteError
 from leptonhpc.kernels.conditioning import raise_non_finite, tile_rows
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.random import gaussian_rows
@@ -180,6 +180,13 @@ def _checked(acc: Accumulator, c: NDArray[Any], small: Small) -> NDArray[Any]:
     for key in [k for k in acc if k.startswith("_")]:
         del acc[key]
     fault = not (np.isfinite(error) and np.isfinite(largest))
+    if "bound" in small and (fault or error > small["bound"]):  # before anything is kept of it
+        message = (
+            f"{small['driver']} of {small['name']}: a product is wrong by {error:.1e} of |A||B|, "
+            f"rounding allows {small['bound']:.1e}. The same call computes it again; if it "
+            "is wrong again, give another seed="
+        )
+        raise LinAlgError(message)
     acc.update({"max_error": np.inf if fault else error, "hypot_norm": norm * largest})
     return c
 

@@ -123,6 +123,7 @@ def _planned(
     before: list[Stage] = []
     planned = in_squares(x, "a", before, resources)
     stages = Stages(resources, dtype, "eigh", x.name)
+    stages.require_one()
     matrix = stored_input("a", planned.source)
     count = n if k is None else k
     pairs = (n - count, n) if which == "largest" else (0, count)
@@ -134,11 +135,17 @@ def _planned(
         "eigh", [f"{x.name} {x.shape} {x.dtype}"], expected, resources,
         method="spectral divide and conquer: signs by products, bases by QR",
         why=f"no worker holds the matrix and its eigenvectors; about {max(2, parts)} parts",
-        targets=[s.target for s in expected if s.target is not None],
+        targets=[
+            *(s.target for s in expected if s.target is not None),
+            Target("eigenvectors", (n, pairs[1] - pairs[0]), dtype.str, (n, n)),
+        ],
     )  # fmt: skip
     parameters = {
         "driver": "eigh", "method": "divide", "k": k, "which": which, "seed": seed,
-        "layout": [resources.memory_nbytes, resources.workers],
+        "layout": [
+            resources.memory_nbytes, resources.workers, resources.threads,
+            resources.rates.to_dict(),
+        ],
     }  # fmt: skip
     return DivideEigh(
         tuple(before), stages, matrix, pairs, seed, {"a": x.source}, parameters, resources,

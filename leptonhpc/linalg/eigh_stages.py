@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from leptonhpc.blocks import BlockedArray, Region
+from leptonhpc.blocks.drawing import format_nbytes
+from leptonhpc.errors import MemoryBudgetError
 from leptonhpc.linalg.eigh_gathered import gathered_need, gathered_stage
 from leptonhpc.linalg.eigh_krylov import krylov_pass
 from leptonhpc.linalg.hermitian import SIDES, hermitian_tile
@@ -114,6 +116,7 @@ class Stages:
             need = LIBRARIES_NBYTES + tiles + x.shape[0] * (2 * most + 14 * width) * wide
             if need <= self.resources.memory_nbytes:
                 break
+        self._require(need)
         stage = krylov_pass(
             "density", x, self.resources, self.dtype, tile, width, need, mirror=first
         )
@@ -126,6 +129,18 @@ class Stages:
             together=True,
         )[0]  # fmt: skip
         return replace(blocks, target=None)
+
+    def require_one(self) -> None:
+        """Refuse a budget in which not even a matrix of order 1 is solved."""
+        self._require(self._gathered(1)[1])
+
+    def _require(self, need: int) -> None:
+        if need > self.resources.memory_nbytes:
+            message = (
+                f"{self.driver} of {self.name} needs at least memory='{-(-need // 10**6)} MB'; "
+                f"found {format_nbytes(self.resources.memory_nbytes)}"
+            )
+            raise MemoryBudgetError(message)
 
     def _gathered(self, n: int) -> tuple[int, int]:
         tile = min(n, SIDES[-1])
@@ -164,6 +179,8 @@ class Stages:
                     )
                 )  # fmt: skip
                 previous[lane] = key
+        need = LIBRARIES_NBYTES + 8 * target.unit[0] * target.unit[1] * item
+        self._require(need)
         total = m * n * item
         predicted = seconds(
             "copy", self.dtype, flops=0, read_nbytes=total, write_nbytes=total,
@@ -172,7 +189,7 @@ class Stages:
         stage = Stage(
             kernel.replace("_", " "), tuple(tasks), lanes, 1, self.resources.threads, target,
             chained=False, seconds=predicted, prefetch="always",
-            peak_nbytes=LIBRARIES_NBYTES + 8 * target.unit[0] * target.unit[1] * item,
+            peak_nbytes=need,
         )  # fmt: skip
         return stage, made(target)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from leptonhpc.blocks import MemorySource, Source
 from leptonhpc.blocks.sources import TransposedSource
-from leptonhpc.errors import CoverageError, MemoryBudgetError, WorkerError
+from leptonhpc.errors import CoverageError, MemoryBudgetError, StoreError, WorkerError
 from leptonhpc.linalg import Job, Outcome
 from leptonhpc.planning import Rates, Resources, Stage, Target
 from leptonhpc.planning.tasks import ADJOINT
@@ -121,8 +121,10 @@ class _Run:
         if stage.target is not None:
             if done:
                 self.workspace.reopen(stage.target)
-                array = self.workspace.arrays[stage.target.name]
-                assert isinstance(array, StoredArray)
+                array = self.workspace.arrays.get(stage.target.name)
+                if not isinstance(array, StoredArray):
+                    message = f"scratch of stage {stage.name} is gone; give overwrite=True"
+                    raise StoreError(message)
                 writer = Writer(stage.target, array, stage.blas_threads)
             else:
                 writer = self.workspace.create(stage.target, stage.blas_threads)

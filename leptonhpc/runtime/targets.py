@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from leptonhpc import store
 from leptonhpc.blocks import MemorySource, Region, Source, StoredSource
 from leptonhpc.blocks.triangles import TriangleSource
-from leptonhpc.errors import ShapeError
+from leptonhpc.errors import LeptonError, ShapeError
 from leptonhpc.planning import Stage, Target
 from leptonhpc.store.journal import FOLDER
 from leptonhpc.store.locations import Location
@@ -117,6 +117,10 @@ class Workspace:
         Writer
             What writes it.
         """
+        old = self.arrays.pop(target.name, None)
+        if isinstance(old, np.ndarray):
+            self.memory_nbytes += old.nbytes
+            del old
         if self.output is None and target.nbytes <= self.memory_nbytes:
             self.memory_nbytes -= target.nbytes
             array: store.StoredArray | NDArray[Any] = np.zeros(target.shape, target.dtype)
@@ -137,8 +141,17 @@ class Workspace:
         return Writer(target, array, threads)
 
     def reopen(self, target: Target) -> None:
-        """Take up a target that an earlier run of the job finished."""
-        self.arrays[target.name] = store.open_array(self._place(target), writable=True)
+        """Take up a target that an earlier run of the job finished.
+
+        Scratch may be gone, where later stages used its name for something else: nothing reads it
+        then.
+        """
+        try:
+            self.arrays[target.name] = store.open_array(self._place(target), writable=True)
+        except LeptonError:
+            if not target.scratch:
+                raise
+            self.arrays.pop(target.name, None)
 
     def sources(self) -> dict[str, Source]:
         """Give the targets as operands of later stages."""
