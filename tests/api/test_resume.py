@@ -38,7 +38,7 @@ def test_stages_of_a_stopped_svd_are_not_run_again(number: signal.Signals, svd_j
     assert not Path(f"{svd_job.out}.partial").exists()
     if number == signal.SIGINT:
         assert seconds < 5
-        assert words.splitlines()[-1] == "KeyboardInterrupt"
+        assert "KeyboardInterrupt" in words.splitlines()  # zarr may add what it left undone
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
@@ -58,7 +58,7 @@ def test_blocks_of_a_stopped_product_are_not_computed_again(
     assert not Path(f"{matmul_job.out}.partial").exists()
     if number == signal.SIGINT:
         assert seconds < 5
-        assert words.splitlines()[-1] == "KeyboardInterrupt"
+        assert "KeyboardInterrupt" in words.splitlines()  # zarr may add what it left undone
 
 
 def test_a_job_stopped_three_times_is_still_right(svd_job: Any) -> None:
