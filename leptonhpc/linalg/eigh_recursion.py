@@ -51,7 +51,7 @@ class _Spectrum:
 
 @dataclass
 class Recursion:
-    """The recursion."""
+    """Divides a problem until its parts fit, and puts their eigenvectors together."""
 
     stages: Stages
     order: int
@@ -107,20 +107,18 @@ class Recursion:
         for side in sides:
             whole = (0, small[side].shape[0])
             parts[side] = self.solved(small[side], depth + 1, f"{side}-pairs{depth}", whole)
-        lifted = []
-        for side, basis in sides.items():
-            stage, part = stages.product(basis, parts[side][1], f"{side}-lifted{depth}")
-            self(stage, {})
-            lifted.append(part)
-        if (
-            np.max(parts["low"][0])
-            > np.min(parts["high"][0]) + 32 * math.sqrt(n) * self._eps * self.top
-        ):
+        overlap = float(np.max(parts["low"][0]) - np.min(parts["high"][0]))
+        if overlap > 32 * math.sqrt(n) * self._eps * self.top:
             message = (
                 f"{stages.driver} of {stages.name}: an eigenvalue far from the others was not seen "
                 "when the spectrum was divided. Give another seed="
             )
             raise LinAlgError(message)
+        lifted = []
+        for side, basis in sides.items():
+            stage, part = stages.product(basis, parts[side][1], f"{side}-lifted{depth}")
+            self(stage, {})
+            lifted.append(part)
         first, last = pairs
         stage, z = stages.joined(lifted[0], lifted[1], into, first=first, last=last)
         self(stage, {})
