@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.panels import (
     PROBES,
+    GoesOn,
     clear_lower,
     cleared_panel,
     earlier_panel,
@@ -28,14 +29,8 @@ from leptonhpc.kernels.random import gaussian_rows
 
 
 @dataclass(frozen=True)
-class UpdateQr:
+class UpdateQr(GoesOn):
     """A panel of A, with the reflectors of an earlier panel applied: 4mnk flops."""
-
-    blas: Blas
-
-    def begin(self, small: Small, at: Region) -> Accumulator:
-        """Give nothing: the panel is there."""
-        return {}
 
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
@@ -45,24 +40,10 @@ class UpdateQr:
         taus = earlier_panel(s0, small)["taus"][s0:s1]
         self.blas.reflect(blocks[0], taus, acc["_panel"][s0:], adjoint=True)
 
-    def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
-        """Write nothing."""
-
 
 @dataclass(frozen=True)
-class FactorQr:
+class FactorQr(GoesOn):
     """The last task of a panel: what is left of it below the earlier rows of R is factored."""
-
-    blas: Blas
-
-    def begin(self, small: Small, at: Region) -> Accumulator:
-        """Give nothing: the panel is there."""
-        return {}
-
-    def step(
-        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
-    ) -> None:
-        """Fold nothing."""
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the panel, R above the reflectors; leave their factors and the diagonal of R."""

@@ -115,14 +115,28 @@ class LoadHermitian:
 
 
 @dataclass(frozen=True)
-class UpdateCholesky:
-    """A panel of A, less what earlier panels of L contribute."""
+class GoesOn:
+    """A task that goes on with the panel of the one before: what it does not do, it leaves."""
 
     blas: Blas
 
     def begin(self, small: Small, at: Region) -> Accumulator:
         """Give nothing: the panel is there."""
         return {}
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Fold nothing."""
+
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any] | None:
+        """Write nothing."""
+        return None
+
+
+@dataclass(frozen=True)
+class UpdateCholesky(GoesOn):
+    """A panel of A, less what earlier panels of L contribute."""
 
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
@@ -135,24 +149,10 @@ class UpdateCholesky:
             panel[width:], factor[width:], factor[:width], alpha=-1.0, right_adjoint=True
         )
 
-    def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
-        """Write nothing."""
-
 
 @dataclass(frozen=True)
-class FactorCholesky:
+class FactorCholesky(GoesOn):
     """The last task of a panel: its diagonal block is factored, what is below is solved."""
-
-    blas: Blas
-
-    def begin(self, small: Small, at: Region) -> Accumulator:
-        """Give nothing: the panel is there."""
-        return {}
-
-    def step(
-        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
-    ) -> None:
-        """Fold nothing."""
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the panel of L; leave its part of L (L^H y)."""
@@ -179,14 +179,8 @@ class FactorCholesky:
 
 
 @dataclass(frozen=True)
-class UpdateLu:
+class UpdateLu(GoesOn):
     """A panel of A, with the row exchanges and the elimination of an earlier panel."""
-
-    blas: Blas
-
-    def begin(self, small: Small, at: Region) -> Accumulator:
-        """Give nothing: the panel is there."""
-        return {}
 
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
@@ -208,24 +202,10 @@ class UpdateLu:
         acc["_found"] += top.conj().T @ earlier["left"][s0 : s0 + width]
         acc["max_pivoted"] = max(acc.get("max_pivoted", 0.0), float(np.max(np.abs(top))))
 
-    def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
-        """Write nothing."""
-
 
 @dataclass(frozen=True)
-class FactorLu:
+class FactorLu(GoesOn):
     """The last task of a panel: what is left of it is factored with partial pivoting."""
-
-    blas: Blas
-
-    def begin(self, small: Small, at: Region) -> Accumulator:
-        """Give nothing: the panel is there."""
-        return {}
-
-    def step(
-        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
-    ) -> None:
-        """Fold nothing."""
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the panel, L below U; leave its exchanges and how far L U is from A."""
