@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from leptonhpc.api.inputs import parse_nbytes
+from leptonhpc.planning.amounts import parse_nbytes
 
 HERE = Path(__file__).parent
 

@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 
-from leptonhpc.api.inputs import parse_nbytes
 from leptonhpc.api.outputs import remembered_memory
 from leptonhpc.errors import MemoryBudgetError, OptionError
 from leptonhpc.linalg import Job
+from leptonhpc.placement import Machine
 from leptonhpc.planning import Resources
+from leptonhpc.planning.amounts import parse_nbytes
 from leptonhpc.runtime import resources_of
 from leptonhpc.store.locations import Location
 
 Nbytes = int | float | str | None
+
+_planned_for: ContextVar[Machine | None] = ContextVar("_planned_for", default=None)
+
+
+@contextmanager
+def planned_for(machine: Machine | None) -> Iterator[None]:
+    """Plan what is planned inside for a machine that is not here.
+
+    Parameters
+    ----------
+    machine : Machine or None
+        The machine; None: the connected cluster, or this one.
+
+    Yields
+    ------
+    None
+        Inside, `within` asks the machine and not the cluster.
+    """
+    token = _planned_for.set(machine)
+    try:
+        yield
+    finally:
+        _planned_for.reset(token)
 
 
 def within(build: Callable[[Resources], Job], memory: Nbytes) -> Job:
@@ -39,7 +65,8 @@ def within(build: Callable[[Resources], Job], memory: Nbytes) -> Job:
     OptionError
         If its seed is out of range.
     """
-    resources = resources_of(parse_nbytes(memory))
+    nbytes, machine = parse_nbytes(memory), _planned_for.get()
+    resources = resources_of(nbytes) if machine is None else machine.resources(nbytes)
     try:
         job = build(resources)
         seed = job.parameters.get("seed", 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,7 @@ from numpy.typing import NDArray
 from leptonhpc import store
 from leptonhpc.blocks import BlockedArray, BlockGrid, MemorySource, Region, StoredSource
 from leptonhpc.blocks.persisted import PersistedArray
-from leptonhpc.errors import DTypeError, NotAnArrayError, OptionError, ShapeError
-
-_FACTORS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_MOST_NBYTES = 2.0**60
-_BINARY = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+from leptonhpc.errors import DTypeError, NotAnArrayError, ShapeError
 
 
 def open(source: Any, *, chunks: Any = None) -> BlockedArray:  # noqa: A001  (as xarray and zarr)
@@ -87,55 +82,6 @@ def info(source: Any) -> dict[str, Any]:
         result["sharded"] = stored.unit != stored.chunks
         result["attributes"] = stored.attributes
     return result
-
-
-def parse_nbytes(value: int | float | str | None) -> int | None:
-    """Read a number of bytes: 2e9, "2 GB", "512MiB".
-
-    Parameters
-    ----------
-    value : int, float, str or None
-        The amount.
-
-    Returns
-    -------
-    int or None
-        Bytes.
-
-    Raises
-    ------
-    OptionError
-        If it cannot be read.
-
-    Examples
-    --------
-    >>> parse_nbytes("1.5 GB")
-    1500000000
-    """
-    if value is None:
-        return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if 0 < value < _MOST_NBYTES:
-            return int(value)
-    else:
-        match = re.fullmatch(
-            r"\s*([0-9.]+(?:[eE][0-9]+)?)\s*([kKmMgGtT]?[iI]?)[bB]?\s*", str(value)
-        )
-        unit = match.group(2).upper() if match else "?"
-        factor = {**_FACTORS, **_BINARY}.get(unit)
-        if match and factor and (amount := _number(match.group(1))) > 0:
-            return int(amount * factor)
-    message = f"memory is a number of bytes, such as 2e9 or '2 GB'; found {value!r}"
-    raise OptionError(message)
-
-
-def _number(text: str) -> float:
-    """Read a number; what is none, or absurd, is zero."""
-    try:
-        value = float(text)
-    except ValueError:
-        return 0.0
-    return value if value < _MOST_NBYTES else 0.0
 
 
 def _opened(source: Any) -> BlockedArray:

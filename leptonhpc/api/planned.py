@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 from leptonhpc.api import (
@@ -14,9 +15,12 @@ from leptonhpc.api import (
     spectra,
     systems,
 )
+from leptonhpc.api.budget import planned_for
 from leptonhpc.api.plans import Plan
 from leptonhpc.errors import OptionError
 from leptonhpc.linalg import Job
+from leptonhpc.placement import POLICIES, Machine, read_machine
+from leptonhpc.runtime import cluster_machine
 
 Driver = Literal[
     "svd",
@@ -59,7 +63,13 @@ _DRIVERS: dict[str, tuple[Callable[..., Job], Callable[..., Any]]] = {
 }
 
 
-def plan(driver: Driver, *arrays: Any, **options: Any) -> Plan:
+def plan(
+    driver: Driver,
+    *arrays: Any,
+    machine: Machine | str | Path | None = None,
+    policy: str | None = None,
+    **options: Any,
+) -> Plan:
     """Plan a job without running it.
 
     Parameters
@@ -68,6 +78,12 @@ def plan(driver: Driver, *arrays: Any, **options: Any) -> Plan:
         What to do: the name of a driver.
     *arrays : arrays, or what `leptonhpc.open` takes
         Its inputs; only their metadata is read.
+    machine : Machine or path, optional
+        Plan, place and simulate on a machine that is not here: a device is a worker. A TOML file
+        with its devices, see `leptonhpc.placement.read_machine`. Default: the connected cluster, or
+        this process. Such a plan cannot be run.
+    policy : {"homogeneous", "weighted", "heft", "locality"}, optional
+        How tasks are placed in the simulation; default: for each stage as is fastest.
     **options : as the driver's
         Its keywords, without out, resume, overwrite and progress, which `Plan.run` takes.
 
@@ -91,11 +107,16 @@ def plan(driver: Driver, *arrays: Any, **options: Any) -> Plan:
     """
     if driver not in _DRIVERS:
         raise OptionError(f"driver is one of {', '.join(_DRIVERS)}; found {driver!r}")
+    if policy is not None and policy not in POLICIES:
+        raise OptionError(f"policy is one of {', '.join(POLICIES)}; found {policy!r}")
     planner, runner = _DRIVERS[driver]
+    elsewhere = read_machine(machine) if isinstance(machine, str | Path) else machine
     try:
-        job = planner(*arrays, **options)
+        with planned_for(elsewhere):
+            job = planner(*arrays, **options)
     except TypeError as error:
         if "argument" not in str(error):
             raise
         raise OptionError(f"plan({driver!r}): {str(error).partition('() ')[2]}") from error
-    return Plan(job, runner)
+    here = elsewhere is None
+    return Plan(job, runner, cluster_machine() if here else elsewhere, policy, here=here)

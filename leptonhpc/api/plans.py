@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from leptonhpc.errors import OptionError
 from leptonhpc.linalg import Job
+from leptonhpc.placement import Machine, PlacedJob, place_job
 from leptonhpc.planning import Explanation
 
 
@@ -16,19 +20,59 @@ class Plan:
 
     job: Job
     _run: Callable[..., Any]
+    machine: Machine | None = None
+    """What it is planned for; None: this process."""
+    policy: str | None = None
+    here: bool = True
+    """Whether it can be run: not if it was planned for a machine from a file."""
 
     @property
     def explanation(self) -> Explanation:
         """Method, passes, bytes, memory, tasks and time."""
         return self.job.explanation
 
+    @cached_property
+    def placement(self) -> PlacedJob | None:
+        """Who does what on the machine, simulated; None for a plan for this process."""
+        if self.machine is None:
+            return None
+        return place_job(
+            self.explanation.planned, self.machine, policy=self.policy,
+            extra_seconds=self.explanation.extra_seconds,
+        )  # fmt: skip
+
     def explain(self) -> str:
         """Give the explanation in words."""
-        return str(self.explanation)
+        placed = self.placement
+        return str(self.explanation) + (f"\n{placed}" if placed is not None else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the explanation as JSON can hold it."""
+        placed = self.placement
+        more = {} if placed is None else {"placement": placed.to_dict()}
+        return {**self.explanation.to_dict(), **more}
 
     def to_json(self) -> str:
         """Give the explanation as JSON."""
-        return self.explanation.to_json()
+        return json.dumps(self.to_dict(), indent=2)
+
+    def timeline(self) -> str:
+        """Give the simulated timeline as an SVG picture.
+
+        Returns
+        -------
+        str
+            One row for each lane, one colour for each stage.
+
+        Raises
+        ------
+        OptionError
+            If the plan is for this process.
+        """
+        if self.placement is None:
+            message = "a timeline is that of a machine: connect to a cluster, or give machine="
+            raise OptionError(message)
+        return self.placement.svg()
 
     def run(
         self,
@@ -56,12 +100,21 @@ class Plan:
         -------
         SvdResult, MatmulResult or NormResult
             As the driver of the same name gives.
+
+        Raises
+        ------
+        OptionError
+            If it was planned for a machine from a file.
         """
+        if not self.here:
+            raise OptionError("a plan for a machine from a file is for looking at; plan without")
         return self._run(self.job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
     def __repr__(self) -> str:
         """Show the explanation."""
-        return str(self.explanation)
+        return self.explain()
 
     def _repr_html_(self) -> str:
-        return self.explanation._repr_html_()
+        placed = self.placement
+        more = "" if placed is None else f"<p>{placed._repr_html_()}</p>"
+        return self.explanation._repr_html_() + more

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.api.budget import Nbytes
-from leptonhpc.api.inputs import parse_nbytes
 from leptonhpc.api.results import Array, Result
 from leptonhpc.blocks import BlockedArray, StoredSource
 from leptonhpc.blocks.drawing import format_nbytes
 from leptonhpc.errors import MemoryBudgetError, NotAnArrayError
+from leptonhpc.planning.amounts import parse_nbytes
 from leptonhpc.runtime.memory import free_nbytes
 
 numpy_linalg: Any = import_module("array_api_compat.numpy.linalg")

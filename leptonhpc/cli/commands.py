@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leptonhpc.cli import options as o
-from leptonhpc.cli.running import running
+from leptonhpc.cli.running import refuse_existing, running
 
 
 @dataclass(frozen=True)
@@ -104,17 +104,27 @@ def explain_command(driver: Driver) -> Callable[..., None]:
         from leptonhpc.cli.show import print_json, print_text
 
         scheduler, as_json = given.pop("scheduler"), given.pop("json")
+        timeline = given.pop("timeline")
+        machine, policy = given.pop("machine"), given.pop("policy")
         arrays = [given.pop(name) for name in driver.arrays]
         name: Any = driver.name
         with running(scheduler):
-            planned = plan(name, *arrays, **driver.value_of(given))
+            refuse_existing(timeline)
+            options = driver.value_of(given)
+            planned = plan(name, *arrays, machine=machine, policy=policy, **options)
+            if timeline is not None:
+                timeline.write_text(planned.timeline())
             if as_json:
-                print_json(planned.explanation.to_dict())
+                print_json(planned.to_dict())
             else:
                 print_text(planned.explain())
 
     text = f"Say what `leptonhpc {shell_name(driver.name)}` will cost."
-    return _signed(explain, driver, {**driver.options, "memory": (o.Memory, None)}, text)
+    common = {
+        "memory": (o.Memory, None), "machine": (o.Machine, None), "policy": (o.Policy, None),
+        "timeline": (o.Timeline, None),
+    }  # fmt: skip
+    return _signed(explain, driver, {**driver.options, **common}, text)
 
 
 def shell_name(name: str) -> str:

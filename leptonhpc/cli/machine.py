@@ -1,4 +1,4 @@
-"""The command `probe`: how fast this machine is."""
+"""The command `probe`: how fast this machine is, or each worker of a cluster."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
-from leptonhpc.cli.options import Json
+from leptonhpc.cli.options import Json, Scheduler
 
 _ROWS = (
     ("gemm", "gemm_flops", "GFLOP/s a core"),
     ("syrk", "syrk_flops", "GFLOP/s a core"),
     ("skinny gemm", "skinny_flops", "GFLOP/s a core"),
+    ("potrf", "potrf_flops", "GFLOP/s a core"),
+    ("geqrf", "geqrf_flops", "GFLOP/s a core"),
     ("eigh", "eigh_flops", "GFLOP/s in all"),
     ("read Zarr", "read_bytes", "GB/s a core"),
     ("write Zarr", "write_bytes", "GB/s a core"),
@@ -25,18 +27,26 @@ def probe(
             "--save/--no-save", help="Keep the rates for later predictions on this machine."
         ),
     ] = True,
+    scheduler: Scheduler = None,
     json: Json = False,
 ) -> None:
-    """Measure how fast this machine is."""
+    """Measure how fast this machine is, or each worker of a cluster."""
     from leptonhpc import probe
+    from leptonhpc.cli.running import running
     from leptonhpc.cli.show import print_json, print_text
 
-    rates = probe(save=save).to_dict()
+    with running(scheduler):
+        machine = probe(save=save).to_dict()
     if json:
-        print_json(rates)
+        print_json(machine)
         return
-    lines = ["this machine, float64"]
-    lines += [f"  {label:<13}{rates[key] / 1e9:>8.3g} {unit}" for label, key, unit in _ROWS]
+    lines = []
+    for device in machine["devices"]:
+        lines.append(f"{device['name']}, {device['cores']} cores, float64")
+        rates = device["rates"]
+        lines += [f"  {label:<13}{rates[key] / 1e9:>8.3g} {unit}" for label, key, unit in _ROWS]
+        lines.append(f"  {'float32':<13}{rates['single_speedup']:>8.3g} times as fast in gemm")
+        lines.append(f"  {'gemm n_1/2':<13}{rates['half_size']:>8.3g}")
     if save:
         lines.append("kept for the predictions of explain")
     print_text("\n".join(lines))

@@ -167,4 +167,24 @@ Scheduler = Annotated[
         help="Run on this Dask cluster: its scheduler's address or file. Default: in this process.",
     ),
 ]
+Machine = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="TOML",
+        help="Plan for the machine in this file, and simulate it. Default: the cluster, or this "
+        "process.",
+    ),
+]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="How tasks are placed on the devices: homogeneous, weighted, locality, heft. Default: "
+        "as is fastest in the simulation.",
+    ),
+]
+Timeline = Annotated[
+    Path | None,
+    typer.Option(metavar="SVG", help="Draw the simulated timeline into this file, a new one."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]

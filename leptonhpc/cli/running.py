@@ -51,6 +51,25 @@ def running(
             raise typer.Exit(INTERRUPTED) from None
 
 
+def refuse_existing(path: Path | None) -> None:
+    """Refuse a file that would be overwritten.
+
+    Parameters
+    ----------
+    path : path or None
+        What is to be written.
+
+    Raises
+    ------
+    OutputExistsError
+        If it is there.
+    """
+    if path is not None and path.exists():
+        from leptonhpc.errors import OutputExistsError
+
+        raise OutputExistsError(f"{str(path)!r} exists; give a file that does not")
+
+
 def load_numbers(path: Path | str | None, *, option: str) -> Any:
     """Read one array from a file of NumPy.
 

@@ -62,6 +62,7 @@ class BandPasses:
         return Stage(
             name, tasks, layout.lanes, layout.lanes_per_worker, layout.blas_threads, target,
             passes=1.0, peak_nbytes=layout.peak_nbytes, seconds=predicted,
+            resident_nbytes=layout.room_nbytes,
         )  # fmt: skip
 
 

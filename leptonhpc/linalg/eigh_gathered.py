@@ -164,6 +164,7 @@ def gathered_stage(
         "solve", (load, solve), 1, 1, resources.threads, target, chained=False,
         passes=passes_of(source, (load,)), peak_nbytes=need,
         seconds=predicted + factor * eigh_seconds(n, resources.rates), prefetch="always",
+        dtype=dtype.str,
     )  # fmt: skip
 
 

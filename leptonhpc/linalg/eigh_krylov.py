@@ -278,6 +278,7 @@ def krylov_pass(
     return Stage(
         name, tuple(tasks), min(resources.workers, len(tasks)), 1, resources.threads, None,
         passes=passes_of(source, tasks), peak_nbytes=need, seconds=predicted, prefetch="always",
+        dtype=dtype.str,
     )  # fmt: skip
 
 

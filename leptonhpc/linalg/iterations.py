@@ -107,7 +107,7 @@ class Bands:
         return Stage(
             name, tasks, self.layout.lanes, self.layout.lanes_per_worker,
             self.layout.blas_threads, passes=1.0, peak_nbytes=self.layout.peak_nbytes,
-            seconds=time,
+            seconds=time, resident_nbytes=self.layout.room_nbytes,
         )  # fmt: skip
 
     def stages(self, width: int, extra: int, most_passes: int) -> list[Stage]:

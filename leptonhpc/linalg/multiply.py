@@ -21,7 +21,12 @@ import numpy as np
 from leptonhpc.blocks import Region, Source
 from leptonhpc.blocks.drawing import format_nbytes
 from leptonhpc.errors import MemoryBudgetError
-from leptonhpc.linalg.partition import elements, partition, partition_triangle
+from leptonhpc.linalg.partition import (
+    elements,
+    partition,
+    partition_triangle,
+    partition_unlike,
+)
 from leptonhpc.linalg.rechunk import SQUARE
 from leptonhpc.planning import Read, Resources, Stage, Step, Target, Task, flops, seconds
 from leptonhpc.planning.costs import LIBRARIES_NBYTES, decoding_nbytes
@@ -123,14 +128,17 @@ def _choose_regions(
     *, symmetric: bool,
 ) -> list[Region]:  # fmt: skip
     """Cut C into the largest blocks that fit with the panels beside them."""
-    total = a.shape[0] * b.shape[1]
+    m, n, total = a.shape[0], b.shape[1], a.shape[0] * b.shape[1]
     least = min(sizes.unit[0] * sizes.unit[1], total)
     cap = min(total, max(least, resources.arrays_nbytes // dtype.itemsize))
     while True:
         if symmetric:
-            regions = partition_triangle(b.shape[1], sizes.unit[1], cap, resources.workers)
+            regions = partition_triangle(n, sizes.unit[1], cap, _parts(n, n, resources))
+        elif resources.speeds:
+            small = -(-total // resources.parts)
+            regions = partition_unlike(m, n, sizes.unit, cap, small, resources.workers)
         else:
-            regions = partition(a.shape[0], b.shape[1], sizes.unit, cap, resources.workers)
+            regions = partition(m, n, sizes.unit, cap, _parts(m, n, resources))
         peak = _peak(regions, sizes, dtype, a, b, resources.threads)
         if peak <= resources.memory_nbytes:
             return regions
@@ -146,6 +154,13 @@ def _choose_regions(
             least,
             min(largest, cap) - max(least // 4, (peak - resources.memory_nbytes) // dtype.itemsize),
         )
+
+
+def _parts(m: int, n: int, resources: Resources) -> int:
+    """Blocks that workers share: two each, so that one that comes or goes changes something."""
+    if resources.workers == 1:
+        return 1
+    return max(resources.workers, min(2 * resources.workers, m * n // SQUARE**2))
 
 
 def _peak(
@@ -269,4 +284,5 @@ def _stage(
         "multiply", tasks, resources.workers, 1, resources.threads, target, chained=False,
         passes=sum(t.read_nbytes for t in tasks) / max(1, input_nbytes), peak_nbytes=peak,
         seconds=predicted * resources.workers / used, prefetch="within",
+        dtype=dtype.str,
     )  # fmt: skip

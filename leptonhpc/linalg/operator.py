@@ -142,6 +142,8 @@ class Operator:
             name, tasks, self.layout.lanes, self.layout.lanes_per_worker,
             self.layout.blas_threads, target, passes=passes,
             peak_nbytes=self.layout.peak_nbytes, seconds=predicted,
+            dtype=("f8" if kernel in ("gram", "rotate") else self.dtype.str),
+            resident_nbytes=self.layout.room_nbytes,
         )  # fmt: skip
 
     def gram_stage(self, *, late_scale: bool) -> Stage:

@@ -297,7 +297,7 @@ def panel_stage(
         name, tuple(tasks), resources.workers, 1, resources.threads, target, chained=False,
         passes=_passes(source, tasks), peak_nbytes=panels.peak_nbytes,
         seconds=predicted * resources.workers / min(resources.workers, len(panels)),
-        prefetch=prefetch,
+        prefetch=prefetch, dtype=dtype.str,
     )  # fmt: skip
 
 

@@ -8,6 +8,9 @@ from functools import cache
 
 from leptonhpc.blocks import Region
 
+_LARGE_PART = 0.6
+"""Of a matrix that workers of unlike speed share, so much is in large blocks."""
+
 
 def partition(m: int, n: int, unit: tuple[int, int], cap: int, parts: int = 1) -> list[Region]:
     """Cut an m x n matrix into blocks of at most `cap` elements with small half perimeters.
@@ -94,6 +97,45 @@ def _strips(m: int, n: int, unit: tuple[int, int], cap: int) -> list[Region]:
 
 def _perimeter(regions: Sequence[Region]) -> int:
     return sum(r[0][1] - r[0][0] + r[1][1] - r[1][0] for r in regions)
+
+
+def partition_unlike(
+    m: int, n: int, unit: tuple[int, int], cap: int, small: int, workers: int
+) -> list[Region]:
+    """Cut an m x n matrix for workers of unlike speed: most of it in large blocks, the rest small.
+
+    Large blocks need the fewest readings; small ones at the end make all workers end together, as
+    in factoring [1]_.
+
+    Parameters
+    ----------
+    m, n : int
+        Shape.
+    unit : tuple of int
+        Blocks begin at multiples of this.
+    cap : int
+        Most elements of a block.
+    small : int
+        Elements of a small block, about.
+    workers : int
+        At least twice as many large blocks.
+
+    Returns
+    -------
+    list of region
+        Blocks.
+
+    References
+    ----------
+    .. [1] S. F. Hummel, E. Schonberg, L. E. Flynn, Factoring: a method for scheduling parallel
+       loops, CACM 35 (1992) 90-101.
+    """
+    large = min(cap, -(-m * n // (2 * workers)))
+    rows = int(_LARGE_PART * m) // unit[0] * unit[0]
+    if small >= large or rows == 0:
+        return partition(m, n, unit, min(cap, small))
+    lower = partition(m - rows, n, unit, min(cap, max(small, unit[0] * unit[1])))
+    return partition(rows, n, unit, large) + [((r0 + rows, r1 + rows), c) for (r0, r1), c in lower]
 
 
 def partition_triangle(n: int, unit: int, cap: int, workers: int) -> list[Region]:

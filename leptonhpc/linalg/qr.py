@@ -330,6 +330,7 @@ def _form_stage(panels: Panels, target: Target, resources: Resources, factor: fl
     return Stage(
         "form q", tuple(tasks), resources.workers, 1, resources.threads, target, chained=False,
         peak_nbytes=panels.peak_nbytes, seconds=predicted, prefetch="always",
+        dtype=target.dtype,
     )  # fmt: skip
 
 

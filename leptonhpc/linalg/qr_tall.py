@@ -256,7 +256,7 @@ def with_resident(tall: TallQr, nbytes: int) -> TallQr:
     most = max(0, nbytes) // max(1, layout.lanes_per_worker * layout.band_nbytes)
     if most >= layout.resident:
         return tall
-    fewer = replace(layout, resident=most)
+    fewer = replace(layout, resident=most, room_nbytes=max(0, nbytes))
 
     def cut(stage: Stage) -> Stage:
         tasks = []
@@ -265,7 +265,10 @@ def with_resident(tall: TallQr, nbytes: int) -> TallQr:
             kept = fewer.lane_bands(task.lane).start + most
             bands = replace(steps.steps, kept=kept)
             tasks.append(replace(task, steps=replace(steps, steps=bands)))
-        return replace(stage, tasks=tuple(tasks), peak_nbytes=fewer.peak_nbytes)
+        return replace(
+            stage, tasks=tuple(tasks), peak_nbytes=fewer.peak_nbytes,
+            resident_nbytes=fewer.room_nbytes,
+        )  # fmt: skip
 
     return replace(
         tall, gram=cut(tall.gram), again=cut(tall.again), write=cut(tall.write), layout=fewer

@@ -324,6 +324,7 @@ def _compose_stage(svd: SvdJob, target: Target, resources: Resources) -> Stage:
     return Stage(
         "compose", tasks, layout.lanes, layout.lanes_per_worker, layout.blas_threads, target,
         passes=1.0, peak_nbytes=layout.peak_nbytes + band, seconds=predicted,
+        dtype=operator.dtype.str, resident_nbytes=layout.room_nbytes,
     )  # fmt: skip
 
 

@@ -112,6 +112,7 @@ def substitution_stage(
     return Stage(
         name, tuple(tasks), lanes, 1, resources.threads, target, chained=False,
         peak_nbytes=_need(n, width, sweep, dtype), seconds=predicted, prefetch="always",
+        dtype=dtype.str,
     )  # fmt: skip
 
 
@@ -177,7 +178,7 @@ def product_stage(
     )  # fmt: skip
     return Stage(
         name, tuple(tasks), resources.workers, 1, resources.threads, None, passes=1.0,
-        peak_nbytes=need, seconds=predicted, prefetch="always",
+        peak_nbytes=need, seconds=predicted, prefetch="always", dtype=dtype.str,
     )  # fmt: skip
 
 

@@ -50,12 +50,41 @@ class Rates:
     """Reading and decoding, per core and second."""
     write_bytes: float = 0.4e9
     """Encoding and writing, per core and second."""
+    potrf_flops: float = 15e9
+    """float64 Cholesky factorisation of a block of order 1024, per core and second."""
+    geqrf_flops: float = 12e9
+    """float64 QR factorisation of a panel, per core and second."""
+    single_speedup: float = 2.0
+    """How much faster gemm is in float32."""
+    half_size: float = 40.0
+    """Order of the blocks at which gemm has half of its rate (Hockney's n_1/2)."""
     measured: bool = False
 
-    def of(self, name: str, dtype: Any) -> float:
-        """Give the flops per core and second of a kind of work in a dtype (real flops)."""
+    def of(self, name: str, dtype: Any, size: float | None = None) -> float:
+        """Give the flops per core and second of a kind of work in a dtype (real flops).
+
+        Parameters
+        ----------
+        name : str
+            A field of this class.
+        dtype : dtype
+            Of computing.
+        size : float, optional
+            Order of the blocks; default: large.
+
+        Returns
+        -------
+        float
+            The measured rate r n / (n + n_1/2) [1]_.
+
+        References
+        ----------
+        .. [1] R. W. Hockney, C. R. Jesshope, Parallel Computers 2, 1988, section 1.3.
+        """
         rate: float = getattr(self, name)
-        return rate * (2 if np.dtype(dtype).char in "fF" else 1)
+        if size is not None:
+            rate *= size / (size + self.half_size)
+        return rate * (self.single_speedup if np.dtype(dtype).char in "fF" else 1.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the rates as JSON can hold them."""
@@ -73,6 +102,8 @@ class Resources:
     """Cores of each worker."""
     rates: Rates = Rates()
     distributed: bool = False
+    speeds: tuple[float, ...] = ()
+    """Relative speeds of the workers, where they are known to be unlike."""
 
     @property
     def arrays_nbytes(self) -> int:
@@ -83,6 +114,19 @@ class Resources:
     def cores(self) -> int:
         """Cores in all."""
         return self.workers * self.threads
+
+    @property
+    def parts(self) -> int:
+        """Pieces of work that it takes to share it fairly.
+
+        A share is a whole number of pieces. With a fastest worker that does f of all work, P
+        pieces make the job at most 1 / (f P) longer than it must be.
+        """
+        if self.workers == 1:
+            return 1
+        if not self.speeds:
+            return _PIECES_EACH * self.workers
+        return math.ceil(_PIECES_OF_FASTEST * sum(self.speeds) / max(self.speeds))
 
 
 def flops(kernel: str, dtype: Any, **sizes: int) -> float:
@@ -123,7 +167,32 @@ def flops(kernel: str, dtype: Any, **sizes: int) -> float:
     return factor * count
 
 
-_RATE = {"gram": "syrk_flops", "syrk": "syrk_flops", "gemm": "gemm_flops"}
+_PIECES_EACH = 4
+_PIECES_OF_FASTEST = 12
+
+_SYRK = ("gram", "syrk", "squared_syrk", "solved_gram")
+_GEMM = (
+    "gemm", "gemm_hermitian", "squared_gemm", "update_potrf", "potrf", "update_getrf", "getrf",
+    "update_geqrf", "geqrf", "form_q", "forward", "backward", "adjoint", "compose",
+)  # fmt: skip
+
+
+def rate_of(kernel: str) -> str:
+    """Give the field of `Rates` that a kernel's flops are done at.
+
+    Parameters
+    ----------
+    kernel : str
+        Its name in the table.
+
+    Returns
+    -------
+    str
+        The field.
+    """
+    if kernel in _SYRK:
+        return "syrk_flops"
+    return "gemm_flops" if kernel in _GEMM else "skinny_flops"
 
 
 def seconds(
@@ -157,7 +226,7 @@ def seconds(
     used = cores or resources.cores
     rates = resources.rates
     wide = "f8" if kernel in ("gram", "rotate") else dtype
-    rate = rates.of(_RATE.get(kernel, "skinny_flops"), wide)
+    rate = rates.of(rate_of(kernel), wide)
     compute = flops / rate / used
     return compute + read_nbytes / rates.read_bytes / used + write_nbytes / rates.write_bytes / used
 

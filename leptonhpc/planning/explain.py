@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from typing import Any
 
@@ -51,10 +51,14 @@ class Explanation:
     resident_nbytes: int
     stages: tuple[dict[str, Any], ...]
     alternatives: tuple[Alternative, ...] = field(default=())
+    planned: tuple[Stage, ...] = field(default=(), repr=False, compare=False)
+    """The stages themselves, as they are expected to run."""
+    extra_seconds: float = 0.0
+    """Of small problems solved between stages."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all of it as JSON can hold it."""
-        return asdict(self)
+        """Give all of it, but for the stages' tasks, as JSON can hold it."""
+        return asdict(replace(self, planned=()))
 
     def to_json(self) -> str:
         """Give all of it as JSON."""
@@ -203,4 +207,6 @@ def explain(
         resident_nbytes=resident_nbytes,
         stages=rows,
         alternatives=tuple(alternatives),
+        planned=tuple(stages),
+        extra_seconds=extra_seconds,
     )

@@ -36,6 +36,10 @@ class BandLayout:
     """Bands of each lane that stay in memory."""
     need_nbytes: int = 0
     """Memory of a worker for arrays, without resident bands."""
+    room_nbytes: int = 0
+    """Memory of a worker that is left for resident bands, however they are dealt."""
+    parts: int = 1
+    """At least so many tasks, where there are as many bands."""
 
     @property
     def bands(self) -> int:
@@ -99,7 +103,7 @@ class BandLayout:
             Lane by lane.
         """
         row_nbytes = sum(columns for _, columns in operands) * self.itemsize
-        per_task = max(1, TASK_NBYTES // max(self.band_nbytes, 1))
+        per_task = max(1, min(TASK_NBYTES // max(self.band_nbytes, 1), self.bands // self.parts))
         tasks = []
         for lane in range(self.lanes):
             bands = self.lane_bands(lane)
@@ -210,7 +214,8 @@ def choose_bands(
         return int(lanes * per_lane + fixed_nbytes)
 
     target = max(1, BAND_NBYTES // max(1, columns * itemsize))
-    share = -(-rows // max(1, resources.cores))  # no fewer bands than lanes
+    # no fewer bands than lanes, and than it takes to share them fairly
+    share = -(-rows // max(1, resources.cores, resources.parts))
     height = unit * max(1, min(target, share) // unit)
     heights = _descending(height, unit)
     for lanes in _descending(resources.threads, 1):
@@ -220,7 +225,7 @@ def choose_bands(
                     rows, columns, candidate, itemsize,
                     lanes=lanes * resources.workers, lanes_per_worker=lanes,
                     blas_threads=max(1, resources.threads // lanes),
-                    need_nbytes=need(candidate, lanes),
+                    need_nbytes=need(candidate, lanes), parts=resources.parts,
                 )  # fmt: skip
                 return _with_resident(layout, resources) if passes > 1 else layout
     smallest = need(unit, 1) + LIBRARIES_NBYTES
@@ -236,7 +241,9 @@ def _with_resident(layout: BandLayout, resources: Resources) -> BandLayout:
     left = resources.arrays_nbytes - layout.need_nbytes
     per_band = max(1, layout.lanes_per_worker * layout.band_nbytes)
     most = max(len(layout.lane_bands(lane)) for lane in range(layout.lanes))
-    return replace(layout, resident=min(int(0.95 * left) // per_band, most))
+    fitting = int(0.95 * left) // per_band
+    room = min(fitting * per_band, layout.bands * layout.band_nbytes)
+    return replace(layout, resident=min(fitting, most), room_nbytes=room)
 
 
 def _descending(first: int, last: int) -> list[int]:

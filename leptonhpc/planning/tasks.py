@@ -125,6 +125,16 @@ class Task:
     read_nbytes: int = 0
     write_nbytes: int = 0
 
+    @property
+    def affinity(self) -> Read | None:
+        """What the task finds in memory where a task of an earlier stage kept it, if that may be.
+
+        The first of its reads stands for all: tasks of later stages are cut alike.
+        """
+        for step in self.steps:
+            return next((read for read in step.reads if read.keep), None)
+        return None
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -154,6 +164,10 @@ class Stage:
     """Read the next step while this one is folded: while they share a block, or always."""
     view: TriangleView | None = None
     """How the target is seen in an operand that is in memory: then nothing is run."""
+    dtype: str = "f8"
+    """Of computing."""
+    resident_nbytes: int = 0
+    """What a worker may keep of what tasks read, from stage to stage."""
 
     @property
     def operands(self) -> frozenset[str]:

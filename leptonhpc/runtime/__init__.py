@@ -3,6 +3,14 @@
 from leptonhpc.runtime.connect import connect
 from leptonhpc.runtime.probe import probe
 from leptonhpc.runtime.report import Report
-from leptonhpc.runtime.run import connected_client, resources_of, run_job
+from leptonhpc.runtime.run import cluster_machine, connected_client, resources_of, run_job
 
-__all__ = ["Report", "connect", "connected_client", "probe", "resources_of", "run_job"]
+__all__ = [
+    "Report",
+    "cluster_machine",
+    "connect",
+    "connected_client",
+    "probe",
+    "resources_of",
+    "run_job",
+]

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from leptonhpc.errors import WorkerError
+from leptonhpc.kernels import Accumulator
+from leptonhpc.planning import Resources, Stage
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.runtime import blas_limits, execute, memory
+from leptonhpc.runtime.compile import compile_stage
 from leptonhpc.runtime.execute import run_task
+from leptonhpc.runtime.reading import Context
+from leptonhpc.runtime.report import PlacementReport
+
+Done = Mapping[str, Mapping[str, Any]]
+"""Accumulators of tasks that an earlier run finished."""
+Paths = tuple[str, ...]
+"""Local folders that workers must see."""
 
 PICKLED_NBYTES = 100_000_000
 """NumPy inputs up to this size are sent to workers; larger ones must be in a store."""
 
 
 class Backend(Protocol):
-    """What runs graphs."""
+    """What runs stages."""
 
-    owners: tuple[str, ...]
     topic: str | None
 
-    def begin(self, job: str) -> None:
-        """Prepare for a job."""
+    def begin(self, job: str, paths: Paths, resources: Resources) -> None:
+        """Prepare for a job that reads and writes these local folders."""
 
     def compute(
-        self, graph: dict[str, Any], key: str, advance: Callable[[], None], lanes: int
-    ) -> Any:
-        """Give the value of one key."""
+        self, stage: Stage, context: Context, small: Mapping[str, Any], *, done: Done,
+        advance: Callable[[], None],
+    ) -> tuple[Accumulator, PlacementReport | None]:  # fmt: skip
+        """Run a stage; give its summed accumulator."""
 
     def end(self, job: str) -> int:
         """Drop what the job left; give the largest peak memory of a worker."""
@@ -40,13 +46,12 @@ class Backend(Protocol):
 class Threads:
     """Lanes are threads of this process: no server, no ports, no start-up time."""
 
-    owners: tuple[str, ...] = ()
     topic: str | None = None
 
     def __init__(self) -> None:
         self._job, self._foreign = "", 0
 
-    def begin(self, job: str) -> None:
+    def begin(self, job: str, paths: Paths, resources: Resources) -> None:
         """Start a new measurement of the peak memory."""
         self._job = job
         memory.reset_peak()
@@ -54,12 +59,15 @@ class Threads:
         self._foreign = max(0, memory.resident_nbytes() - LIBRARIES_NBYTES)
 
     def compute(
-        self, graph: dict[str, Any], key: str, advance: Callable[[], None], lanes: int
-    ) -> Any:
+        self, stage: Stage, context: Context, small: Mapping[str, Any], *, done: Done,
+        advance: Callable[[], None],
+    ) -> tuple[Accumulator, PlacementReport | None]:  # fmt: skip
         """Run on a pool of as many threads as there are lanes, which ends with the stage."""
         from dask.callbacks import Callback
         from dask.threaded import get
 
+        graph, key = compile_stage(stage, context, small, done=done)
+        lanes = stage.lanes
         tasks = {k for k, t in graph.items() if getattr(t, "func", None) is run_task}
 
         def finished(done: Any, *_: Any) -> None:
@@ -70,7 +78,8 @@ class Threads:
         pool = ThreadPoolExecutor(lanes, thread_name_prefix="leptonhpc-lane")
         try:
             with Callback(posttask=finished):
-                return get(graph, key, pool=pool, num_workers=lanes)
+                acc: Accumulator = get(graph, key, pool=pool, num_workers=lanes)
+                return acc, None
         except BaseException:
             execute.cancel(self._job)  # lanes that still run stop at their next band
             raise
@@ -96,74 +105,46 @@ class Cluster:
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self.owners: tuple[str, ...] = tuple(sorted(_workers(client)))
         self.topic: str | None = None
+        self._workers: Any = None
         self._job, self._stopped = "", False
-        if not self.owners:
-            message = "the connected cluster has no workers; start some, or close the client"
-            raise WorkerError(message)
 
-    def begin(self, job: str) -> None:
+    def begin(self, job: str, paths: Paths, resources: Resources) -> None:
         """Register the placement of tasks, and listen to what workers tell."""
-        from leptonhpc.runtime.placed import Placer
+        from leptonhpc.runtime.workers import Workers
 
-        self._job = job
-        self.topic = f"leptonhpc-{job}"
-        self._advance: Callable[[], None] = lambda: None
-        missing = [w for w, ok in self.client.run(_is_installed).items() if not ok]
-        if missing:
-            message = f"leptonhpc is not installed on {', '.join(missing)}"
-            raise WorkerError(message)
-        self.client.register_plugin(Placer())
-        self.client.run(memory.reset_peak)
-        self.client.subscribe_topic(self.topic, lambda _event: self._advance())
+        self._job, self.topic = job, f"leptonhpc-{job}"
+        self._workers = Workers(self.client, resources, paths, self.topic)
+        try:
+            self._workers.look()
+        except BaseException:
+            self._workers.close()
+            raise
 
     def compute(
-        self, graph: dict[str, Any], key: str, advance: Callable[[], None], lanes: int
-    ) -> Any:
-        """Submit the graph as it is and wait."""
-        self._advance = advance
+        self, stage: Stage, context: Context, small: Mapping[str, Any], *, done: Done,
+        advance: Callable[[], None],
+    ) -> tuple[Accumulator, PlacementReport | None]:  # fmt: skip
+        """Deal the stage to workers and wait."""
+        from leptonhpc.runtime.dispatch import Dispatcher
+
         if self._stopped:
             self.client.run(execute.allow, self._job)
             self._stopped = False
-        future = self.client.get(graph, [key], sync=False, optimize_graph=False)[0]
         try:
-            while True:
-                try:
-                    return future.result(timeout=1)
-                except TimeoutError:
-                    if future.status in ("error", "cancelled"):
-                        raise
-                    if not _workers(self.client):
-                        message = "all workers of the cluster are gone"
-                        raise WorkerError(message) from None
+            return Dispatcher(
+                self.client, self._workers, stage, context, small, done=done, advance=advance
+            ).run()
         except BaseException:
             self._stopped = True
             self.client.run(execute.cancel, self._job)
-            future.cancel()
             raise
 
     def end(self, job: str) -> int:
         """Drop what the job left on workers; give the largest peak."""
-        if self.topic is not None:
-            self.client.unsubscribe_topic(self.topic)
+        self._workers.close()
         self.client.run(execute.forget, job)
         return max(self.client.run(memory.peak_nbytes).values(), default=0)
-
-    def require_visible(self, path: str) -> None:
-        """Refuse a local folder that workers do not see."""
-        deadline = time.monotonic() + 5
-        while True:
-            blind = [w for w, ok in self.client.run(os.path.exists, path).items() if not ok]
-            if not blind:
-                return
-            if time.monotonic() > deadline:  # network file systems lag
-                message = (
-                    f"workers {', '.join(blind)} do not see {path!r}; use a folder that all "
-                    "machines share, or a URL"
-                )
-                raise WorkerError(message)
-            time.sleep(0.2)
 
 
 def connected_client() -> Any | None:
@@ -176,12 +157,3 @@ def connected_client() -> Any | None:
     except ValueError:
         return None
     return client if client.status == "running" else None
-
-
-def _workers(client: Any) -> dict[str, Any]:
-    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
-    return workers
-
-
-def _is_installed() -> bool:
-    return importlib.util.find_spec("leptonhpc") is not None

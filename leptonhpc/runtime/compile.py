@@ -1,8 +1,8 @@
-"""From a stage to a Dask graph: the same for threads and for a cluster."""
+"""From a stage to a Dask graph that runs on threads of this process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from dask.task_spec import DataNode, List, Task, TaskRef
@@ -19,8 +19,7 @@ def compile_stage(
     context: Context,
     small: Mapping[str, Any],
     *,
-    done: Mapping[str, Mapping[str, float]],
-    owners: Sequence[str] = (),
+    done: Mapping[str, Mapping[str, Any]],
 ) -> tuple[dict[str, Any], str]:
     """Give the graph of a stage and the key of its summed accumulator.
 
@@ -34,8 +33,6 @@ def compile_stage(
         Its small arrays.
     done : mapping
         Accumulators of tasks that an earlier run finished; they are not run again.
-    owners : sequence of str
-        Addresses of workers, for lanes in turn; none in-process.
 
     Returns
     -------
@@ -65,13 +62,7 @@ def compile_stage(
         before = TaskRef(results[task.after]) if task.after in results else None
         needed = List(*(TaskRef(results[name]) for name in task.needs))
         call = (run_task, DataNode(None, task), TaskRef(shared), TaskRef(arrays), before, needed)
-        if owners:
-            from leptonhpc.runtime.placed import PlacedTask
-
-            owner = owners[task.lane // stage.lanes_per_worker % len(owners)]
-            graph[key] = PlacedTask(key, *call, owner=owner)
-        else:
-            graph[key] = Task(key, *call)
+        graph[key] = Task(key, *call)
         last[task.lane] = key
     ended = [results[task.key] for task in stage.tasks if task.key in results and not task.part_of]
     ends = list(last.values()) if stage.chained else ended

@@ -6,7 +6,7 @@ error, over an accumulator that it had already changed, skips what is in it.
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.kernels import Accumulator, combine, table
-from leptonhpc.planning import Read, Task
+from leptonhpc.planning import Task
 from leptonhpc.runtime import blas_limits
 from leptonhpc.runtime.memory import return_free_memory, return_large_pieces
-from leptonhpc.runtime.reading import Context, Reader
+from leptonhpc.runtime.reading import Context, Reader, Resident
 
 
 class Cancelled(Exception):  # noqa: N818  (not an error: the user asked for it)
@@ -29,9 +29,8 @@ class Cancelled(Exception):  # noqa: N818  (not an error: the user asked for it)
 class _Process:
     """State of this process that jobs share."""
 
-    resident: dict[tuple[str, Read], NDArray[Any]] = field(default_factory=dict)
+    resident: Resident = field(default_factory=Resident)
     cancelled: set[str] = field(default_factory=set)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 _process = _Process()
@@ -72,7 +71,8 @@ def run_task(
     dict
         The accumulator.
     """
-    blas_limits.limit(context.blas_threads)
+    began = time.perf_counter()
+    blas_limits.limit(_blas_threads(context))
     fold = table(context.device)[task.kernel]
     if needed:
         small = {**small, "needed": needed}
@@ -95,8 +95,19 @@ def run_task(
     block = fold.finish(acc, small, task.at) if ends else None
     if block is not None and context.writer is not None:
         acc = _write_whole(task, context, acc, block)
-    _tell(context, task)
+    if context.topic is not None:
+        _tell(context.topic, context, task, began, reader)
     return acc
+
+
+def _blas_threads(context: Context) -> int:
+    """Give the cores of a lane: a plan counts those of the smallest worker, this may have more."""
+    if context.topic is None:
+        return context.blas_threads
+    from distributed import get_worker
+
+    own: int = get_worker().state.nthreads
+    return max(context.blas_threads, own // context.lanes_per_worker)
 
 
 def sum_accumulators(parts: list[Accumulator]) -> Accumulator:
@@ -109,10 +120,8 @@ def sum_accumulators(parts: list[Accumulator]) -> Accumulator:
 
 def forget(job: str) -> None:
     """Drop what a job left in this process: resident bands, cancellation, BLAS limits."""
-    with _process.lock:
-        for key in [k for k in _process.resident if k[0] == job]:
-            del _process.resident[key]
-        _process.cancelled.discard(job)
+    _process.resident.forget(job)
+    _process.cancelled.discard(job)
     blas_limits.restore()
 
 
@@ -148,9 +157,13 @@ def _writable(value: Any) -> Any:
     return value
 
 
-def _tell(context: Context, task: Task) -> None:
-    if context.topic is None:
-        return
+def _tell(topic: str, context: Context, task: Task, began: float, reader: Reader) -> None:
+    """Tell the client what was done, where, and how long it took."""
     from distributed import get_worker
 
-    get_worker().log_event(context.topic, {"task": task.key})
+    worker = get_worker()
+    told = {
+        "stage": context.stage, "task": task.key, "address": worker.address,
+        "seconds": time.perf_counter() - began, "kept_nbytes": reader.kept_nbytes,
+    }  # fmt: skip
+    worker.log_event(topic, told)

@@ -2,7 +2,8 @@
 
 Annotations do not survive Dask's optimisation and restrictions by name break when a worker comes
 back; an attribute of the task does survive, and the plugin sets the restriction before any
-transition. When an owner dies its tasks may run anywhere.
+transition. A task whose owner is gone runs nowhere: the client that sent it, which knows what else
+was on that worker, deals it anew. Were it free to run, it would take the memory of another lane.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class PlacedTask(Task):
 
 
 class Placer(SchedulerPlugin):
-    """Restricts placed tasks to their owner while it lives."""
+    """Restricts placed tasks to their owner."""
 
     name = "leptonhpc-placer"
     idempotent = True
@@ -42,13 +43,21 @@ class Placer(SchedulerPlugin):
         for key in tasks:
             state = scheduler.tasks.get(key)
             spec = None if state is None else state.run_spec
-            if isinstance(spec, PlacedTask) and spec.owner in scheduler.workers:
+            if isinstance(spec, PlacedTask):
                 state.worker_restrictions = {spec.owner}
 
-    def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
-        """Free the tasks of a worker that is gone."""
-        for state in list(scheduler.tasks.values()):
-            if state.worker_restrictions and worker in state.worker_restrictions:
-                state.worker_restrictions = None
-                if state.state == "no-worker":
-                    scheduler.transitions({state.key: "processing"}, f"owner-{worker}-left")
+
+async def remove_silent(dask_scheduler: Any, addresses: list[str]) -> None:
+    """Give up workers that say nothing more: a stopped process holds its tasks for ever.
+
+    Parameters
+    ----------
+    dask_scheduler : distributed.Scheduler
+        Given by `Client.run_on_scheduler`.
+    addresses : list of str
+        The workers.
+    """
+    for address in addresses:
+        await dask_scheduler.remove_worker(
+            address, stimulus_id=f"leptonhpc-silent-{address}", expected=False, close=True
+        )

@@ -15,52 +15,94 @@ import numpy as np
 
 from leptonhpc import store
 from leptonhpc.kernels import DEVICES
+from leptonhpc.placement import Device, Machine
 from leptonhpc.planning import Rates
+from leptonhpc.runtime import memory
 
-_SECONDS = 0.4
+_SECONDS = 0.3
 
 
-def probe(*, save: bool = True) -> Rates:
-    """Measure this machine: gemm, syrk, skinny gemm, eigh, and a Zarr store's reads and writes.
+def probe(*, save: bool = True) -> Machine:
+    """Measure each worker of the connected cluster, or this machine, in about five seconds.
 
     Parameters
     ----------
     save : bool
-        Keep the rates in the user's cache, where `leptonhpc.plan` finds them.
+        Keep the rates in the user's cache on each machine, where plans find them.
+
+    Returns
+    -------
+    Machine
+        A device for each worker (or one), with its rates: gemm at three sizes, syrk, skinny gemm,
+        Cholesky, QR and eigh in float64 flops a second, and bytes a second that are read from and
+        written to a Zarr store (of arrays as stored by default: Zstandard).
+    """
+    from leptonhpc.runtime.backends import connected_client
+
+    client = connected_client()
+    if client is None:
+        rates = measure(save=save)
+        device = Device("this machine", "host", usable_cores(), memory.free_nbytes(), rates)
+        return Machine((device,))
+    from leptonhpc.runtime.workers import measured_workers
+
+    return measured_workers(client, save=save)
+
+
+def measure(*, save: bool) -> Rates:
+    """Measure this process.
+
+    Parameters
+    ----------
+    save : bool
+        Keep the rates in the user's cache.
 
     Returns
     -------
     Rates
-        float64 flops per core and second, bytes per core and second (of arrays as stored by
-        default: Zstandard).
+        Averages over some tenths of a second each: a process that is slowed shows it.
     """
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1, user_api="blas"):
-        rates = Rates(
-            gemm_flops=_gemm_rate(), syrk_flops=_syrk_rate(), skinny_flops=_skinny_rate(),
-            read_bytes=0.0, write_bytes=0.0,
-        )  # fmt: skip
+        gemm, half = _gemm_rates("f8")
+        single = _gemm_rates("f4")[0]
+        syrk, skinny = _syrk_rate(), _skinny_rate()
+        potrf, geqrf = _potrf_rate(), _geqrf_rate()
         read, write = _store_rates()
-    eigh = _eigh_rate()
-    result = Rates(
-        rates.gemm_flops, rates.syrk_flops, rates.skinny_flops, eigh, read, write, measured=True
-    )
+    rates = Rates(
+        gemm, syrk, skinny, _eigh_rate(), read, write, potrf, geqrf, single / gemm, half,
+        measured=True,
+    )  # fmt: skip
+    _here.append(rates)
     if save:
         path = _cache_file()
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(result.to_dict()))
+        partial.write_text(json.dumps(rates.to_dict()))
         partial.replace(path)
-    return result
+    return rates
 
 
-def known_rates() -> Rates | None:
-    """Give the rates that an earlier probe kept, or None."""
+_here: list[Rates] = []
+"""Measured in this process."""
+
+
+def rates_here() -> Rates:
+    """Give the rates that were measured in this process, or on this machine, or cautious ones."""
+    if _here:
+        return _here[-1]
     try:
         return Rates(**json.loads(_cache_file().read_text()))
     except (OSError, ValueError, TypeError):
-        return None
+        return Rates()
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
 
 
 def cache_folder() -> Path:
@@ -78,25 +120,57 @@ def _cache_file() -> Path:
     return cache_folder() / f"rates-{versions}.json"
 
 
-def _rate(work: Callable[[], None], amount: float) -> float:
-    """Repeat work for a while; give the best amount per second."""
+def _rate(work: Callable[[], object], amount: float) -> float:
+    """Repeat work for a while; give the amount per second."""
     work()
-    best, end = 0.0, time.perf_counter() + _SECONDS
-    while time.perf_counter() < end:
-        began = time.perf_counter()
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < _SECONDS:
         work()
-        best = max(best, amount / (time.perf_counter() - began))
-    return best
+        count += 1
+    return amount * count / (time.perf_counter() - began)
 
 
-def _gemm_rate(n: int = 768) -> float:
-    a, c = np.ones((n, n)), np.zeros((n, n))
-    return _rate(lambda: DEVICES["host"].gemm(c, a, a), 2.0 * n**3)
+_SIZES = (96, 256, 768)
+
+
+def _gemm_rates(dtype: str) -> tuple[float, float]:
+    """Fit r n / (n + n_1/2) to three sizes; give both."""
+    rates = []
+    for n in _SIZES:
+        a, c = np.ones((n, n), dtype), np.zeros((n, n), dtype)
+
+        def work(a: Any = a, c: Any = c) -> None:
+            DEVICES["host"].gemm(c, a, a)
+
+        rates.append(_rate(work, 2.0 * n**3))
+    # seconds of a flop are (1 + n_1/2 / n) / r: a line in 1 / n
+    slope, offset = np.polyfit(1.0 / np.array(_SIZES), 1.0 / np.array(rates), 1)
+    if offset <= 0:  # noise: the largest size is what is known
+        return rates[-1], 1.0
+    return float(1.0 / offset), float(max(1.0, slope / offset))
 
 
 def _syrk_rate(n: int = 1024) -> float:
     a, c = np.ones((n, n)), np.zeros((n, n))
     return _rate(lambda: DEVICES["host"].syrk(c, a), 1.0 * n**3)
+
+
+def _potrf_rate(n: int = 1024) -> float:
+    a = np.eye(n) + 1.0 / n
+
+    def work() -> None:
+        DEVICES["host"].potrf(a.copy())
+
+    return _rate(work, n**3 / 3.0)
+
+
+def _geqrf_rate(m: int = 2048, n: int = 128) -> float:
+    a = np.random.default_rng(0).standard_normal((m, n))
+
+    def work() -> None:
+        DEVICES["host"].geqrf(a.copy())
+
+    return _rate(work, 2.0 * m * n**2 - 2.0 * n**3 / 3.0)
 
 
 def _skinny_rate(rows: int = 2048, columns: int = 2048, width: int = 32) -> float:

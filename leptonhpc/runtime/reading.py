@@ -45,6 +45,41 @@ class Context:
     device: str = "host"
     topic: str | None = None
     """Where a cluster's worker tells that a task is done."""
+    lanes_per_worker: int = 1
+    resident_nbytes: int | None = None
+    """What this process may keep, whatever was dealt to it; None: what steps say is kept."""
+
+
+class Resident:
+    """Blocks that a process keeps from stage to stage, by job."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[str, dict[Read, NDArray[Any]]] = {}
+        self._nbytes: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def get(self, job: str, read: Read) -> NDArray[Any] | None:
+        """Give a block, if it is here."""
+        return self._blocks.get(job, {}).get(read)
+
+    def claim(self, job: str, nbytes: int, most: int | None) -> bool:
+        """Take room for a block, if there is any."""
+        with self._lock:
+            held = self._nbytes.get(job, 0)
+            if most is not None and held + nbytes > most:
+                return False
+            self._nbytes[job] = held + nbytes
+            return True
+
+    def put(self, job: str, read: Read, block: NDArray[Any]) -> None:
+        """Keep a block that room was taken for."""
+        self._blocks.setdefault(job, {})[read] = block
+
+    def forget(self, job: str) -> None:
+        """Drop what a job kept."""
+        with self._lock:
+            self._blocks.pop(job, None)
+            self._nbytes.pop(job, None)
 
 
 @dataclass
@@ -54,8 +89,10 @@ class Reader:
     context: Context
     acc: Accumulator
     """Where bytes and storage units are counted."""
-    resident: dict[tuple[str, Read], NDArray[Any]]
+    resident: Resident
     """Blocks that stay in memory from stage to stage."""
+    kept_nbytes: int = 0
+    """What was added to them."""
 
     def blocks_of(self, steps: Sequence[Step]) -> Iterator[tuple[Step, list[NDArray[Any]]]]:
         """Give each step with its blocks; a block that follows itself is read once.
@@ -104,19 +141,23 @@ class Reader:
         return blocks
 
     def _read(self, read: Read, name: str, pool: Executor | None) -> NDArray[Any]:
-        key = (self.context.job, read)
-        kept = self.resident.get(key)
+        kept = self.resident.get(self.context.job, read)
         if kept is not None:
             return kept
         source = self.context.sources[read.operand]
         shape = tuple(stop - start for start, stop in read.region)
-        out = np.empty(shape, source.dtype) if read.keep else buffer(name, shape, source.dtype)
+        nbytes = int(np.prod(shape, dtype=np.int64)) * source.dtype.itemsize
+        keep = read.keep and self.resident.claim(
+            self.context.job, nbytes, self.context.resident_nbytes
+        )
+        out = np.empty(shape, source.dtype) if keep else buffer(name, shape, source.dtype)
         block = _read_pieces(source, read.region, out, pool)
         self.acc["read_nbytes"] += block.nbytes
         if read.operand in self.context.inputs:
             self.acc["units"] += source.units_in(read.region)
-        if read.keep:
-            self.resident[key] = block
+        if keep:
+            self.resident.put(self.context.job, read, block)
+            self.kept_nbytes += nbytes
         return block
 
 

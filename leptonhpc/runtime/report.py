@@ -10,6 +10,34 @@ from leptonhpc.planning.costs import format_seconds
 
 
 @dataclass(frozen=True)
+class DeviceReport:
+    """What one device of a cluster did for a stage."""
+
+    name: str
+    tasks: int
+    seconds: float
+    """In tasks, of all its lanes."""
+    flops: float
+
+
+@dataclass(frozen=True)
+class PlacementReport:
+    """Who did a stage, beside what was simulated."""
+
+    policy: str
+    simulated_seconds: float
+    """When all was dealt for the first time."""
+    seconds: float
+    off_owner: int
+    """Tasks that ran where they were not placed."""
+    dealt_again: int
+    """How often the rest was dealt anew: workers left, joined, or had another speed."""
+    devices: tuple[DeviceReport, ...]
+    left_out: dict[str, str]
+    """Devices that got nothing, and why."""
+
+
+@dataclass(frozen=True)
 class StageReport:
     """One stage that ran."""
 
@@ -23,6 +51,8 @@ class StageReport:
     """Taken from the journal, not run."""
     resumed_tasks: int = 0
     """Tasks of it that were taken from the journal."""
+    placement: PlacementReport | None = None
+    """On a cluster."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +78,11 @@ class Report:
     threads: int
     stages: tuple[StageReport, ...]
 
+    @property
+    def off_owner(self) -> int:
+        """Tasks that ran where they were not placed."""
+        return sum(s.placement.off_owner for s in self.stages if s.placement is not None)
+
     def to_dict(self) -> dict[str, Any]:
         """Give all of it as JSON can hold it."""
         return asdict(self)
@@ -65,8 +100,39 @@ class Report:
             f"(predicted at most {format_nbytes(self.predicted_peak_nbytes)}, "
             f"allowed {format_nbytes(self.memory_nbytes)})",
         ]
+        lines += _placed_lines(self.stages)
         for stage in self.stages:
             note = "from the journal" if stage.resumed else format_seconds(stage.seconds)
             predicted = format_seconds(stage.predicted_seconds)
             lines.append(f"  {stage.name:<16}{note:>18}  (predicted {predicted})")
         return "\n".join(lines)
+
+
+def _placed_lines(stages: tuple[StageReport, ...]) -> list[str]:
+    """Say who did what, on a cluster."""
+    placed = [stage.placement for stage in stages if stage.placement is not None]
+    if not placed:
+        return []
+    total: dict[str, list[float]] = {}
+    for placement in placed:
+        for device in placement.devices:
+            row = total.setdefault(device.name, [0, 0.0, 0.0])
+            row[0] += device.tasks
+            row[1] += device.seconds
+            row[2] += device.flops
+    flops = sum(row[2] for row in total.values()) or 1.0
+    off, again = (sum(getattr(p, name) for p in placed) for name in ("off_owner", "dealt_again"))
+    simulated, actual = (
+        sum(getattr(p, name) for p in placed) for name in ("simulated_seconds", "seconds")
+    )
+    lines = [
+        f"  placed  {off} tasks ran off their owner, dealt anew {again} times; simulated "
+        f"{format_seconds(simulated)}, took {format_seconds(actual)}"
+    ]
+    lines += [
+        f"    {name:<28}{int(row[0]):>6} tasks {row[2] / flops:>6.1%} of the flops, busy "
+        f"{format_seconds(row[1])}"
+        for name, row in sorted(total.items())
+    ]
+    left = {name: why for p in placed for name, why in p.left_out.items() if name not in total}
+    return lines + [f"    {name:<28}left out: {why}" for name, why in sorted(left.items())]

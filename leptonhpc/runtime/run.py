@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -15,21 +14,21 @@ from leptonhpc.blocks import MemorySource, Source
 from leptonhpc.blocks.sources import TransposedSource
 from leptonhpc.errors import CoverageError, MemoryBudgetError, StoreError, WorkerError
 from leptonhpc.linalg import Job, Outcome
-from leptonhpc.planning import Rates, Resources, Stage, Target
+from leptonhpc.placement import Machine
+from leptonhpc.planning import Resources, Stage, Target
 from leptonhpc.planning.tasks import ADJOINT
 from leptonhpc.runtime.backends import PICKLED_NBYTES, Backend, Cluster, Threads, connected_client
-from leptonhpc.runtime.compile import compile_stage
 from leptonhpc.runtime.execute import prepare
 from leptonhpc.runtime.memory import free_nbytes
-from leptonhpc.runtime.probe import known_rates
+from leptonhpc.runtime.probe import rates_here, usable_cores
 from leptonhpc.runtime.progress import Progress, choose_progress
 from leptonhpc.runtime.reading import Context
-from leptonhpc.runtime.report import Report, StageReport
+from leptonhpc.runtime.report import PlacementReport, Report, StageReport
 from leptonhpc.runtime.targets import Workspace, Writer
 from leptonhpc.store import Journal, StoredArray
 from leptonhpc.store.locations import Location, is_local, local_path
 
-__all__ = ["connected_client", "resources_of", "run_job"]
+__all__ = ["cluster_machine", "connected_client", "resources_of", "run_job"]
 
 
 def resources_of(memory_nbytes: int | None) -> Resources:
@@ -46,10 +45,9 @@ def resources_of(memory_nbytes: int | None) -> Resources:
         Memory, workers, cores and rates.
     """
     client = connected_client()
-    rates = known_rates() or Rates()
     if client is None:
         local = memory_nbytes if memory_nbytes is not None else free_nbytes() // 2
-        return Resources(local, 1, _cores(), rates)
+        return Resources(local, 1, usable_cores(), rates_here())
     workers = client.scheduler_info(n_workers=-1)["workers"]
     if not workers:
         message = "the connected cluster has no workers; start some, or close the client"
@@ -64,7 +62,20 @@ def resources_of(memory_nbytes: int | None) -> Resources:
         raise MemoryBudgetError(message)
     if limits:  # Dask pauses a worker at four fifths of its limit, and a paused worker does nothing
         memory = min(memory, int(_OF_LIMIT * min(limits)))
-    return Resources(memory, len(workers), threads, rates, distributed=True)
+    from leptonhpc.runtime.workers import machine_of
+
+    rates, speeds = machine_of(client).speeds()
+    return Resources(memory, len(workers), threads, rates, distributed=True, speeds=speeds)
+
+
+def cluster_machine() -> Machine | None:
+    """Give the connected cluster as devices, or None."""
+    client = connected_client()
+    if client is None:
+        return None
+    from leptonhpc.runtime.workers import machine_of
+
+    return machine_of(client)
 
 
 _OF_LIMIT = 0.75
@@ -89,6 +100,8 @@ class _Run:
     readings: list[tuple[float, float]] = field(default_factory=list)
     """Of each stage over the input: how often it read the storage units, and how often planned."""
     scratch: list[Target] = field(default_factory=list)
+    placement: PlacementReport | None = None
+    """Of the stage that ran last."""
 
     def execute(self, stage: Stage, small: Mapping[str, Any]) -> dict[str, Any]:
         """Run one stage, or take it from the journal."""
@@ -144,11 +157,12 @@ class _Run:
             inputs, writer,
             self.journal if not stage.chained else None, stage.blas_threads, stage.chained,
             stage.prefetch, self.device, self.backend.topic,
+            stage.lanes_per_worker,
+            None if self.backend.topic is None else stage.resident_nbytes,
         )  # fmt: skip
-        graph, key = compile_stage(stage, context, small, done=done, owners=self.backend.owners)
         self.progress.begin(stage.name, len(stage.tasks) - len(done))
-        result: dict[str, Any] = self.backend.compute(
-            graph, key, self.progress.advance, stage.lanes
+        result, self.placement = self.backend.compute(
+            stage, context, small, done=done, advance=self.progress.advance
         )
         return result
 
@@ -182,6 +196,7 @@ class _Run:
                 flops,
                 resumed,
                 len(done or {}),
+                None if skipped else self.placement,
             )  # fmt: skip
         )
         self.read_nbytes += read
@@ -222,8 +237,7 @@ def run_job(
     began = time.perf_counter()
     client = connected_client() if job.resources.distributed else None
     backend: Backend = Threads() if client is None else Cluster(client)
-    if isinstance(backend, Cluster):
-        _require_shareable(job.sources, backend, output)
+    paths = () if client is None else _shared_paths(job.sources, output)
     spare = job.resources.memory_nbytes - job.explanation.peak_nbytes
     workspace = Workspace(output, 0 if client is not None else max(0, spare))
     run = _Run(
@@ -231,7 +245,7 @@ def run_job(
         uuid.uuid4().hex[:12], device,
     )  # fmt: skip
     prepare()
-    backend.begin(run.name)
+    backend.begin(run.name, paths, job.resources)
     try:
         outcome = job.run(run.execute)
     except BaseException:
@@ -273,9 +287,9 @@ def _units(source: Source) -> int:
     return source.units_in(tuple((0, n) for n in source.shape))
 
 
-def _require_shareable(
-    sources: Mapping[str, Source], backend: Cluster, output: Location | None
-) -> None:
+def _shared_paths(sources: Mapping[str, Source], output: Location | None) -> tuple[str, ...]:
+    """Give the local folders that workers must see; refuse what only this process has."""
+    paths = []
     for source in sources.values():
         if not source.shareable:
             message = f"{source.name} is in this process's memory; workers cannot read it"
@@ -290,12 +304,7 @@ def _require_shareable(
         array = getattr(base, "array", None)
         location = getattr(array, "location", None)
         if location is not None and is_local(location):
-            backend.require_visible(str(local_path(location)))
+            paths.append(str(local_path(location)))
     if output is not None and is_local(output):
-        backend.require_visible(str(local_path(output)))
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
+        paths.append(str(local_path(output)))
+    return tuple(dict.fromkeys(paths))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptonhpc.api.inputs import parse_nbytes
 from leptonhpc.errors import OptionError
+from leptonhpc.planning.amounts import parse_nbytes
 from leptonhpc.planning.costs import format_seconds
 
 

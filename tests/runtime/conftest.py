@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import pytest
 import zarr
 from distributed import Client, LocalCluster
@@ -13,7 +14,8 @@ from leptonhpc.testing import matrix_with_spectrum, spectrum
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster(
+    # workers remember what they did for as long as a test may ask
+    with dask.config.set({"distributed.admin.low-level-log-length": 100_000}), LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, memory_limit=0,
         dashboard_address=None, host="127.0.0.1",
         worker_dashboard_address="127.0.0.1:0",

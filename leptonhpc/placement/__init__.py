@@ -1,0 +1,29 @@
+"""Who does what: devices, policies that place tasks on them, and a simulator that says how long."""
+
+from leptonhpc.placement.choose import Placed, place, place_work
+from leptonhpc.placement.job import PlacedJob, place_job
+from leptonhpc.placement.machine import Device, Machine, read_machine
+from leptonhpc.placement.policies import POLICIES, Placement
+from leptonhpc.placement.simulate import Simulation, Span, simulate
+from leptonhpc.placement.work import Item, Lane, Work, items_of, work_of
+
+__all__ = [
+    "POLICIES",
+    "Device",
+    "Item",
+    "Lane",
+    "Machine",
+    "Placed",
+    "PlacedJob",
+    "Placement",
+    "Simulation",
+    "Span",
+    "Work",
+    "items_of",
+    "place",
+    "place_job",
+    "place_work",
+    "read_machine",
+    "simulate",
+    "work_of",
+]

@@ -1,0 +1,228 @@
+"""Devices and machines: what can compute, how fast, and what all of it shares."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from leptonhpc.errors import OptionError
+from leptonhpc.planning import Rates, Resources
+from leptonhpc.planning.amounts import parse_nbytes
+
+_MOST_DEVICES = 1_000_000
+_UNLIKE = 1.25
+"""Speeds that differ by less are those of noise."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """The cores of a worker, or an accelerator with memory of its own."""
+
+    name: str
+    kind: str = "host"
+    """Names the table of kernels."""
+    cores: int = 1
+    """Lanes share them; 1 for an accelerator."""
+    memory_nbytes: int = 4 * 10**9
+    rates: Rates = Rates()
+    """Of one core, and of reading and decoding by one core."""
+    link_bytes: float = math.inf
+    """Copies in and out, bytes a second; infinite where kernels work in the host's memory."""
+    link_seconds: float = 0.0
+    """What each copy costs beside."""
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether reading and computing do not take each other's time."""
+        return self.kind != "host"
+
+    def class_of(self) -> tuple[Any, ...]:
+        """Give what all devices of its class have in common."""
+        return self.kind, self.cores, self.memory_nbytes, self.rates, self.link_bytes
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Devices, and the store and scheduler that they share."""
+
+    devices: tuple[Device, ...]
+    store_read_bytes: float = math.inf
+    """Most bytes a second that all devices read together."""
+    store_write_bytes: float = math.inf
+    task_seconds: float = 0.001
+    """What the scheduler needs for one task; it does one after another."""
+    start_seconds: float = 0.0
+    """From the end of a stage to the first task of the next."""
+
+    def __post_init__(self) -> None:
+        if not self.devices:
+            raise OptionError("a machine has at least one device")
+        names = [device.name for device in self.devices]
+        if len(set(names)) != len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            raise OptionError(f"devices of a machine have distinct names; {twice!r} is there twice")
+        for device in self.devices:
+            _check_device(device)
+        for name in ("store_read_bytes", "store_write_bytes"):
+            if not getattr(self, name) > 0:
+                raise OptionError(f"{name} is positive; found {getattr(self, name)}")
+        for name in ("task_seconds", "start_seconds"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise OptionError(f"{name} is a duration; found {getattr(self, name)}")
+
+    def resources(self, memory_nbytes: int | None = None) -> Resources:
+        """Say what a job may use, as if this machine were a cluster.
+
+        Parameters
+        ----------
+        memory_nbytes : int, optional
+            Budget of each worker; default: the least that a device has.
+
+        Returns
+        -------
+        Resources
+            One worker for each device.
+        """
+        memory = memory_nbytes or min(device.memory_nbytes for device in self.devices)
+        rates, speeds = self.speeds()
+        return Resources(
+            memory, len(self.devices), min(d.cores for d in self.devices), rates,
+            distributed=len(self.devices) > 1, speeds=speeds,
+        )  # fmt: skip
+
+    def speeds(self) -> tuple[Rates, tuple[float, ...]]:
+        """Give the rates of an average core, and of each device how fast it is.
+
+        Returns
+        -------
+        tuple of (Rates, tuple of float)
+            Speeds are those of gemm; none where all devices are about as fast.
+        """
+        cores = sum(device.cores for device in self.devices)
+        average = Rates(
+            **{
+                name: sum(d.cores * getattr(d.rates, name) for d in self.devices) / cores
+                for name in _RATES
+            },
+            measured=all(device.rates.measured for device in self.devices),
+        )
+        speeds = tuple(device.cores * device.rates.gemm_flops for device in self.devices)
+        return average, speeds if max(speeds) > _UNLIKE * min(speeds) else ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all of it as JSON can hold it: what is infinite is left out."""
+        shared = {k: v for k, v in asdict(replace(self, devices=self.devices[:1])).items()}
+        del shared["devices"]
+        devices = [_finite(asdict(device)) for device in self.devices]
+        return {**_finite(shared), "devices": devices}
+
+
+def read_machine(path: str | Path) -> Machine:
+    """Read a machine that was written by hand, for simulation.
+
+    Parameters
+    ----------
+    path : str or path
+        A TOML file: tables ``[[device]]`` with ``name``, and as they are known ``count``, ``kind``,
+        ``cores``, ``memory``, ``link_bytes``, ``link_seconds`` and the rates of `Rates` (a second,
+        each core); and on top ``store_read_bytes``, ``store_write_bytes``, ``task_seconds``,
+        ``start_seconds``. Bytes may be written "80 GB".
+
+    Returns
+    -------
+    Machine
+        The machine.
+
+    Raises
+    ------
+    OptionError
+        If the file is not there, is not TOML, or holds what a machine cannot have.
+    """
+    try:
+        text = Path(path).read_text()
+        data = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OptionError(f"a machine is a TOML file; {str(path)!r}: {error}") from error
+    try:
+        return _machine(data)
+    except OptionError as error:
+        raise OptionError(f"{str(path)!r}: {error}") from error
+
+
+_SHARED = ("store_read_bytes", "store_write_bytes", "task_seconds", "start_seconds")
+_RATES = tuple(field.name for field in fields(Rates) if field.name != "measured")
+_OWN = ("name", "count", "kind", "cores", "memory", "link_bytes", "link_seconds")
+
+
+def _machine(data: Mapping[str, Any]) -> Machine:
+    _require_known(data, (*_SHARED, "device"), "a machine")
+    tables = data.get("device", [])
+    if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
+        raise OptionError("devices are tables [[device]]")
+    devices: list[Device] = []
+    for table in tables:
+        devices += _devices(table)
+        if len(devices) > _MOST_DEVICES:
+            raise OptionError(f"a machine has at most {_MOST_DEVICES} devices")
+    return Machine(tuple(devices), **{k: _amount(k, data[k]) for k in _SHARED if k in data})
+
+
+def _devices(table: Mapping[str, Any]) -> list[Device]:
+    _require_known(table, (*_OWN, *_RATES), "a device")
+    name = table.get("name")
+    if not isinstance(name, str) or not name:
+        raise OptionError(f"a device has a name; found {name!r}")
+    count = _whole(name, "count", table.get("count", 1))
+    rates = Rates(**{k: _amount(k, table[k]) for k in _RATES if k in table}, measured=True)
+    more: dict[str, Any] = {
+        k: _amount(k, table[k]) for k in ("link_bytes", "link_seconds") if k in table
+    }
+    if "kind" in table:
+        more["kind"] = str(table["kind"])
+    if "memory" in table:
+        more["memory_nbytes"] = parse_nbytes(table["memory"], name=f"memory of {name!r}")
+    device = Device(name, cores=_whole(name, "cores", table.get("cores", 1)), rates=rates, **more)
+    if count == 1:
+        return [device]
+    return [replace(device, name=f"{name}-{i}") for i in range(count)]
+
+
+def _whole(name: str, what: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _MOST_DEVICES:
+        raise OptionError(f"{what} of {name!r} is a whole number from 1; found {value!r}")
+    return value
+
+
+def _amount(name: str, value: Any) -> float:
+    if isinstance(value, str):
+        return float(parse_nbytes(value, name=name) or 0)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise OptionError(f"{name} is a number; found {value!r}")
+    return float(value)
+
+
+def _require_known(table: Mapping[str, Any], known: tuple[str, ...], what: str) -> None:
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        message = f"{what} has no {', '.join(map(repr, unknown))}; it may have {', '.join(known)}"
+        raise OptionError(message)
+
+
+def _check_device(device: Device) -> None:
+    for name in _RATES:
+        if not 0 < getattr(device.rates, name) < math.inf:
+            found = getattr(device.rates, name)
+            raise OptionError(f"{name} of {device.name!r} is positive; found {found}")
+    if not device.link_bytes > 0 or not 0 <= device.link_seconds < math.inf:
+        found_link = f"{device.link_bytes}, {device.link_seconds}"
+        raise OptionError(f"the link of {device.name!r} has a positive rate; found {found_link}")
+    if device.memory_nbytes <= 0 or device.cores <= 0:
+        raise OptionError(f"{device.name!r} has cores and memory; found {device}")
+
+
+def _finite(table: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in table.items() if v != math.inf}

@@ -1,0 +1,433 @@
+"""A stage on a cluster: its items are dealt to lanes, sent as these get on, and dealt anew.
+
+The client keeps the list of what is not yet done. Each lane (one task at a time on a worker) has a
+little work ahead of it, so that the scheduler holds few tasks whatever the size of the plan, and
+all else can still be given to somebody else: when a worker leaves, joins, or is slower than was
+thought. What a worker that died had done and not handed over is done again, and nothing else.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dask.task_spec import DataNode, List, TaskRef
+from distributed import Client, Future
+
+from leptonhpc.errors import WorkerError
+from leptonhpc.kernels import Accumulator
+from leptonhpc.placement import Placed, Work, items_of, place_work, work_of
+from leptonhpc.planning import Stage, Task
+from leptonhpc.runtime.execute import run_task, sum_accumulators
+from leptonhpc.runtime.lanes import AHEAD_SECONDS, Begun, Flying, Lane
+from leptonhpc.runtime.placed import PlacedTask
+from leptonhpc.runtime.reading import Context
+from leptonhpc.runtime.report import DeviceReport, PlacementReport
+from leptonhpc.runtime.workers import LOOK_SECONDS, Workers
+
+_UNEVEN = 1.1
+"""Work is dealt anew when lanes would end this much later than they might."""
+_FAN_IN = 8
+
+
+class Dispatcher:
+    """Runs one stage on the workers of a cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The client.
+    workers : Workers
+        What is known of the cluster's workers.
+    stage : Stage
+        What to do.
+    context : Context
+        What its tasks share.
+    small : mapping
+        Its small arrays.
+    done : mapping
+        Accumulators of tasks that an earlier run finished.
+    advance : callable
+        Called when a task is done.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        workers: Workers,
+        stage: Stage,
+        context: Context,
+        small: Mapping[str, Any],
+        *,
+        done: Mapping[str, Mapping[str, Any]],
+        advance: Callable[[], None],
+    ) -> None:
+        self._client, self._workers, self._stage = client, workers, stage
+        self._context, self._small, self._advance = context, small, advance
+        self._prefix = f"{context.job}-{stage.name}".replace(" ", "-")
+        self._items = {item.number: item for item in items_of(stage)}
+        self._ending = {item.key: item.number for item in self._items.values()}
+        self._needs = any(task.needs for task in stage.tasks)
+        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._finished: dict[int, Accumulator] = {}
+        """What items of a stage that is not chained left; it is in this process, and safe."""
+        for number, item in self._items.items():
+            kept = done.get(f"{stage.name}/{item.key}")
+            if kept is not None:
+                nothing = {"steps": frozenset[Any](), "read_nbytes": 0, "units": 0}
+                self._finished[number] = {**kept, **nothing}
+        self._values: dict[str, Future[Any]] = {}
+        """The same for tasks that need it."""
+        self._shared: list[Future[Any]] = []
+        self._total: Future[Any] | None = None
+        self._ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._generation = 0
+        """Counts losses: what is sent again gets another key."""
+        self._dealt_at, self._dealing_seconds = 0.0, 0.0
+        self._record = _Record(stage, advance)
+
+    def run(self) -> tuple[Accumulator, PlacementReport]:
+        """Do all of it; give the summed accumulator, and who did what."""
+        began = time.perf_counter()
+        self._workers.work_on(self._stage, self._record.hear)
+        try:
+            self._look(first=True)
+            while True:
+                self._send()
+                if self._total is not None and self._total.done():
+                    if self._total.status == "finished":
+                        result: Accumulator = self._total.result()
+                        break
+                    self._recover()
+                if not self._stage.chained and len(self._finished) == len(self._items):
+                    parts = [dict(self._finished[number]) for number in sorted(self._items)]
+                    result = sum_accumulators(parts)
+                    break
+                self._wait()
+                self._look()
+        finally:
+            for lane in self._lanes.values():
+                lane.drop()
+            self._workers.work_on(None, None)
+        return result, self._record.report(time.perf_counter() - began)
+
+    # -- sending
+
+    def _send(self) -> None:
+        """Give each lane what it may have ahead; when nothing is left to give, sum up."""
+        graph: dict[str, Any] = {}
+        sent: list[tuple[Lane, Flying, str]] = []
+        for lane in self._lanes.values():
+            ahead, flying = lane.ahead_seconds(), len(lane.flying)
+            before: Any = lane.flying[-1].future if flying else lane.tail
+            known = self._workers.is_known(lane.address)
+            while lane.may_have(flying, ahead, known=known):
+                found = self._next(lane, flying)
+                if found is None:
+                    break
+                task, ends, first = found
+                if first and not self._continues_sum:
+                    before = before if not self._stage.chained else None
+                key = f"{task.kernel}-{self._prefix}-{task.key}-{self._generation}"
+                graph[key] = self._call(key, task, lane, before)
+                assert lane.begun is not None
+                seconds = self._workers.predicted(task, lane.address)
+                entry = Flying(task, lane.begun.number, None, seconds, ends)  # type: ignore[arg-type]
+                sent.append((lane, entry, key))
+                self._record.sent(task.key, lane.address)
+                before, ahead, flying = TaskRef(key), ahead + seconds, flying + 1
+                if ends:
+                    lane.begun = None
+        futures = self._submit(graph, [key for _, _, key in sent]) if graph else []
+        now = time.perf_counter()
+        for (lane, entry, _), future in zip(sent, futures, strict=True):
+            entry.future = future
+            lane.since = lane.since if lane.flying else now
+            lane.flying.append(entry)
+            future.add_done_callback(self._ready.put)
+        self._sum()
+
+    @property
+    def _continues_sum(self) -> bool:
+        """Whether an item adds to what its lane has."""
+        return self._stage.chained and next(iter(self._items.values())).free
+
+    def _next(self, lane: Lane, flying: int) -> tuple[Task, bool, bool] | None:
+        """Give the lane's next task, whether it ends and whether it begins an item."""
+        first = lane.begun is None
+        if lane.begun is None:
+            if not lane.queue:
+                return None
+            # where each item has its own sum, the next one begins when the last one is there
+            if self._stage.chained and not self._continues_sum and flying:
+                return None
+            item = self._items[lane.queue[0]]
+            if not self._is_ready(item.tasks[0]):
+                return None
+            lane.begun = Begun(lane.queue.popleft(), deque(item.tasks))
+            lane.held.append(item.number)
+        if not self._is_ready(lane.begun.tasks[0]):
+            return None
+        task = lane.begun.tasks.popleft()
+        return task, not lane.begun.tasks, first
+
+    def _is_ready(self, task: Task) -> bool:
+        return all(self._ending[need] in self._finished for need in task.needs)
+
+    def _call(self, key: str, task: Task, lane: Lane, before: Any) -> PlacedTask:
+        if not self._shared:
+            self._share()
+        needed = List(*(self._value(need) for need in task.needs))
+        context, small = self._shared
+        return PlacedTask(
+            key, run_task, DataNode(None, task), context, small, before, needed,
+            owner=lane.address,
+        )  # fmt: skip
+
+    def _share(self) -> None:
+        """Send what all tasks share, as tasks: who loses it gets it again."""
+        context, small = f"context-{self._prefix}", f"small-{self._prefix}"
+        graph = {
+            context: DataNode(context, self._context), small: DataNode(small, dict(self._small))
+        }  # fmt: skip
+        self._shared = self._submit(graph, [context, small])
+
+    def _value(self, need: str) -> Future[Any]:
+        """Give what an item left to tasks that need it, from this process: it cannot be lost."""
+        if need not in self._values:
+            name = f"value-{self._prefix}-{need}"
+            node = DataNode(name, self._finished[self._ending[need]])
+            self._values[need] = self._submit({name: node}, [name])[0]
+        return self._values[need]
+
+    def _submit(self, graph: dict[str, Any], keys: list[str]) -> list[Future[Any]]:
+        futures: list[Future[Any]] = self._client.get(graph, keys, sync=False, optimize_graph=False)
+        return futures
+
+    # -- waiting
+
+    def _wait(self) -> None:
+        """Wait for a task to end, or for a lane that has little left; take note of what ended."""
+        waits = [
+            max(0.01, lane.ahead_seconds() - AHEAD_SECONDS)
+            for lane in self._lanes.values()
+            if lane.queue or lane.begun is not None
+        ]
+        try:
+            self._ready.get(timeout=min([LOOK_SECONDS, *waits]))
+            while True:
+                self._ready.get_nowait()
+        except queue.Empty:
+            pass
+        ended: list[Flying] = []
+        for lane in self._lanes.values():
+            while lane.flying and lane.flying[0].future.done():
+                flying = lane.flying.popleft()
+                if flying.future.status != "finished":
+                    self._failed(flying.future)
+                lane.since = time.perf_counter()
+                lane.tail = flying.future  # the one before goes: this one took it over
+                if flying.ends and not self._stage.chained:
+                    ended.append(flying)
+                    lane.held.remove(flying.item)
+                elif flying.ends and not self._continues_sum:
+                    lane.ended.append(flying.future)
+        if ended:
+            found = self._client.gather([flying.future for flying in ended])
+            for flying, acc in zip(ended, found, strict=True):
+                self._finished[flying.item] = acc
+
+    def _failed(self, future: Future[Any]) -> None:
+        if future.status == "error":
+            future.result()
+        message = f"a task of stage {self._stage.name} was {future.status} by the cluster"
+        raise WorkerError(message)
+
+    # -- dealing
+
+    def _look(self, *, first: bool = False) -> None:
+        """See who is there; deal anew where that is of use."""
+        changed = self._workers.look()
+        present = set(self._workers.addresses)
+        for lane in [lane for lane in self._lanes.values() if lane.address not in present]:
+            self._lose(lane)
+        for address in present:
+            for number in range(self._stage.lanes_per_worker):
+                self._lanes.setdefault((address, number), Lane(address, number))
+        self._workers.overdue = {
+            lane.address: lane.overdue() for lane in self._lanes.values() if lane.overdue() > 1
+        }
+        since = time.perf_counter() - self._dealt_at
+        rested = since > max(LOOK_SECONDS, 20 * self._dealing_seconds)
+        if first or changed or self._orphans() or (rested and self._is_uneven()):
+            self._deal()
+
+    def _lose(self, lane: Lane) -> None:
+        """Take back all that a lane had: what is in its accumulators is lost."""
+        del self._lanes[lane.address, lane.number]
+        lane.drop()
+        self._generation += 1
+        if self._total is not None:
+            self._total.cancel()
+            self._total = None
+
+    def _recover(self) -> None:
+        """Take back a sum that failed because a worker is gone; else it failed for good."""
+        total, self._total = self._total, None
+        self._workers.look(now=True)
+        present = set(self._workers.addresses)
+        if total is not None and all(lane.address in present for lane in self._lanes.values()):
+            self._failed(total)
+
+    def _orphans(self) -> set[int]:
+        """Give items that are neither done nor with any lane."""
+        left = set(self._items) - set(self._finished)
+        for lane in self._lanes.values():
+            left.difference_update(lane.held)
+            left.difference_update(lane.queue)
+        return left
+
+    def _deal(self) -> None:
+        """Deal what is not begun."""
+        began = time.perf_counter()
+        waiting = self._orphans()
+        for lane in self._lanes.values():
+            waiting.update(lane.queue)
+            lane.queue.clear()
+        placed = place_work(self._work(sorted(waiting)))
+        devices = self._workers.machine.devices
+        for owner, numbers in zip(placed.placement.lanes, placed.placement.order, strict=True):
+            lane = self._lanes[devices[owner.device].name, owner.number]
+            lane.queue.extend(numbers)
+            self._step_back(lane)
+        self._record.dealt(placed)
+        self._dealt_at = time.perf_counter()
+        self._dealing_seconds = self._dealt_at - began
+
+    def _step_back(self, lane: Lane) -> None:
+        """Give up an item that may wait for one that the lane was given after it.
+
+        Items need only those before them. So the first that is not done can always run, if no lane
+        holds on to a later one before it.
+        """
+        begun = lane.begun
+        if begun is None or not lane.queue or lane.queue[0] > begun.number or not self._needs:
+            return
+        lane.drop()
+        lane.held.remove(begun.number)
+        lane.queue = deque(sorted((*lane.queue, begun.number)))
+        lane.begun = None
+        self._generation += 1
+
+    def _is_uneven(self) -> bool:
+        """Whether lanes would end much later than they might."""
+        self._dealt_at = time.perf_counter()
+        if not any(lane.queue for lane in self._lanes.values()):
+            return False
+        ends, work, speeds = [0.0], 0.0, 0.0
+        for lane in self._lanes.values():
+            slowdown = self._workers.slowdown(lane.address)
+            ends.append(self._busy(lane) + self._of(lane, lane.queue))
+            work += ends[-1] / slowdown
+            speeds += 1.0 / slowdown
+        return max(ends) > _UNEVEN * work / speeds
+
+    def _work(self, numbers: list[int]) -> Work:
+        devices = self._workers.machine.devices
+        places = {device.name: place for place, device in enumerate(devices)}
+        resident = {}
+        for number in numbers:
+            affinity = self._items[number].tasks[0].affinity
+            home = self._workers.homes.get(affinity) if affinity is not None else None
+            if home is not None:
+                resident[number] = (places[home[0]], home[1])
+        return work_of(
+            self._stage, self._workers.machine, items=[self._items[n] for n in numbers],
+            slowdown={p: self._workers.slowdown(name) for name, p in places.items()},
+            resident=resident,
+            busy={(places[a], n): self._busy(lane) for (a, n), lane in self._lanes.items()},
+        )  # fmt: skip
+
+    def _busy(self, lane: Lane) -> float:
+        """Seconds until a lane has done what it began."""
+        begun = lane.begun.tasks if lane.begun is not None else ()
+        rest = sum(self._workers.predicted(task, lane.address) for task in begun)
+        return lane.ahead_seconds() + rest
+
+    def _of(self, lane: Lane, numbers: Any) -> float:
+        tasks = (task for number in numbers for task in self._items[number].tasks)
+        return sum(self._workers.predicted(task, lane.address) for task in tasks)
+
+    # -- the sum
+
+    def _sum(self) -> None:
+        """Add what lanes have, once all is on its way."""
+        if not self._stage.chained or self._total is not None or self._orphans():
+            return
+        level: list[tuple[Any, str]] = []
+        for lane in self._lanes.values():
+            if lane.queue or lane.begun is not None:
+                return
+            level += [(future, lane.address) for future in lane.ended]
+            if lane.flying:
+                level.append((lane.flying[-1].future, lane.address))
+            elif lane.tail is not None and self._continues_sum:
+                level.append((lane.tail, lane.address))
+        graph: dict[str, Any] = {}
+        key, depth = "", 0
+        while len(level) > 1 or depth == 0:
+            following: list[tuple[Any, str]] = []
+            for i in range(0, len(level), _FAN_IN):
+                group = level[i : i + _FAN_IN]
+                key = f"sum-{self._prefix}-{self._generation}-{depth}-{i}"
+                parts = List(*(ref for ref, _ in group))
+                graph[key] = PlacedTask(key, sum_accumulators, parts, owner=group[0][1])
+                following.append((TaskRef(key), group[0][1]))
+            level, depth = following, depth + 1
+        self._total = self._submit(graph, [key])[0]
+        self._total.add_done_callback(self._ready.put)
+
+
+class _Record:
+    """What is said of a stage when it is done, and what its workers tell meanwhile."""
+
+    def __init__(self, stage: Stage, advance: Callable[[], None]) -> None:
+        self._stage, self._advance = stage, advance
+        self._tasks = {task.key: task for task in stage.tasks}
+        self._owners: dict[str, set[str]] = {}
+        self._off_owner = 0
+        self._devices: dict[str, tuple[int, float, float]] = {}
+        self._first: Placed | None = None
+        self._policies: dict[str, int] = {}
+
+    def sent(self, key: str, address: str) -> None:
+        """Take note of who is to do a task."""
+        self._owners.setdefault(key, set()).add(address)
+
+    def dealt(self, placed: Placed) -> None:
+        """Take note of a placement."""
+        self._first = self._first or placed
+        name = placed.placement.policy
+        self._policies[name] = self._policies.get(name, 0) + 1
+
+    def hear(self, told: Mapping[str, Any]) -> None:
+        """Take note of a task that is done, in the thread that listens."""
+        address = told["address"]
+        self._off_owner += address not in self._owners.get(told["task"], ())
+        count, seconds, flops = self._devices.get(address, (0, 0.0, 0.0))
+        flops += self._tasks[told["task"]].flops
+        self._devices[address] = (count + 1, seconds + told["seconds"], flops)
+        self._advance()
+
+    def report(self, seconds: float) -> PlacementReport:
+        """Sum it up."""
+        assert self._first is not None
+        devices = tuple(DeviceReport(a, *row) for a, row in sorted(self._devices.items()))
+        return PlacementReport(
+            self._first.placement.policy, self._first.simulation.seconds, seconds,
+            self._off_owner, sum(self._policies.values()) - 1, devices,
+            dict(self._first.placement.left_out),
+        )  # fmt: skip

@@ -1,0 +1,112 @@
+"""The lanes of a cluster while a stage runs: what each has begun, what it has in flight."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from distributed import Future
+
+from leptonhpc.planning import Task
+
+AHEAD_SECONDS = 0.3
+"""A lane has so much work in flight, or one task: news of its end takes some milliseconds."""
+_MOST_AHEAD = 16
+"""But no more tasks than this."""
+
+
+@dataclass
+class Flying:
+    """One task that was sent."""
+
+    task: Task
+    item: int
+    future: Future[Any]
+    seconds: float
+    """Predicted."""
+    ends: bool
+    """Whether its item is done with it."""
+
+
+@dataclass
+class Begun:
+    """One item that a lane has begun."""
+
+    number: int
+    tasks: deque[Task]
+    """Those that are not sent."""
+
+
+@dataclass
+class Lane:
+    """One task at a time on one worker."""
+
+    address: str
+    number: int
+    """Of the lane on its worker."""
+    queue: deque[int] = field(default_factory=deque)
+    """Items that are not begun: they may still be given to others."""
+    begun: Begun | None = None
+    flying: deque[Flying] = field(default_factory=deque)
+    tail: Future[Any] | None = None
+    """The last accumulator that is done."""
+    held: list[int] = field(default_factory=list)
+    """Items that are lost with this lane: begun, or done and in its accumulators."""
+    ended: list[Future[Any]] = field(default_factory=list)
+    """Accumulators that nothing more comes to."""
+    since: float = 0.0
+    """When the first task in flight could begin."""
+
+    def ahead_seconds(self) -> float:
+        """Say for how long the lane has work in flight, as predicted."""
+        flying = list(self.flying)
+        if not flying:
+            return 0.0
+        first = flying[0].seconds - (time.perf_counter() - self.since)
+        return max(0.0, first) + sum(f.seconds for f in flying[1:])
+
+    @property
+    def first_seconds(self) -> float:
+        """What the first task in flight was predicted to take."""
+        return self.flying[0].seconds if self.flying else 0.0
+
+    def overdue(self) -> float:
+        """Say how many times longer than predicted the first task in flight already takes."""
+        if not self.flying:
+            return 1.0
+        return max(1.0, (time.perf_counter() - self.since) / self.first_seconds)
+
+    def may_have(self, flying: int, ahead: float, *, known: bool) -> bool:
+        """Whether one more task may be sent to it: a lane that was not seen working has two.
+
+        Parameters
+        ----------
+        flying : int
+            Tasks in flight.
+        ahead : float
+            Seconds of them.
+        known : bool
+            Whether the worker's speed was observed.
+
+        Returns
+        -------
+        bool
+            Whether it has too little to do.
+        """
+        if not flying:
+            return True
+        # what is sent cannot be given to others: not before it is known how long the first takes
+        if not known:
+            short = max(ahead, self.first_seconds) < AHEAD_SECONDS
+            return flying == 1 and self.overdue() <= 1 and short
+        return flying < _MOST_AHEAD and ahead < AHEAD_SECONDS
+
+    def drop(self) -> None:
+        """Cancel what is in flight, and let what is done go."""
+        for flying in self.flying:
+            flying.future.cancel()
+        self.flying.clear()
+        self.tail = None
+        self.ended.clear()

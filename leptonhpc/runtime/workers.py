@@ -1,0 +1,320 @@
+"""The workers of a cluster: who is there, how fast they are, what they hold."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from distributed import Client
+
+from leptonhpc.errors import WorkerError
+from leptonhpc.placement import Device, Lane, Machine, Work
+from leptonhpc.planning import Read, Resources, Stage, Task
+from leptonhpc.planning.costs import rate_of
+from leptonhpc.runtime import memory
+from leptonhpc.runtime.placed import Placer, remove_silent
+from leptonhpc.runtime.probe import measure, rates_here
+
+SILENT_SECONDS = 30.0
+"""A worker that has said nothing for so long is given up: its process was stopped, or cut off."""
+_PATIENCE_SECONDS = 60.0
+"""A job without workers waits for so long: what keeps workers may start them again."""
+LOOK_SECONDS = 0.5
+"""How often workers are looked at."""
+_DECAY = 0.7
+"""How much of what was observed before still counts after one more task."""
+_TASK_SECONDS = 0.003
+"""What a task takes beside its work."""
+
+
+class Workers:
+    """What one job knows of the cluster's workers.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The client.
+    resources : Resources
+        What the job was planned with: a worker that joins must have as much.
+    paths : sequence of str
+        Local folders that workers must see.
+    topic : str
+        Where they tell what they did.
+    """
+
+    def __init__(
+        self, client: Client, resources: Resources, paths: tuple[str, ...], topic: str
+    ) -> None:
+        self._client, self._resources, self._paths = client, resources, paths
+        self.topic = topic
+        self._devices: dict[str, Device] = {}
+        self._refused: set[str] = set()
+        self._observed: dict[tuple[str, str], tuple[float, float]] = {}
+        self.homes: dict[Read, tuple[str, int]] = {}
+        """Where what tasks kept is in memory, and how much that is."""
+        self._stage: Stage | None = None
+        self.overdue: dict[str, float] = {}
+        """How many times longer than predicted a worker's task already takes."""
+        self._tasks: dict[str, Task] = {}
+        self._rate = ""
+        self._work: Work | None = None
+        self._places: dict[str, int] = {}
+        self._hear: Callable[[Mapping[str, Any]], None] | None = None
+        self._looked_at = -1e9
+        client.register_plugin(Placer())
+        client.subscribe_topic(topic, lambda event: self._told(event[1]))
+
+    @property
+    def addresses(self) -> list[str]:
+        """Who is there, in a fixed order."""
+        return list(self._devices)
+
+    @property
+    def machine(self) -> Machine:
+        """Give the cluster as devices."""
+        return Machine(tuple(self._devices.values()))
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._client.unsubscribe_topic(self.topic)
+
+    def look(self, *, now: bool = False) -> bool:
+        """See who is there, unless that was just done; say whether anything changed.
+
+        Parameters
+        ----------
+        now : bool
+            Also if it was just done.
+
+        Returns
+        -------
+        bool
+            Whether workers left or joined.
+
+        Raises
+        ------
+        WorkerError
+            If there is none, and none comes.
+        """
+        recent = time.monotonic() - self._looked_at < LOOK_SECONDS
+        if recent and self._devices and not now:
+            return False
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            found = _identities(self._client)
+            self._give_up_silent(found)
+            changed = self._take(found)
+            self._looked_at = time.monotonic()
+            if self._devices:
+                return changed
+            if self._refused or self._looked_at > deadline:
+                raise WorkerError("all workers of the cluster are gone")
+            time.sleep(LOOK_SECONDS)
+
+    def _take(self, found: Mapping[str, Mapping[str, Any]]) -> bool:
+        gone = [address for address in self._devices if address not in found]
+        for address in gone:
+            del self._devices[address]
+            self.homes = {read: home for read, home in self.homes.items() if home[0] != address}
+        new = [a for a in found if a not in self._devices and a not in self._refused]
+        if new:
+            rates = self._client.run(rates_here, workers=new, on_error="ignore")
+            fit = self._fit(new, found)
+            for address in new:
+                worker = found[address]
+                if address not in fit or address not in rates:
+                    self._refused.add(address)
+                    continue
+                memory = worker["memory_limit"] or self._resources.memory_nbytes
+                self._devices[address] = Device(
+                    address, cores=worker["nthreads"], memory_nbytes=memory, rates=rates[address]
+                )
+        self._work = None
+        self._places = {address: place for place, address in enumerate(self._devices)}
+        return bool(gone or new)
+
+    def _fit(self, new: list[str], found: Mapping[str, Mapping[str, Any]]) -> set[str]:
+        """Give those that have leptonhpc, see the data, and are large enough."""
+        sees = self._client.run(_can_take_part, self._paths, workers=new, on_error="ignore")
+        fit = set()
+        for address in new:
+            why = sees.get(address, "does not have leptonhpc installed")
+            worker, wanted = found[address], self._resources
+            limit = worker["memory_limit"]
+            if not why and worker["nthreads"] < wanted.threads:
+                why = f"has fewer than {wanted.threads} threads"
+            if not why and limit and limit < wanted.memory_nbytes:
+                why = f"has a memory limit below {wanted.memory_nbytes} bytes"
+            if not why:
+                fit.add(address)
+            elif self._devices:  # at the beginning the job was checked against all workers
+                warnings.warn(f"worker {address} joined and gets no work: it {why}", stacklevel=2)
+            else:
+                raise WorkerError(f"worker {address} {why}")
+        return fit
+
+    def _give_up_silent(self, found: Mapping[str, Mapping[str, Any]]) -> None:
+        """Let the scheduler remove workers that said nothing for long, by its own clock."""
+        latest = max((w["last_seen"] for w in found.values()), default=0.0)
+        silent = [a for a, w in found.items() if latest - w["last_seen"] > SILENT_SECONDS]
+        if silent:
+            self._client.run_on_scheduler(remove_silent, addresses=silent)
+
+    # -- how fast they are
+
+    def work_on(
+        self, stage: Stage | None, hear: Callable[[Mapping[str, Any]], None] | None
+    ) -> None:
+        """Say which stage runs, and who is to hear what workers tell of it.
+
+        Parameters
+        ----------
+        stage : Stage or None
+            The stage.
+        hear : callable or None
+            Gets one mapping for each task, in another thread.
+        """
+        self._stage, self._hear, self._work = stage, hear, None
+        if stage is not None:
+            self._tasks = {task.key: task for task in stage.tasks}
+            self._rate = rate_of(max(stage.tasks, key=lambda task: task.flops).kernel)
+
+    def is_known(self, address: str) -> bool:
+        """Whether a worker was seen doing such work."""
+        return (address, self._rate) in self._observed
+
+    def slowdown(self, address: str) -> float:
+        """Give how many times longer than by its rates a worker takes.
+
+        Parameters
+        ----------
+        address : str
+            Of the worker.
+
+        Returns
+        -------
+        float
+            As observed; of a worker that was not seen doing such work, as in other work, or as the
+            others do it.
+        """
+        observed = dict(self._observed)
+        overdue = self.overdue.get(address, 1.0)
+        found = observed.get((address, self._rate))
+        if found is not None:
+            return overdue * found[0] / found[1]
+        own = [n / d for (who, _), (n, d) in observed.items() if who == address]
+        same = [n / d for (_, rate), (n, d) in observed.items() if rate == self._rate]
+        return overdue * min(own, default=min(same, default=1.0))
+
+    def predicted(self, task: Task, address: str) -> float:
+        """Predict the seconds of a task on a worker.
+
+        Parameters
+        ----------
+        task : Task
+            Of the stage that runs.
+        address : str
+            Of the worker.
+
+        Returns
+        -------
+        float
+            Seconds.
+        """
+        return self._alone(task, address) * self.slowdown(address)
+
+    def _alone(self, task: Task, address: str) -> float:
+        """Predict the seconds of a task by the worker's rates."""
+        assert self._stage is not None
+        work = self._work
+        if work is None:
+            work = self._work = Work(self._stage, (), self.machine, ())
+        number = self._places[address]
+        device = work.machine.devices[number]
+        took = work.task_seconds(task, Lane(number, 0, number)).total(overlaps=device.overlaps)
+        return _TASK_SECONDS + took
+
+    def _told(self, told: Mapping[str, Any]) -> None:
+        """Take note of one task that is done."""
+        stage, hear = self._stage, self._hear
+        if stage is None or hear is None or told.get("stage") != stage.name:
+            return
+        task, address = self._tasks[told["task"]], told["address"]
+        hear(told)
+        if address not in self._devices:
+            return
+        seconds, alone = self._observed.get((address, self._rate), (0.0, 0.0))
+        self._observed[address, self._rate] = (
+            _DECAY * seconds + told["seconds"], _DECAY * alone + self._alone(task, address)
+        )  # fmt: skip
+        affinity = task.affinity if told["kept_nbytes"] else None
+        if affinity is not None:
+            self.homes[affinity] = (address, told["kept_nbytes"])
+
+
+def machine_of(client: Client) -> Machine:
+    """Give the workers of a cluster as devices, as fast as they were measured to be.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The client.
+
+    Returns
+    -------
+    Machine
+        A device for each worker.
+    """
+    found = _identities(client)
+    rates = client.run(rates_here)
+    devices = tuple(
+        Device(
+            address, cores=found[address]["nthreads"],
+            memory_nbytes=found[address]["memory_limit"] or 2**62, rates=rates[address],
+        )
+        for address in sorted(rates) if address in found
+    )  # fmt: skip
+    return Machine(devices)
+
+
+def measured_workers(client: Client, *, save: bool) -> Machine:
+    """Measure all workers at once.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The client.
+    save : bool
+        Keep the rates in the caches of their machines.
+
+    Returns
+    -------
+    Machine
+        A device for each worker.
+    """
+    addresses = list(_identities(client))
+    futures = [
+        client.submit(measure, save=save, workers=[a], allow_other_workers=False, pure=False)
+        for a in addresses
+    ]
+    client.gather(futures)
+    return machine_of(client)
+
+
+def _identities(client: Client) -> dict[str, Any]:
+    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+    return {a: w for a, w in sorted(workers.items()) if w["status"] not in ("closing", "closed")}
+
+
+def _can_take_part(paths: tuple[str, ...]) -> str:
+    """Say why this worker cannot, or nothing; begin a new measurement of its memory."""
+    memory.reset_peak()
+    deadline = time.monotonic() + 5
+    while blind := [path for path in paths if not os.path.exists(path)]:
+        if time.monotonic() > deadline:  # network file systems lag
+            return f"does not see {blind[0]!r}; use a folder that all machines share, or a URL"
+        time.sleep(0.2)
+    return ""

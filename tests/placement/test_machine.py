@@ -1,0 +1,107 @@
+"""Machines are read from files, checked, and seen as resources."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from leptonhpc.errors import OptionError
+from leptonhpc.placement import Device, Machine, read_machine
+from leptonhpc.planning import Rates
+
+GOOD = """
+store_read_bytes = "20 GB"
+task_seconds = 0.0005
+
+[[device]]
+name = "gpu"
+kind = "cuda"
+count = 8
+memory = "80 GB"
+gemm_flops = 5e13
+link_bytes = "50 GB"
+
+[[device]]
+name = "cpu"
+cores = 64
+memory = 256e9
+"""
+
+
+def test_a_machine_is_read_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(GOOD)
+    machine = read_machine(path)
+    assert [d.name for d in machine.devices] == [*(f"gpu-{i}" for i in range(8)), "cpu"]
+    gpu, cpu = machine.devices[0], machine.devices[-1]
+    assert (gpu.kind, gpu.memory_nbytes, gpu.link_bytes) == ("cuda", 80 * 10**9, 50e9)
+    assert gpu.rates.gemm_flops == 5e13
+    assert gpu.overlaps
+    assert not cpu.overlaps
+    assert (cpu.cores, cpu.memory_nbytes, cpu.link_bytes) == (64, 256 * 10**9, math.inf)
+    assert machine.store_read_bytes == 20e9
+    assert machine.store_write_bytes == math.inf
+    assert "store_write_bytes" not in machine.to_dict()
+    assert machine.to_dict()["devices"][0]["link_bytes"] == 50e9
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "at least one device"),
+        ("x = ", "TOML"),
+        ("speed = 1\n[[device]]\nname='a'", "has no 'speed'"),
+        ("device = 3", "tables"),
+        ("[[device]]", "has a name"),
+        ("[[device]]\nname = 3", "has a name"),
+        ("[[device]]\nname='a'\nflops=1", "has no 'flops'"),
+        ("[[device]]\nname='a'\ncores=0", "whole number"),
+        ("[[device]]\nname='a'\ncores=true", "whole number"),
+        ("[[device]]\nname='a'\ncount=1e9", "whole number"),
+        ("[[device]]\nname='a'\nmemory='lots'", "memory of 'a'"),
+        ("[[device]]\nname='a'\nmemory=-1", "memory of 'a'"),
+        ("[[device]]\nname='a'\ngemm_flops=-1", "gemm_flops of 'a' is positive"),
+        ("[[device]]\nname='a'\ngemm_flops=nan", "gemm_flops of 'a' is positive"),
+        ("[[device]]\nname='a'\ngemm_flops='fast'", "gemm_flops"),
+        ("[[device]]\nname='a'\nlink_bytes=0", "link"),
+        ("[[device]]\nname='a'\nlink_seconds=-1", "link"),
+        ("[[device]]\nname='a'\n[[device]]\nname='a'", "twice"),
+        ("store_read_bytes=0\n[[device]]\nname='a'", "store_read_bytes is positive"),
+        ("task_seconds=-1\n[[device]]\nname='a'", "task_seconds"),
+        ("task_seconds=inf\n[[device]]\nname='a'", "task_seconds"),
+    ],
+)
+def test_nonsense_in_a_file_is_refused_with_its_name(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(text)
+    with pytest.raises(OptionError, match=message) as caught:
+        read_machine(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="none.toml"):
+        read_machine(tmp_path / "none.toml")
+
+
+def test_resources_are_those_of_the_smallest_device_and_name_unlike_speeds() -> None:
+    fast = Device("fast", cores=4, memory_nbytes=8 * 10**9)
+    slow = Device("slow", cores=2, memory_nbytes=4 * 10**9)
+    like = Machine((fast, Device("other", cores=4, memory_nbytes=8 * 10**9))).resources()
+    assert (like.workers, like.threads, like.memory_nbytes) == (2, 4, 8 * 10**9)
+    assert like.speeds == ()
+    unlike = Machine((fast, slow)).resources()
+    assert (unlike.threads, unlike.memory_nbytes) == (2, 4 * 10**9)
+    assert unlike.speeds[0] == 2 * unlike.speeds[1]
+    assert unlike.parts > 12
+
+
+def test_rates_grow_with_the_size_of_blocks_and_with_single_precision() -> None:
+    rates = Rates(gemm_flops=1e11, half_size=100.0, single_speedup=3.0)
+    assert rates.of("gemm_flops", "f8") == 1e11
+    assert rates.of("gemm_flops", "f8", 100) == 5e10
+    assert rates.of("gemm_flops", "f4") == 3e11
+    assert rates.of("gemm_flops", "F") == 3e11
+    assert rates.of("gemm_flops", "D") == 1e11

@@ -1,0 +1,153 @@
+"""Tasks run where they were placed, by the workers' own account, whatever the driver."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from distributed import Client
+
+import leptonhpc as lh
+from leptonhpc.runtime.dispatch import _Record
+from leptonhpc.testing import put
+
+DRIVERS: dict[str, dict[str, Any]] = {
+    "svd": {"rank": 3, "method": "gram"},
+    "matmul": {},
+    "norm": {},
+    "cholesky": {},
+    "lu": {},
+    "solve": {},
+    "inv": {},
+    "slogdet": {},
+    "eigh": {"k": 3},
+    "matrix_rank": {},
+    "cond": {},
+    "pinv": {},
+    "polar": {},
+    "cg": {},
+    "lsmr": {},
+    "qr": {},
+    "lstsq": {},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a positive definite matrix, a tall one, and sides for both."""
+    place = tmp_path_factory.mktemp("placed")
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((400, 400))
+    put((a + a.T) / 60 + 3 * np.eye(400), place / "a", chunks=(64, 64))
+    put(rng.standard_normal((3000, 60)), place / "tall", chunks=(128, 60))
+    put(rng.standard_normal((400, 2)), place / "b", chunks=(64, 2))
+    put(rng.standard_normal((3000, 2)), place / "tallb", chunks=(128, 2))
+    return place
+
+
+def arrays_of(driver: str, folder: Path) -> list[Path]:
+    if driver in ("lstsq", "lsmr"):
+        return [folder / "tall", folder / "tallb"]
+    if driver in ("solve", "cg"):
+        return [folder / "a", folder / "b"]
+    if driver == "matmul":
+        return [folder / "a", folder / "a"]
+    tall = driver in ("svd", "norm", "qr", "matrix_rank", "cond", "pinv", "polar")
+    return [folder / ("tall" if tall else "a")]
+
+
+def test_every_driver_is_tried() -> None:
+    from leptonhpc.api import planned
+
+    assert set(DRIVERS) == set(planned._DRIVERS)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_tasks_ran_where_they_were_placed(
+    driver: str, folder: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_placed(driver, folder, client, monkeypatch)
+
+
+def require_placed(
+    driver: str, folder: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run a driver; compare what was sent with what the workers' logs say they executed."""
+    owners: dict[str, str] = {}
+    sent = _Record.sent
+
+    def sending(self: Any, key: str, address: str) -> None:
+        owners[f"{self._stage.name}/{key}".replace(" ", "-")] = address
+        sent(self, key, address)
+
+    monkeypatch.setattr(_Record, "sent", sending)
+    before = {key for log in client.run(executed).values() for key in log}
+    result = getattr(lh, driver)(*arrays_of(driver, folder), memory="250 MB", **DRIVERS[driver])
+    report = result.report
+    assert report.off_owner == 0
+    ran: dict[str, str] = {}
+    for address, log in client.run(executed).items():
+        for key in log:
+            name = None if key in before else stage_and_task(key, owners)
+            if name is not None:
+                ran[name] = address
+    assert ran == owners
+    placements = [stage.placement for stage in report.stages if stage.placement is not None]
+    assert sum(d.tasks for p in placements for d in p.devices) == len(owners)
+    assert all(p.simulated_seconds > 0 for p in placements)
+    assert "0 tasks ran off their owner" in str(report)
+
+
+def executed(dask_worker: Any) -> list[str]:
+    """Give the keys that a worker executed, from its log of transitions."""
+    return [entry[0] for entry in dask_worker.state.log if entry[2:3] == ("executing",)]
+
+
+def stage_and_task(key: str, owners: dict[str, str]) -> str | None:
+    """Find which task a key is of: kernel-job-stage-task-generation."""
+    sent, _, _generation = key.replace(" ", "-").rpartition("-")
+    return next((n for n in owners if sent.endswith("-" + n.replace("/", "-"))), None)
+
+
+SCRIPT = """
+import json, sys
+import leptonhpc as lh
+from distributed import Client, LocalCluster
+
+if __name__ == "__main__":
+    import dask
+    assert dask.config.get("array.query-planning") is (sys.argv[2] == "True")
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=None,
+        host="127.0.0.1", worker_dashboard_address="127.0.0.1:0",
+    ) as cluster, Client(cluster):
+        folder = sys.argv[1]
+        runs = {
+            "svd": lh.svd(f"{folder}/tall", rank=2, memory="250 MB"),
+            "cholesky": lh.cholesky(f"{folder}/a", memory="250 MB"),
+            "matmul": lh.matmul(f"{folder}/a", f"{folder}/a", memory="250 MB"),
+        }
+        print(json.dumps({
+            name: [r.report.off_owner, r.report.workers] for name, r in runs.items()
+        }))
+"""
+
+
+@pytest.mark.parametrize("planning", [True, False])
+def test_placement_is_the_same_with_query_planning(
+    planning: bool, folder: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    environment = {**os.environ, "DASK_ARRAY__QUERY_PLANNING": str(planning)}
+    done = subprocess.run(
+        [sys.executable, script, folder, str(planning)], env=environment, text=True,
+        capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == {name: [0, 2] for name in ("svd", "cholesky", "matmul")}
