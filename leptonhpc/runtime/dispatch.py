@@ -19,13 +19,14 @@ from distributed import Client, Future
 
 from leptonhpc.errors import WorkerError
 from leptonhpc.kernels import Accumulator
-from leptonhpc.placement import Placed, Work, items_of, place_work, work_of
+from leptonhpc.placement import Work, items_of, place_work, work_of
 from leptonhpc.planning import Stage, Task
 from leptonhpc.runtime.execute import run_task, sum_accumulators
 from leptonhpc.runtime.lanes import AHEAD_SECONDS, Begun, Flying, Lane
 from leptonhpc.runtime.placed import PlacedTask
 from leptonhpc.runtime.reading import Context
-from leptonhpc.runtime.report import DeviceReport, PlacementReport
+from leptonhpc.runtime.record import Record
+from leptonhpc.runtime.report import PlacementReport
 from leptonhpc.runtime.workers import LOOK_SECONDS, Workers
 
 _UNEVEN = 1.1
@@ -87,7 +88,7 @@ class Dispatcher:
         self._generation = 0
         """Counts losses: what is sent again gets another key."""
         self._dealt_at, self._dealing_seconds = 0.0, 0.0
-        self._record = _Record(stage, advance)
+        self._record = Record(stage, advance)
 
     def run(self) -> tuple[Accumulator, PlacementReport]:
         """Do all of it; give the summed accumulator, and who did what."""
@@ -109,10 +110,17 @@ class Dispatcher:
                 self._wait()
                 self._look()
         finally:
-            for lane in self._lanes.values():
-                lane.drop()
+            self._drop()
             self._workers.work_on(None, None)
         return result, self._record.report(time.perf_counter() - began)
+
+    def _drop(self) -> None:
+        """Leave nothing on the cluster."""
+        for lane in self._lanes.values():
+            lane.drop()
+        self._shared.clear()
+        self._values.clear()
+        self._total = None
 
     # -- sending
 
@@ -389,45 +397,3 @@ class Dispatcher:
             level, depth = following, depth + 1
         self._total = self._submit(graph, [key])[0]
         self._total.add_done_callback(self._ready.put)
-
-
-class _Record:
-    """What is said of a stage when it is done, and what its workers tell meanwhile."""
-
-    def __init__(self, stage: Stage, advance: Callable[[], None]) -> None:
-        self._stage, self._advance = stage, advance
-        self._tasks = {task.key: task for task in stage.tasks}
-        self._owners: dict[str, set[str]] = {}
-        self._off_owner = 0
-        self._devices: dict[str, tuple[int, float, float]] = {}
-        self._first: Placed | None = None
-        self._policies: dict[str, int] = {}
-
-    def sent(self, key: str, address: str) -> None:
-        """Take note of who is to do a task."""
-        self._owners.setdefault(key, set()).add(address)
-
-    def dealt(self, placed: Placed) -> None:
-        """Take note of a placement."""
-        self._first = self._first or placed
-        name = placed.placement.policy
-        self._policies[name] = self._policies.get(name, 0) + 1
-
-    def hear(self, told: Mapping[str, Any]) -> None:
-        """Take note of a task that is done, in the thread that listens."""
-        address = told["address"]
-        self._off_owner += address not in self._owners.get(told["task"], ())
-        count, seconds, flops = self._devices.get(address, (0, 0.0, 0.0))
-        flops += self._tasks[told["task"]].flops
-        self._devices[address] = (count + 1, seconds + told["seconds"], flops)
-        self._advance()
-
-    def report(self, seconds: float) -> PlacementReport:
-        """Sum it up."""
-        assert self._first is not None
-        devices = tuple(DeviceReport(a, *row) for a, row in sorted(self._devices.items()))
-        return PlacementReport(
-            self._first.placement.policy, self._first.simulation.seconds, seconds,
-            self._off_owner, sum(self._policies.values()) - 1, devices,
-            dict(self._first.placement.left_out),
-        )  # fmt: skip

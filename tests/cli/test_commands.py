@@ -161,7 +161,8 @@ def test_probe_measures_and_keeps(
     run: Any, run_json: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["leptonhpc.runtime.probe"], "_SECONDS", 0.01)
-    rates = run_json("probe", "--no-save")
+    (device,) = run_json("probe", "--no-save")["devices"]
+    rates = device["rates"]
     assert rates["measured"]
     assert rates["gemm_flops"] > 0
     assert not (folder / "cache").exists()

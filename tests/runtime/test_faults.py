@@ -17,7 +17,7 @@ from distributed import Client, LocalCluster
 import leptonhpc as lh
 from leptonhpc.errors import WorkerError
 from leptonhpc.runtime import workers as workers_module
-from leptonhpc.runtime.dispatch import _Record
+from leptonhpc.runtime.record import Record
 from leptonhpc.testing import put
 
 # distributed looks for a port with a socket that it leaves to the garbage collector
@@ -108,7 +108,7 @@ def within(seconds: int) -> Iterator[None]:
 def after_tasks(count: int, fault: Callable[[], None]) -> Iterator[threading.Event]:
     """Do something, in a thread of its own, when so many tasks are done."""
     heard, struck = 0, threading.Event()
-    hear = _Record.hear
+    hear = Record.hear
 
     def hearing(self: Any, told: Any) -> None:
         nonlocal heard
@@ -122,7 +122,7 @@ def after_tasks(count: int, fault: Callable[[], None]) -> Iterator[threading.Eve
         struck.set()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Record, "hear", hearing)
+        patch.setattr(Record, "hear", hearing)
         yield struck
 
 

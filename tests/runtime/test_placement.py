@@ -12,7 +12,7 @@ import pytest
 from distributed import Client
 
 import leptonhpc as lh
-from leptonhpc.runtime.dispatch import _Record
+from leptonhpc.runtime.record import Record
 from leptonhpc.testing import put
 
 DRIVERS: dict[str, dict[str, Any]] = {
@@ -78,13 +78,13 @@ def require_placed(
 ) -> None:
     """Run a driver; compare what was sent with what the workers' logs say they executed."""
     owners: dict[str, str] = {}
-    sent = _Record.sent
+    sent = Record.sent
 
     def sending(self: Any, key: str, address: str) -> None:
         owners[f"{self._stage.name}/{key}".replace(" ", "-")] = address
         sent(self, key, address)
 
-    monkeypatch.setattr(_Record, "sent", sending)
+    monkeypatch.setattr(Record, "sent", sending)
     before = {key for log in client.run(executed).values() for key in log}
     result = getattr(lh, driver)(*arrays_of(driver, folder), memory="250 MB", **DRIVERS[driver])
     report = result.report

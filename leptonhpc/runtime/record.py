@@ -1,0 +1,60 @@
+"""Who did what of a stage on a cluster, by the workers' own account."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from leptonhpc.placement import Placed
+from leptonhpc.planning import Stage
+from leptonhpc.runtime.report import DeviceReport, PlacementReport
+
+
+class Record:
+    """What workers tell of a stage while it runs, and what is said of it at its end.
+
+    Parameters
+    ----------
+    stage : Stage
+        The stage.
+    advance : callable
+        Called when a task is done.
+    """
+
+    def __init__(self, stage: Stage, advance: Callable[[], None]) -> None:
+        self._stage, self._advance = stage, advance
+        self._tasks = {task.key: task for task in stage.tasks}
+        self._owners: dict[str, set[str]] = {}
+        self._off_owner = 0
+        self._devices: dict[str, tuple[int, float, float]] = {}
+        self._first: Placed | None = None
+        self._policies: dict[str, int] = {}
+
+    def sent(self, key: str, address: str) -> None:
+        """Take note of who is to do a task."""
+        self._owners.setdefault(key, set()).add(address)
+
+    def dealt(self, placed: Placed) -> None:
+        """Take note of a placement."""
+        self._first = self._first or placed
+        name = placed.placement.policy
+        self._policies[name] = self._policies.get(name, 0) + 1
+
+    def hear(self, told: Mapping[str, Any]) -> None:
+        """Take note of a task that is done, in the thread that listens."""
+        address = told["address"]
+        self._off_owner += address not in self._owners.get(told["task"], ())
+        count, seconds, flops = self._devices.get(address, (0, 0.0, 0.0))
+        flops += self._tasks[told["task"]].flops
+        self._devices[address] = (count + 1, seconds + told["seconds"], flops)
+        self._advance()
+
+    def report(self, seconds: float) -> PlacementReport:
+        """Sum it up."""
+        assert self._first is not None
+        devices = tuple(DeviceReport(a, *row) for a, row in sorted(self._devices.items()))
+        return PlacementReport(
+            self._first.placement.policy, self._first.simulation.seconds, seconds,
+            self._off_owner, sum(self._policies.values()) - 1, devices,
+            dict(self._first.placement.left_out),
+        )  # fmt: skip
