@@ -4,7 +4,17 @@
 overrides what it does faster. Kernels know nothing of storage, plans or Dask.
 """
 
-from leptonhpc.kernels.fold import Accumulator, Fold, combine
-from leptonhpc.kernels.tables import DEVICES, table
+from leptonhpc.kernels.fold import Accumulator, Fold, combine, held, settled, taken
+from leptonhpc.kernels.tables import DEVICES, primitives_of, table
 
-__all__ = ["DEVICES", "Accumulator", "Fold", "combine", "table"]
+__all__ = [
+    "DEVICES",
+    "Accumulator",
+    "Fold",
+    "combine",
+    "held",
+    "primitives_of",
+    "settled",
+    "table",
+    "taken",
+]

@@ -108,7 +108,8 @@ class Gram:
         """Give zeros."""
         n = small["columns"]
         sums = _feature_sums(small, small["rows"])
-        return {"gram": np.zeros((n, n), _wide(small)), "sum": np.zeros(n, _wide(small)), **sums}
+        gram = self.blas.zeros((n, n), _wide(small))
+        return {"gram": gram, "sum": np.zeros(n, _wide(small)), **sums}
 
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
@@ -118,9 +119,9 @@ class Gram:
         wide = {**small, "dtype": _wide(small)}
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for _, _, tile in tiles(block, wide, at, acc):
-                self.blas.syrk(acc["gram"], tile)
+                self.blas.syrk(acc["gram"], self.blas.put(tile))
                 acc["sum"] += tile.sum(axis=0)
-        trace = float(np.real(np.diagonal(acc["gram"])).sum())
+        trace = float(np.real(self.blas.get(self.blas.diagonal(acc["gram"]))).sum())
         if not np.isfinite(trace):
             raise_non_finite(block, small, at)
         _note_tiny(acc, trace, block)
@@ -142,13 +143,13 @@ class Normal:
     def begin(self, small: Small, at: Region) -> Accumulator:
         """Give zeros."""
         n, width = small["columns"], small["w"].shape[1]
-        acc: Accumulator = {"z": np.zeros((n, width), _wide(small))}
+        acc: Accumulator = {"z": self.blas.zeros((n, width), _wide(small))}
         if small["first"]:
             acc["square"] = 0.0
             acc["sum"] = np.zeros(n, _wide(small))
             acc.update(_feature_sums(small, small["rows"]))
         if small["y_gram"]:
-            acc["y_gram"] = np.zeros((width, width), _wide(small))
+            acc["y_gram"] = self.blas.zeros((width, width), _wide(small))
         return acc
 
     def step(
@@ -157,31 +158,34 @@ class Normal:
         """Add one band; give its rows of Y."""
         (block,) = blocks
         y = np.empty((block.shape[0], small["w"].shape[1]), np.dtype(small["dtype"]))
-        narrow = np.dtype(small["dtype"]) != acc["z"].dtype
+        narrow = np.dtype(small["dtype"]) != _wide(small)
         # single precision within a band, double across bands
-        product = np.zeros(acc["z"].shape, small["dtype"]) if narrow else acc["z"]
+        product = self.blas.zeros(acc["z"].shape, small["dtype"]) if narrow else acc["z"]
+        w = self.blas.put(small["w"])
         for low, high, tile in tiles(block, small, at, acc):
             if small["first"]:
                 _add_square(acc, self.blas, tile, small, block, at)
                 if small["shift"] is not None:
                     acc["sum"] += tile.sum(axis=0, dtype=_wide(small))
             with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-                y[low:high] = self._fold_tile(product, tile, small)
+                y[low:high] = self._fold_tile(product, tile, w, small)
         if narrow:
             acc["z"] += product
         if small["y_gram"]:
-            self.blas.syrk(acc["y_gram"], y.astype(_wide(small), copy=False))
-        if not np.isfinite(acc["z"]).all():
+            self.blas.syrk(acc["y_gram"], self.blas.put(y.astype(_wide(small), copy=False)))
+        if not self.blas.all_finite(acc["z"]):
             raise_non_finite(block, small, at)
         return y
 
-    def _fold_tile(self, product: NDArray[Any], tile: NDArray[Any], small: Small) -> NDArray[Any]:
+    def _fold_tile(self, product: Any, tile: NDArray[Any], w: Any, small: Small) -> NDArray[Any]:
         """Add X^H (X W - 1 o) to the product of the band; give X W - 1 o."""
-        part: NDArray[Any] = np.matmul(tile, small["w"])
+        there = self.blas.put(tile)
+        part = there @ w
         if small["offset"] is not None:
-            part -= small["offset"].astype(part.dtype)
-        self.blas.gemm(product, tile, part, adjoint=True)
-        return part
+            part -= self.blas.put(small["offset"].astype(small["dtype"]))
+        self.blas.gemm(product, there, part, adjoint=True)
+        y: NDArray[Any] = self.blas.get(part)
+        return y
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
         """Write nothing more."""

@@ -42,6 +42,15 @@ class Fold(Protocol):
         """Give the block to be written when all steps are folded, if any, and drop it from acc."""
 
 
+def _itself(array: Any) -> Any:
+    """Give what needs no copy: the host works in the host's memory."""
+    return array
+
+
+def _all_finite(array: NDArray[Any]) -> bool:
+    return bool(np.isfinite(array).all())
+
+
 @dataclass(frozen=True)
 class Blas:
     """The primitives that a device must bring; folds are written on them.
@@ -49,6 +58,10 @@ class Blas:
     Each works in place: ``gemm: c += alpha op(a) @ op(b)``, ``syrk: c += alpha a^H a`` (lower
     triangle), ``trsm`` and ``trmm`` with a triangle; ``potrf``, ``getrf`` and ``geqrf`` factor a
     block, ``permute`` and ``reflect`` apply what the last two did.
+
+    A device with memory of its own also brings ``zeros`` (an array there), ``put`` (copy in) and
+    ``get`` (copy out, a NumPy array that may be changed), ``diagonal``, ``all_finite``, and the
+    type of its ``array``. Slices of its arrays are views, on which ``+=``, ``-=`` and ``@`` work.
     """
 
     gemm: Any
@@ -61,6 +74,55 @@ class Blas:
     permute: Any
     geqrf: Any
     reflect: Any
+    zeros: Any = np.zeros
+    put: Any = _itself
+    get: Any = _itself
+    diagonal: Any = np.diagonal
+    all_finite: Any = _all_finite
+    array: type | None = None
+
+
+class Held:
+    """An array of a device between two tasks: to whom it is sent it comes as a NumPy array.
+
+    Raw device arrays are never what a task gives: a worker without such a device could not read
+    them.
+
+    Parameters
+    ----------
+    array : array of the device
+        The array.
+    get : callable
+        Copies it out.
+    """
+
+    __slots__ = ("array", "get")
+
+    def __init__(self, array: Any, get: Any) -> None:
+        self.array, self.get = array, get
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Travel as what was copied out."""
+        return _itself, (self.get(self.array),)
+
+
+def held(acc: Accumulator, blas: Blas) -> Accumulator:
+    """Wrap the arrays of a device, in place, when a task ends."""
+    if blas.array is not None:
+        for key, value in acc.items():
+            if isinstance(value, blas.array):
+                acc[key] = Held(value, blas.get)
+    return acc
+
+
+def taken(acc: Accumulator) -> Accumulator:
+    """Give an accumulator as a task of the same lane goes on with it."""
+    return {k: v.array if isinstance(v, Held) else v for k, v in acc.items()}
+
+
+def settled(acc: Accumulator) -> Accumulator:
+    """Give an accumulator with all arrays on the host."""
+    return {k: v.get(v.array) if isinstance(v, Held) else v for k, v in acc.items()}
 
 
 def combine(a: Accumulator, b: Accumulator) -> Accumulator:

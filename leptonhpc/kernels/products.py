@@ -43,7 +43,7 @@ class Gemm:
         (r0, r1), (c0, c1) = at
         dtype = np.dtype(small["dtype"])
         return {
-            "_c": np.zeros((r1 - r0, c1 - c0), dtype),
+            "_c": self.blas.zeros((r1 - r0, c1 - c0), dtype),
             "_x": gaussian_rows(small["seed"], c0, c1, PROBES, dtype),
             "_expected": np.zeros((r1 - r0, PROBES), dtype),
             "_image": None,
@@ -67,9 +67,9 @@ class Gemm:
         if (
             acc["_image"] is None or acc["_image"][0] != depth
         ):  # the first block of A for this panel
-            acc["_image"] = (depth, panel @ acc["_x"])
+            acc["_image"] = (depth, panel @ acc["_x"], self.blas.put(panel))
             acc["_norms"][1] = math.hypot(acc["_norms"][1], self.norm(panel, acc, small, 1, at))
-        self.blas.gemm(acc["_c"][low:high], a, panel)
+        self.blas.gemm(acc["_c"][low:high, :], self.blas.put(a), acc["_image"][2])
         acc["_expected"][low:high] += a @ acc["_image"][1]
         acc["_norms"][0] = math.hypot(acc["_norms"][0], self.norm(a, acc, small, 0, at))
 
@@ -90,7 +90,7 @@ class Gemm:
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the block; leave how far it is from what the random vectors expect."""
-        return _checked(acc, acc.pop("_c"), small)
+        return _checked(acc, self.blas.get(acc.pop("_c")), small)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Syrk:
     ) -> None:
         """Add P^H P for one panel P of A."""
         panel = np.ascontiguousarray(_converted(blocks[0], np.dtype(small["dtype"])))
-        self.blas.syrk(acc["_c"], panel)
+        self.blas.syrk(acc["_c"], self.blas.put(panel))
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             acc["_expected"] += panel.conj().T @ (panel @ acc["_x"])
         norm = Gemm(self.blas).norm(panel, acc, small, 1, at)
@@ -131,7 +131,7 @@ class Syrk:
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the whole block, its upper triangle mirrored."""
-        return _checked(acc, mirrored(acc.pop("_c")), small)
+        return _checked(acc, mirrored(self.blas.get(acc.pop("_c"))), small)
 
 
 def mirrored(lower: NDArray[Any]) -> NDArray[Any]:

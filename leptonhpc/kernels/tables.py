@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 
 from leptonhpc.errors import OptionError
 from leptonhpc.kernels import (
@@ -33,6 +34,42 @@ DEVICES = {
 }  # fmt: skip
 
 
+_MODULES = {"cuda": "leptonhpc.kernels.cuda"}
+"""Kinds that are imported when they are asked for."""
+
+
+def primitives_of(device: str) -> Blas:
+    """Give what a kind of device brings.
+
+    Parameters
+    ----------
+    device : str
+        "host", "reference", "cuda", or the name of a module whose ``primitives()`` gives a `Blas`.
+
+    Returns
+    -------
+    Blas
+        Its primitives.
+
+    Raises
+    ------
+    OptionError
+        If there is no such kind, or it cannot be used here.
+    """
+    if device in DEVICES:
+        return DEVICES[device]
+    try:
+        found = import_module(_MODULES.get(device, device)).primitives()
+    except (ImportError, AttributeError, RuntimeError, ValueError) as error:
+        kinds = ", ".join(dict.fromkeys((*DEVICES, *_MODULES)))
+        message = f"a device is one of {kinds}, or a module with primitives(); {device!r}: {error}"
+        raise OptionError(message) from error
+    if not isinstance(found, Blas) or found.array is None:
+        raise OptionError(f"primitives() of {device!r} is a Blas with the type of its arrays")
+    DEVICES[device] = found
+    return found
+
+
 @cache
 def table(device: str) -> dict[str, Fold]:
     """Give the kernels of a device by name.
@@ -40,26 +77,22 @@ def table(device: str) -> dict[str, Fold]:
     Parameters
     ----------
     device : str
-        One of `DEVICES`.
+        See `primitives_of`.
 
     Returns
     -------
     dict of str to Fold
-        The kernels.
+        The kernels. An accelerator has those that stream large blocks through it; small
+        factorisations and all else are the host's.
     """
-    if device not in DEVICES:
-        message = f"there are kernels for {', '.join(DEVICES)}; found {device!r}"
-        raise OptionError(message)
-    primitives = DEVICES[device]
+    primitives = primitives_of(device)
+    if primitives.array is not None:
+        return {**table("host"), **_streaming(primitives)}
     return {
+        **_streaming(primitives),
         "moments": bands.Moments(primitives),
-        "gram": bands.Gram(primitives),
-        "normal": bands.Normal(primitives),
         "sketch": bands.Sketch(primitives),
         "rotate": bands.Rotate(primitives),
-        "gemm": products.Gemm(primitives),
-        "gemm_hermitian": products.GemmHermitian(primitives),
-        "syrk": products.Syrk(primitives),
         "norms": products.Norms(primitives),
         "copy": products.Copy(primitives),
         "load": panels.Load(primitives),
@@ -98,4 +131,15 @@ def table(device: str) -> dict[str, Fold]:
         "apply_bands": iterations.ApplyBands(primitives),
         "normal_bands": iterations.NormalBands(primitives),
         "gather_rows": iterations.GatherRows(primitives),
+    }
+
+
+def _streaming(primitives: Blas) -> dict[str, Fold]:
+    """Kernels that stream blocks past an accumulator: what an accelerator is good for."""
+    return {
+        "gram": bands.Gram(primitives),
+        "normal": bands.Normal(primitives),
+        "gemm": products.Gemm(primitives),
+        "gemm_hermitian": products.GemmHermitian(primitives),
+        "syrk": products.Syrk(primitives),
     }

@@ -135,8 +135,8 @@ def _choose_regions(
         if symmetric:
             regions = partition_triangle(n, sizes.unit[1], cap, _parts(n, n, resources))
         elif resources.speeds:
-            small = -(-total // resources.parts)
-            regions = partition_unlike(m, n, sizes.unit, cap, small, resources.workers)
+            speeds, parts = resources.speeds, resources.parts
+            regions = partition_unlike(m, n, sizes.unit, cap, speeds, parts)
         else:
             regions = partition(m, n, sizes.unit, cap, _parts(m, n, resources))
         peak = _peak(regions, sizes, dtype, a, b, resources.threads)

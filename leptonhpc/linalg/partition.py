@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 
 from leptonhpc.blocks import Region
 
-_LARGE_PART = 0.6
-"""Of a matrix that workers of unlike speed share, so much is in large blocks."""
+_STRIPS = 0.75
+"""Of a matrix that workers of unlike speed share, so much is in strips, one for each."""
 
 
 def partition(m: int, n: int, unit: tuple[int, int], cap: int, parts: int = 1) -> list[Region]:
@@ -100,12 +101,12 @@ def _perimeter(regions: Sequence[Region]) -> int:
 
 
 def partition_unlike(
-    m: int, n: int, unit: tuple[int, int], cap: int, small: int, workers: int
+    m: int, n: int, unit: tuple[int, int], cap: int, speeds: Sequence[float], parts: int
 ) -> list[Region]:
-    """Cut an m x n matrix for workers of unlike speed: most of it in large blocks, the rest small.
+    """Cut an m x n matrix for workers of unlike speed: a strip as high as each is fast, and a rest.
 
-    Large blocks need the fewest readings; small ones at the end make all workers end together, as
-    in factoring [1]_.
+    Large strips need the fewest readings; the rest in small blocks makes all workers end together
+    although speeds are never quite what was measured, as in weighted factoring [1]_.
 
     Parameters
     ----------
@@ -115,10 +116,10 @@ def partition_unlike(
         Blocks begin at multiples of this.
     cap : int
         Most elements of a block.
-    small : int
-        Elements of a small block, about.
-    workers : int
-        At least twice as many large blocks.
+    speeds : sequence of float
+        Of the workers.
+    parts : int
+        A small block is one of so many equal ones, about.
 
     Returns
     -------
@@ -127,15 +128,24 @@ def partition_unlike(
 
     References
     ----------
-    .. [1] S. F. Hummel, E. Schonberg, L. E. Flynn, Factoring: a method for scheduling parallel
-       loops, CACM 35 (1992) 90-101.
+    .. [1] S. F. Hummel, J. Schmidt, R. N. Uma, J. Wein, Load-sharing in heterogeneous systems via
+       weighted factoring, SPAA 1996.
     """
-    large = min(cap, -(-m * n // (2 * workers)))
-    rows = int(_LARGE_PART * m) // unit[0] * unit[0]
-    if small >= large or rows == 0:
-        return partition(m, n, unit, min(cap, small))
-    lower = partition(m - rows, n, unit, min(cap, max(small, unit[0] * unit[1])))
-    return partition(rows, n, unit, large) + [((r0 + rows, r1 + rows), c) for (r0, r1), c in lower]
+    small = min(cap, max(unit[0] * unit[1], m * n // parts))
+    units = int(_STRIPS * m) // unit[0]
+    if units < 2 * len(speeds):
+        return partition(m, n, unit, small)
+    edges, share = [0], 0.0
+    regions: list[Region] = []
+    for speed in speeds:
+        share += speed / sum(speeds)
+        edges.append(round(share * units) * unit[0])
+    edges.append(m)
+    for top, end in pairwise(edges):
+        if top < end:
+            cut = partition(end - top, n, unit, cap if end < m else small)
+            regions += [((r0 + top, r1 + top), columns) for (r0, r1), columns in cut]
+    return regions
 
 
 def partition_triangle(n: int, unit: int, cap: int, workers: int) -> list[Region]:

@@ -87,12 +87,30 @@ class Machine:
         Resources
             One worker for each device.
         """
-        memory = memory_nbytes or min(device.memory_nbytes for device in self.devices)
-        rates, speeds = self.speeds()
+        worth = self.worthwhile()
+        memory = memory_nbytes or min(device.memory_nbytes for device in worth.devices)
+        rates, speeds = worth.speeds()
         return Resources(
-            memory, len(self.devices), min(d.cores for d in self.devices), rates,
+            memory, len(worth.devices), min(d.cores for d in worth.devices), rates,
             distributed=len(self.devices) > 1, speeds=speeds,
         )  # fmt: skip
+
+    def worthwhile(self) -> Machine:
+        """Leave out the slowest devices that add little: blocks are not cut for them.
+
+        Returns
+        -------
+        Machine
+            Devices that do 95 % of what all could do.
+        """
+        speeds = sorted((_speed(device), device.name) for device in self.devices)
+        left, gone = _LITTLE * sum(speed for speed, _ in speeds), set()
+        for speed, name in speeds:
+            left -= speed
+            if left < 0:
+                break
+            gone.add(name)
+        return replace(self, devices=tuple(d for d in self.devices if d.name not in gone))
 
     def speeds(self) -> tuple[Rates, tuple[float, ...]]:
         """Give the rates of an average core, and of each device how fast it is.
@@ -110,7 +128,7 @@ class Machine:
             },
             measured=all(device.rates.measured for device in self.devices),
         )
-        speeds = tuple(device.cores * device.rates.gemm_flops for device in self.devices)
+        speeds = tuple(_speed(device) for device in self.devices)
         return average, speeds if max(speeds) > _UNLIKE * min(speeds) else ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,6 +171,8 @@ def read_machine(path: str | Path) -> Machine:
         raise OptionError(f"{str(path)!r}: {error}") from error
 
 
+_LITTLE = 0.05
+"""What may be lost by leaving out slow devices."""
 _SHARED = ("store_read_bytes", "store_write_bytes", "task_seconds", "start_seconds")
 _RATES = tuple(field.name for field in fields(Rates) if field.name != "measured")
 _OWN = ("name", "count", "kind", "cores", "memory", "link_bytes", "link_seconds")
@@ -222,6 +242,10 @@ def _check_device(device: Device) -> None:
         raise OptionError(f"the link of {device.name!r} has a positive rate; found {found_link}")
     if device.memory_nbytes <= 0 or device.cores <= 0:
         raise OptionError(f"{device.name!r} has cores and memory; found {device}")
+
+
+def _speed(device: Device) -> float:
+    return device.cores * device.rates.gemm_flops
 
 
 def _finite(table: dict[str, Any]) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def flops(kernel: str, dtype: Any, **sizes: int) -> float:
 
 
 _PIECES_EACH = 4
-_PIECES_OF_FASTEST = 12
+_PIECES_OF_FASTEST = 16
 
 _SYRK = ("gram", "syrk", "squared_syrk", "solved_gram")
 _GEMM = (

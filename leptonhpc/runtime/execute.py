@@ -6,6 +6,7 @@ error, over an accumulator that it had already changed, skips what is in it.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.kernels import Accumulator, combine, table
+from leptonhpc.kernels import Accumulator, combine, held, primitives_of, settled, table, taken
 from leptonhpc.planning import Task
 from leptonhpc.runtime import blas_limits
 from leptonhpc.runtime.memory import return_free_memory, return_large_pieces
@@ -34,6 +35,11 @@ class _Process:
 
 
 _process = _Process()
+
+
+def device_here() -> str:
+    """Give the kind of device that this process's lanes compute with: $LEPTONHPC_DEVICE."""
+    return os.environ.get("LEPTONHPC_DEVICE") or "host"
 
 
 def prepare() -> None:
@@ -73,11 +79,12 @@ def run_task(
     """
     began = time.perf_counter()
     blas_limits.limit(_blas_threads(context))
-    fold = table(context.device)[task.kernel]
+    device = context.device or device_here()
+    fold, blas = table(device)[task.kernel], primitives_of(device)
     if needed:
         small = {**small, "needed": needed}
     if (context.chained or task.continues) and previous is not None:
-        acc = {k: _writable(v) for k, v in previous.items()}
+        acc = {k: _writable(v) for k, v in taken(previous).items()}
     else:
         place = None if context.writer is None or context.chained else context.writer.place(task.at)
         begun = fold.begin({**small, "place": place}, task.at)
@@ -95,6 +102,7 @@ def run_task(
     block = fold.finish(acc, small, task.at) if ends else None
     if block is not None and context.writer is not None:
         acc = _write_whole(task, context, acc, block)
+    acc = held(acc, blas)
     if context.topic is not None:
         _tell(context.topic, context, task, began, reader)
     return acc
@@ -112,9 +120,9 @@ def _blas_threads(context: Context) -> int:
 
 def sum_accumulators(parts: list[Accumulator]) -> Accumulator:
     """Add the accumulators of lanes; a step that is in two of them is an error."""
-    total = {k: _writable(v) for k, v in parts[0].items()}
+    total = {k: _writable(v) for k, v in settled(parts[0]).items()}
     for part in parts[1:]:
-        combine(total, part)
+        combine(total, settled(part))
     return total
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import time
@@ -14,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from leptonhpc import store
-from leptonhpc.kernels import DEVICES
+from leptonhpc.kernels import primitives_of
+from leptonhpc.kernels.fold import Blas
 from leptonhpc.placement import Device, Machine
 from leptonhpc.planning import Rates
 from leptonhpc.runtime import memory
+from leptonhpc.runtime.execute import device_here
 
 _SECONDS = 0.3
 
@@ -41,16 +44,14 @@ def probe(*, save: bool = True) -> Machine:
 
     client = connected_client()
     if client is None:
-        rates = measure(save=save)
-        device = Device("this machine", "host", usable_cores(), memory.free_nbytes(), rates)
-        return Machine((device,))
+        return Machine((measure(save=save),))
     from leptonhpc.runtime.workers import measured_workers
 
     return measured_workers(client, save=save)
 
 
-def measure(*, save: bool) -> Rates:
-    """Measure this process.
+def measure(*, save: bool) -> Device:
+    """Measure the device of this process.
 
     Parameters
     ----------
@@ -59,43 +60,67 @@ def measure(*, save: bool) -> Rates:
 
     Returns
     -------
-    Rates
-        Averages over some tenths of a second each: a process that is slowed shows it.
+    Device
+        Its rates are averages over some tenths of a second each: a process that is slowed shows it.
     """
     from threadpoolctl import threadpool_limits
 
+    kind = device_here()
+    blas = primitives_of(kind)
     with threadpool_limits(limits=1, user_api="blas"):
-        gemm, half = _gemm_rates("f8")
-        single = _gemm_rates("f4")[0]
-        syrk, skinny = _syrk_rate(), _skinny_rate()
-        potrf, geqrf = _potrf_rate(), _geqrf_rate()
+        gemm, half = _gemm_rates(blas, "f8")
+        single = _gemm_rates(blas, "f4")[0]
+        syrk, skinny = _syrk_rate(blas), _skinny_rate(blas)
+        potrf, geqrf = _potrf_rate(blas), _geqrf_rate(blas)
         read, write = _store_rates()
     rates = Rates(
         gemm, syrk, skinny, _eigh_rate(), read, write, potrf, geqrf, single / gemm, half,
         measured=True,
     )  # fmt: skip
-    _here.append(rates)
+    device = _device(kind, rates, math.inf if blas.array is None else _link_rate(blas))
+    _here[kind] = device
     if save:
-        path = _cache_file()
+        path = _cache_file(kind)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(rates.to_dict()))
+        known: dict[str, Any] = {"rates": rates.to_dict()}
+        if device.overlaps:
+            known["link_bytes"] = device.link_bytes
+        partial.write_text(json.dumps(known))
         partial.replace(path)
-    return rates
+    return device
 
 
-_here: list[Rates] = []
-"""Measured in this process."""
+_here: dict[str, Device] = {}
+"""Measured in this process, by kind."""
 
 
-def rates_here() -> Rates:
-    """Give the rates that were measured in this process, or on this machine, or cautious ones."""
-    if _here:
-        return _here[-1]
+def here() -> Device:
+    """Give the device of this process: as it was measured, here or by another, or cautiously.
+
+    Returns
+    -------
+    Device
+        Named "this machine".
+
+    Raises
+    ------
+    OptionError
+        If $LEPTONHPC_DEVICE names what is not there.
+    """
+    kind = device_here()
+    primitives_of(kind)
+    if kind in _here:
+        return _here[kind]
     try:
-        return Rates(**json.loads(_cache_file().read_text()))
-    except (OSError, ValueError, TypeError):
-        return Rates()
+        known = json.loads(_cache_file(kind).read_text())
+        return _device(kind, Rates(**known["rates"]), known.get("link_bytes", math.inf))
+    except (OSError, ValueError, TypeError, KeyError):
+        return _device(kind, Rates(), math.inf)
+
+
+def _device(kind: str, rates: Rates, link_bytes: float) -> Device:
+    return Device("this machine", kind, usable_cores(), memory.free_nbytes(), rates, link_bytes)
 
 
 def usable_cores() -> int:
@@ -113,10 +138,10 @@ def cache_folder() -> Path:
     return Path(base) / "leptonhpc"
 
 
-def _cache_file() -> Path:
+def _cache_file(kind: str) -> Path:
     import platform
 
-    versions = f"{platform.node()}-{os.cpu_count()}-numpy{np.__version__}"
+    versions = f"{kind}-{platform.node()}-{os.cpu_count()}-numpy{np.__version__}"
     return cache_folder() / f"rates-{versions}.json"
 
 
@@ -133,14 +158,14 @@ def _rate(work: Callable[[], object], amount: float) -> float:
 _SIZES = (96, 256, 768)
 
 
-def _gemm_rates(dtype: str) -> tuple[float, float]:
+def _gemm_rates(blas: Blas, dtype: str) -> tuple[float, float]:
     """Fit r n / (n + n_1/2) to three sizes; give both."""
     rates = []
     for n in _SIZES:
-        a, c = np.ones((n, n), dtype), np.zeros((n, n), dtype)
+        a, c = blas.put(np.ones((n, n), dtype)), blas.zeros((n, n), dtype)
 
         def work(a: Any = a, c: Any = c) -> None:
-            DEVICES["host"].gemm(c, a, a)
+            blas.gemm(c, a, a)
 
         rates.append(_rate(work, 2.0 * n**3))
     # seconds of a flop are (1 + n_1/2 / n) / r: a line in 1 / n
@@ -150,36 +175,30 @@ def _gemm_rates(dtype: str) -> tuple[float, float]:
     return float(1.0 / offset), float(max(1.0, slope / offset))
 
 
-def _syrk_rate(n: int = 1024) -> float:
-    a, c = np.ones((n, n)), np.zeros((n, n))
-    return _rate(lambda: DEVICES["host"].syrk(c, a), 1.0 * n**3)
+def _syrk_rate(blas: Blas, n: int = 1024) -> float:
+    a, c = blas.put(np.ones((n, n))), blas.zeros((n, n), "f8")
+    return _rate(lambda: blas.syrk(c, a), 1.0 * n**3)
 
 
-def _potrf_rate(n: int = 1024) -> float:
+def _potrf_rate(blas: Blas, n: int = 1024) -> float:
     a = np.eye(n) + 1.0 / n
-
-    def work() -> None:
-        DEVICES["host"].potrf(a.copy())
-
-    return _rate(work, n**3 / 3.0)
+    return _rate(lambda: blas.potrf(a.copy()), n**3 / 3.0)
 
 
-def _geqrf_rate(m: int = 2048, n: int = 128) -> float:
+def _geqrf_rate(blas: Blas, m: int = 2048, n: int = 128) -> float:
     a = np.random.default_rng(0).standard_normal((m, n))
-
-    def work() -> None:
-        DEVICES["host"].geqrf(a.copy())
-
-    return _rate(work, 2.0 * m * n**2 - 2.0 * n**3 / 3.0)
+    return _rate(lambda: blas.geqrf(a.copy()), 2.0 * m * n**2 - 2.0 * n**3 / 3.0)
 
 
-def _skinny_rate(rows: int = 2048, columns: int = 2048, width: int = 32) -> float:
-    a, q, z = np.ones((rows, columns)), np.ones((columns, width)), np.zeros((columns, width))
+def _skinny_rate(blas: Blas, rows: int = 2048, columns: int = 2048, width: int = 32) -> float:
+    a, q = blas.put(np.ones((rows, columns))), blas.put(np.ones((columns, width)))
+    z = blas.zeros((columns, width), "f8")
+    return _rate(lambda: blas.gemm(z, a, a @ q, adjoint=True), 4.0 * rows * columns * width)
 
-    def work() -> None:
-        DEVICES["host"].gemm(z, a, a @ q, adjoint=True)
 
-    return _rate(work, 4.0 * rows * columns * width)
+def _link_rate(blas: Blas, nbytes: int = 1 << 25) -> float:
+    host = np.ones(nbytes // 8)
+    return _rate(lambda: blas.get(blas.put(host)), 2.0 * nbytes)
 
 
 def _eigh_rate(n: int = 512) -> float:

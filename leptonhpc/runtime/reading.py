@@ -42,7 +42,8 @@ class Context:
     blas_threads: int
     chained: bool
     prefetch: Prefetch | None
-    device: str = "host"
+    device: str | None = None
+    """Table of kernels; None: that of the device of each worker."""
     topic: str | None = None
     """Where a cluster's worker tells that a task is done."""
     lanes_per_worker: int = 1

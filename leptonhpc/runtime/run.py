@@ -20,7 +20,7 @@ from leptonhpc.planning.tasks import ADJOINT
 from leptonhpc.runtime.backends import PICKLED_NBYTES, Backend, Cluster, Threads, connected_client
 from leptonhpc.runtime.execute import prepare
 from leptonhpc.runtime.memory import free_nbytes
-from leptonhpc.runtime.probe import rates_here, usable_cores
+from leptonhpc.runtime.probe import here
 from leptonhpc.runtime.progress import Progress, choose_progress
 from leptonhpc.runtime.reading import Context
 from leptonhpc.runtime.report import PlacementReport, Report, StageReport
@@ -47,11 +47,16 @@ def resources_of(memory_nbytes: int | None) -> Resources:
     client = connected_client()
     if client is None:
         local = memory_nbytes if memory_nbytes is not None else free_nbytes() // 2
-        return Resources(local, 1, usable_cores(), rates_here())
+        device = here()
+        return Resources(local, 1, device.cores, device.rates)
     workers = client.scheduler_info(n_workers=-1)["workers"]
     if not workers:
         message = "the connected cluster has no workers; start some, or close the client"
         raise WorkerError(message)
+    from leptonhpc.runtime.workers import machine_of
+
+    worth = machine_of(client).worthwhile()
+    workers = {d.name: workers[d.name] for d in worth.devices if d.name in workers}
     threads = min(w["nthreads"] for w in workers.values())
     limits = [w["memory_limit"] for w in workers.values() if w["memory_limit"]]
     memory = memory_nbytes or 0
@@ -62,9 +67,7 @@ def resources_of(memory_nbytes: int | None) -> Resources:
         raise MemoryBudgetError(message)
     if limits:  # Dask pauses a worker at four fifths of its limit, and a paused worker does nothing
         memory = min(memory, int(_OF_LIMIT * min(limits)))
-    from leptonhpc.runtime.workers import machine_of
-
-    rates, speeds = machine_of(client).speeds()
+    rates, speeds = worth.speeds()
     return Resources(memory, len(workers), threads, rates, distributed=True, speeds=speeds)
 
 
@@ -91,7 +94,7 @@ class _Run:
     journal: Journal | None
     progress: Progress
     name: str
-    device: str
+    device: str | None
     stages: list[StageReport] = field(default_factory=list)
     read_nbytes: int = 0
     write_nbytes: int = 0
@@ -212,7 +215,7 @@ def run_job(
     output: Location | None = None,
     journal: Journal | None = None,
     progress: bool | None = None,
-    device: str = "host",
+    device: str | None = None,
 ) -> tuple[Outcome, Workspace, Report]:
     """Run a job on the connected cluster, or in this process.
 
@@ -226,8 +229,8 @@ def run_job(
         Its journal, begun.
     progress : bool, optional
         Show a bar; None: where somebody looks.
-    device : str
-        Table of kernels.
+    device : str, optional
+        Table of kernels; default: that of each worker's device.
 
     Returns
     -------

@@ -6,17 +6,18 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from distributed import Client
 
-from leptonhpc.errors import WorkerError
+from leptonhpc.errors import OptionError, WorkerError
 from leptonhpc.placement import Device, Lane, Machine, Work
 from leptonhpc.planning import Read, Resources, Stage, Task
 from leptonhpc.planning.costs import rate_of
 from leptonhpc.runtime import memory
 from leptonhpc.runtime.placed import Placer, remove_silent
-from leptonhpc.runtime.probe import measure, rates_here
+from leptonhpc.runtime.probe import here, measure
 
 SILENT_SECONDS = 30.0
 """A worker that has said nothing for so long is given up: its process was stopped, or cut off."""
@@ -121,16 +122,17 @@ class Workers:
             self.homes = {read: home for read, home in self.homes.items() if home[0] != address}
         new = [a for a in found if a not in self._devices and a not in self._refused]
         if new:
-            rates = self._client.run(rates_here, workers=new, on_error="ignore")
+            devices = self._client.run(here, workers=new, on_error="return")
+            _raise_options(devices)
             fit = self._fit(new, found)
             for address in new:
                 worker = found[address]
-                if address not in fit or address not in rates:
+                if address not in fit or not isinstance(devices.get(address), Device):
                     self._refused.add(address)
                     continue
                 memory = worker["memory_limit"] or self._resources.memory_nbytes
-                self._devices[address] = Device(
-                    address, cores=worker["nthreads"], memory_nbytes=memory, rates=rates[address]
+                self._devices[address] = replace(
+                    devices[address], name=address, cores=worker["nthreads"], memory_nbytes=memory
                 )
         self._work = None
         self._places = {address: place for place, address in enumerate(self._devices)}
@@ -144,16 +146,16 @@ class Workers:
             why = sees.get(address, "does not have leptonhpc installed")
             worker, wanted = found[address], self._resources
             limit = worker["memory_limit"]
+            if why and not self._devices:  # a job begins on workers that all see its data
+                raise WorkerError(f"worker {address} {why}")
             if not why and worker["nthreads"] < wanted.threads:
                 why = f"has fewer than {wanted.threads} threads"
             if not why and limit and limit < wanted.memory_nbytes:
                 why = f"has a memory limit below {wanted.memory_nbytes} bytes"
             if not why:
                 fit.add(address)
-            elif self._devices:  # at the beginning the job was checked against all workers
-                warnings.warn(f"worker {address} joined and gets no work: it {why}", stacklevel=2)
             else:
-                raise WorkerError(f"worker {address} {why}")
+                warnings.warn(f"worker {address} gets no work: it {why}", stacklevel=2)
         return fit
 
     def _give_up_silent(self, found: Mapping[str, Mapping[str, Any]]) -> None:
@@ -269,15 +271,25 @@ def machine_of(client: Client) -> Machine:
         A device for each worker.
     """
     found = _identities(client)
-    rates = client.run(rates_here)
-    devices = tuple(
-        Device(
-            address, cores=found[address]["nthreads"],
-            memory_nbytes=found[address]["memory_limit"] or 2**62, rates=rates[address],
+    devices = client.run(here, on_error="return")
+    _raise_options(devices)
+    return Machine(
+        tuple(
+            replace(
+                device, name=address, cores=found[address]["nthreads"],
+                memory_nbytes=found[address]["memory_limit"] or 2**62,
+            )
+            for address, device in sorted(devices.items())
+            if address in found and isinstance(device, Device)
         )
-        for address in sorted(rates) if address in found
     )  # fmt: skip
-    return Machine(devices)
+
+
+def _raise_options(devices: Mapping[str, Any]) -> None:
+    """Refuse a device that a worker was asked for and does not have."""
+    for address, device in sorted(devices.items()):
+        if isinstance(device, OptionError):
+            raise OptionError(f"worker {address}: {device}") from device
 
 
 def measured_workers(client: Client, *, save: bool) -> Machine:
