@@ -167,7 +167,7 @@ def flops(kernel: str, dtype: Any, **sizes: int) -> float:
     return factor * count
 
 
-_PIECES_EACH = 4
+_PIECES_EACH = 8
 _PIECES_OF_FASTEST = 16
 
 _SYRK = ("gram", "syrk", "squared_syrk", "solved_gram")

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptonhpc.linalg.partition import partition
+from leptonhpc.linalg.partition import elements, partition, partition_unlike
 
 sizes = st.integers(1, 300)
 units = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -61,3 +61,32 @@ def test_half_perimeters_stay_near_those_of_squares(m: int, n: int, cap: int) ->
 @given(m=st.integers(20, 300), n=st.integers(20, 300), parts=st.integers(1, 9))
 def test_there_are_as_many_blocks_as_workers(m: int, n: int, parts: int) -> None:
     assert len(partition(m, n, (1, 1), m * n, parts)) >= parts
+
+
+speeds = st.lists(st.floats(0.1, 20.0), min_size=2, max_size=6)
+
+
+@settings(max_examples=300)
+@given(
+    m=sizes, n=sizes, unit=units, cap=st.integers(1, 100_000), speeds=speeds,
+    parts=st.integers(1, 40),
+)  # fmt: skip
+def test_blocks_for_unlike_workers_cover_all_under_their_cap_at_whole_units(
+    m: int, n: int, unit: tuple[int, int], cap: int, speeds: list[float], parts: int
+) -> None:
+    regions = partition_unlike(m, n, unit, cap, speeds, parts)
+    assert np.all(coverage(m, n, regions) == 1)
+    for rows, columns in regions:
+        assert rows[0] % unit[0] == columns[0] % unit[1] == 0
+        one_unit = rows[1] - rows[0] <= unit[0] and columns[1] - columns[0] <= unit[1]
+        assert elements((rows, columns)) <= cap or one_unit
+
+
+@given(fast=st.floats(1.0, 8.0))
+def test_strips_are_as_high_as_workers_are_fast(fast: float) -> None:
+    regions = partition_unlike(8000, 1000, (10, 10), 10**9, [fast, 1.0], 30)
+    first, second = (elements(r) for r in regions[:2])
+    # three quarters of 800 units are shared; an edge is rounded to a unit
+    assert abs(first - 6000 * 1000 * fast / (fast + 1)) <= 10 * 1000
+    assert abs(second - 6000 * 1000 / (fast + 1)) <= 10 * 1000
+    assert max(elements(r) for r in regions[2:]) <= 8000 * 1000 / 30

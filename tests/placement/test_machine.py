@@ -1,6 +1,7 @@
 """Machines are read from files, checked, and seen as resources."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,19 @@ def test_resources_are_those_of_the_smallest_device_and_name_unlike_speeds() -> 
     assert (unlike.threads, unlike.memory_nbytes) == (2, 4 * 10**9)
     assert unlike.speeds[0] == 2 * unlike.speeds[1]
     assert unlike.parts > 12
+
+
+def test_devices_that_add_little_are_not_planned_for() -> None:
+    fast = Device("fast", cores=10, memory_nbytes=8 * 10**9)
+    slow = [Device(f"slow{i}", cores=1, memory_nbytes=10**9) for i in range(5)]
+    assert Machine((fast, slow[0])).worthwhile().devices == (fast, slow[0])  # a tenth more
+    tiny = replace(slow[0], rates=replace(Rates(), gemm_flops=1e9))
+    alone = Machine((fast, tiny))
+    assert alone.worthwhile().devices == (fast,)
+    resources = alone.resources()
+    assert (resources.workers, resources.threads, resources.speeds) == (1, 10, ())
+    many = tuple(replace(tiny, name=f"t{i}") for i in range(1000))
+    assert len(Machine((fast, *many)).worthwhile().devices) > 900  # together they count
 
 
 def test_rates_grow_with_the_size_of_blocks_and_with_single_precision() -> None:

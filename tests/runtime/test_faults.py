@@ -225,6 +225,20 @@ def test_a_worker_that_joins_at_half_time_gets_work(
     require_same(job, result, folder, client)
 
 
+def test_a_worker_that_becomes_slow_gets_less(folder: Path, client: Client, tmp_path: Path) -> None:
+    slow = next(iter(pids(client)))
+
+    def slow_down() -> None:
+        client.run(pause_before_reads, 2.0, workers=[slow])
+
+    with within(120), after_tasks(3, slow_down) as struck:
+        result = svd(folder, tmp_path / "r")
+    assert struck.is_set()
+    shares = {d.name: d.tasks for d in result.report.stages[0].placement.devices}
+    assert 2 * shares.get(slow, 0) <= max(shares.values())
+    require_same("svd", result, folder, client)
+
+
 def test_a_worker_that_retires_hands_over(folder: Path, client: Client, tmp_path: Path) -> None:
     leaving = next(iter(pids(client)))
     with within(120), after_tasks(3, lambda: client.retire_workers([leaving])):
