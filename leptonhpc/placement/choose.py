@@ -92,7 +92,7 @@ def place_work(work: Work, *, policy: str | None = None) -> Placed:
         placement = homogeneous(work)
         simulation = simulate(work, placement)
         return Placed(work, placement, simulation, {"homogeneous": simulation.seconds})
-    names = [policy] if policy else [n for n in POLICIES if n != "locality" or work.resident]
+    names = [policy] if policy else _of_use(work)
     best: Placed | None = None
     considered: dict[str, float] = {}
     for name in names:
@@ -104,6 +104,18 @@ def place_work(work: Work, *, policy: str | None = None) -> Placed:
     if policy is None and best.placement.policy != "homogeneous":
         best = _without_slow(best)
     return Placed(best.work, best.placement, best.simulation, considered)
+
+
+def _of_use(work: Work) -> list[str]:
+    """Give the policies that may differ: longest first is any order where all are equal."""
+    sizes = {
+        tuple((t.kernel, t.flops, t.read_nbytes, t.write_nbytes) for t in item.tasks)
+        for item in work.items
+    }
+    if work.resident:
+        return list(POLICIES)
+    useless = ("locality", "heft") if len(sizes) <= 1 else ("locality",)
+    return [name for name in POLICIES if name not in useless]
 
 
 def _tried(policy: Policy, work: Work) -> Placed:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from dask.task_spec import DataNode, List, TaskRef
 from distributed import Client, Future
 
@@ -32,6 +33,13 @@ from leptonhpc.runtime.workers import LOOK_SECONDS, Workers
 _UNEVEN = 1.1
 """Work is dealt anew when lanes would end this much later than they might."""
 _FAN_IN = 8
+_SENT_NBYTES = 1 << 24
+"""Small arrays up to this are sent to each worker, larger ones from worker to worker."""
+
+
+def _same(value: Any) -> Any:
+    """Give what is kept on a worker."""
+    return value
 
 
 class Dispatcher:
@@ -82,7 +90,9 @@ class Dispatcher:
                 self._finished[number] = {**kept, **nothing}
         self._values: dict[str, Future[Any]] = {}
         """The same for tasks that need it."""
-        self._shared: list[Future[Any]] = []
+        self._shared: dict[str, list[Future[Any]]] = {}
+        """By worker: the context, and the small arrays."""
+        self._source: Future[Any] | None = None
         self._total: Future[Any] | None = None
         self._ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._generation = 0
@@ -119,6 +129,7 @@ class Dispatcher:
         for lane in self._lanes.values():
             lane.drop()
         self._shared.clear()
+        self._source = None
         self._values.clear()
         self._total = None
 
@@ -186,22 +197,35 @@ class Dispatcher:
         return all(self._ending[need] in self._finished for need in task.needs)
 
     def _call(self, key: str, task: Task, lane: Lane, before: Any) -> PlacedTask:
-        if not self._shared:
-            self._share()
         needed = List(*(self._value(need) for need in task.needs))
-        context, small = self._shared
+        context, small = self._shared_with(lane.address)
         return PlacedTask(
             key, run_task, DataNode(None, task), context, small, before, needed,
             owner=lane.address,
         )  # fmt: skip
 
-    def _share(self) -> None:
-        """Send what all tasks share, as tasks: who loses it gets it again."""
-        context, small = f"context-{self._prefix}", f"small-{self._prefix}"
-        graph = {
-            context: DataNode(context, self._context), small: DataNode(small, dict(self._small))
-        }  # fmt: skip
-        self._shared = self._submit(graph, [context, small])
+    def _shared_with(self, address: str) -> list[Future[Any]]:
+        """Send a worker what its tasks share: a copy of its own, so that it waits for no other."""
+        if address not in self._shared:
+            number = len(self._shared)
+            context, small = (f"{n}-{self._prefix}-{number}" for n in ("context", "small"))
+            graph = {
+                context: PlacedTask(context, _same, self._context, owner=address),
+                small: PlacedTask(small, _same, self._small_source(), owner=address),
+            }
+            self._shared[address] = self._submit(graph, [context, small])
+        return self._shared[address]
+
+    def _small_source(self) -> Any:
+        """Give the small arrays, or, where they are not so small, what workers get them from."""
+        small = dict(self._small)
+        nbytes = sum(v.nbytes for v in small.values() if isinstance(v, np.ndarray))
+        if nbytes <= _SENT_NBYTES:
+            return DataNode(None, small)
+        if self._source is None:
+            key = f"source-{self._prefix}"
+            self._source = self._submit({key: DataNode(key, small)}, [key])[0]
+        return self._source
 
     def _value(self, need: str) -> Future[Any]:
         """Give what an item left to tasks that need it, from this process: it cannot be lost."""
@@ -277,6 +301,7 @@ class Dispatcher:
         """Take back all that a lane had: what is in its accumulators is lost."""
         del self._lanes[lane.address, lane.number]
         lane.drop()
+        self._shared.pop(lane.address, None)
         self._generation += 1
         if self._total is not None:
             self._total.cancel()
@@ -392,8 +417,9 @@ class Dispatcher:
                 group = level[i : i + _FAN_IN]
                 key = f"sum-{self._prefix}-{self._generation}-{depth}-{i}"
                 parts = List(*(ref for ref, _ in group))
-                graph[key] = PlacedTask(key, sum_accumulators, parts, owner=group[0][1])
-                following.append((TaskRef(key), group[0][1]))
+                owner = min((address for _, address in group), key=self._workers.slowness)
+                graph[key] = PlacedTask(key, sum_accumulators, parts, owner=owner)
+                following.append((TaskRef(key), owner))
             level, depth = following, depth + 1
         self._total = self._submit(graph, [key])[0]
         self._total.add_done_callback(self._ready.put)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from leptonhpc.kernels import Accumulator, combine, held, primitives_of, settled
 from leptonhpc.planning import Task
 from leptonhpc.runtime import blas_limits
 from leptonhpc.runtime.memory import return_free_memory, return_large_pieces
+from leptonhpc.runtime.pulse import is_wanted, pulse
 from leptonhpc.runtime.reading import Context, Reader, Resident
 
 
@@ -78,6 +79,7 @@ def run_task(
         The accumulator.
     """
     began = time.perf_counter()
+    require_wanted = _watched(context)
     blas_limits.limit(_blas_threads(context))
     device = context.device or device_here()
     fold, blas = table(device)[task.kernel], primitives_of(device)
@@ -96,16 +98,33 @@ def run_task(
             raise Cancelled(context.job)
         block = fold.step(acc, blocks, small, step.at)
         if block is not None and context.writer is not None:
+            require_wanted()
             context.writer.write((step.at[0], (0, block.shape[1])), block)
         acc["steps"] |= {(task.kernel, task.at, step.at)}
     ends = not context.chained and task.part_of is None
     block = fold.finish(acc, small, task.at) if ends else None
     if block is not None and context.writer is not None:
+        require_wanted()
         acc = _write_whole(task, context, acc, block)
     acc = held(acc, blas)
     if context.topic is not None:
         _tell(context.topic, context, task, began, reader)
     return acc
+
+
+def _watched(context: Context) -> Callable[[], None]:
+    """Give what fails, before a block is written, in a worker that was given up meanwhile."""
+    if context.topic is None or context.writer is None:
+        return lambda: None
+    from distributed import get_worker
+
+    worker, pauses = get_worker(), pulse().pauses
+
+    def require_wanted() -> None:
+        if not is_wanted(worker, pauses):
+            raise Cancelled(context.job)
+
+    return require_wanted
 
 
 def _blas_threads(context: Context) -> int:

@@ -26,6 +26,7 @@ class Record:
         self._tasks = {task.key: task for task in stage.tasks}
         self._owners: dict[str, set[str]] = {}
         self._off_owner = 0
+        self._done: set[str] = set()
         self._devices: dict[str, tuple[int, float, float]] = {}
         self._first: Placed | None = None
         self._policies: dict[str, int] = {}
@@ -47,7 +48,9 @@ class Record:
         count, seconds, flops = self._devices.get(address, (0, 0.0, 0.0))
         flops += self._tasks[told["task"]].flops
         self._devices[address] = (count + 1, seconds + told["seconds"], flops)
-        self._advance()
+        if told["task"] not in self._done:  # what was lost and is done again was counted
+            self._done.add(told["task"])
+            self._advance()
 
     def report(self, seconds: float) -> PlacementReport:
         """Sum it up."""

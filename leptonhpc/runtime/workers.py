@@ -211,6 +211,11 @@ class Workers:
         same = [n / d for (_, rate), (n, d) in observed.items() if rate == self._rate]
         return overdue * min(own, default=min(same, default=1.0))
 
+    def slowness(self, address: str) -> float:
+        """Give the seconds of a unit of the stage's work on a worker, as observed."""
+        device = self._devices.get(address)
+        return self.slowdown(address) / (device.rates.gemm_flops if device else 1.0)
+
     def predicted(self, task: Task, address: str) -> float:
         """Predict the seconds of a task on a worker.
 

@@ -76,10 +76,30 @@ def test_contest_runs_on_a_cluster(folder: Path) -> None:
     assert rows[-1]["peak_nbytes"] > rows[-2]["peak_nbytes"]
 
 
+def test_placement_is_compared_with_dasks(folder: Path) -> None:
+    rows, shown = _run("placement", folder)
+    assert len(rows) == 10, shown
+    for row in rows:
+        assert row["error"] <= 1e3 * EPS["float32" if row["work"] == "svd" else "float64"], row
+        assert row.get("off_owner", 0) == 0
+    assert sum("of_ideal" in row for row in rows) == 4
+
+
+def test_scaling_is_simulated(folder: Path) -> None:
+    rows, shown = _run("scale", folder)
+    assert len(rows) == 3 * 2 * 2, shown
+    for few, many in zip(rows[::2], rows[1::2], strict=True):
+        assert (few["devices"], many["devices"]) == (2, 8)
+        if few["scaling"] == "strong":
+            assert many["seconds"] < few["seconds"]
+        assert 0 < many["efficiency"] <= 1.3
+
+
 def test_plan_gives_as_many_tasks_as_asked_for(folder: Path) -> None:
     rows, shown = _run("plan", folder)
     assert {row["status"] for row in rows} == {"ok"}, shown
-    assert {row["driver"] for row in rows} == {"svd", "matmul"}
+    placed = {"place on 64 devices", "place on 10,000 devices"}
+    assert {row["driver"] for row in rows} == {"svd", "matmul"} | placed
     assert all(400 <= row["tasks"] <= 700 for row in rows)
 
 
