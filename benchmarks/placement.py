@@ -1,8 +1,9 @@
 """Two workers of unlike speed: how close to the ideal makespan, beside Dask's own placement.
 
-A worker is slowed by stopping it most of the time, as cpulimit does. The ideal is that of the measured
-speeds: two equal workers take t, so with one at a share f of its speed it is 2 t / (1 + f). Speeds are
-measured with both at work: cores of one machine share its memory, and one alone is faster.
+A worker is slowed by stopping it most of the time, as cpulimit does. The ideal is that of the
+measured speeds: two equal workers take t, so with one at a share f of its speed it is
+2 t / (1 + f). Speeds are measured with both at work: cores of one machine share its memory, and one
+alone is faster.
 
 python benchmarks/placement.py --order 8192 --rows 400000 --slow 0.25,0.02
 """

@@ -5,7 +5,7 @@ from leptonhpc.placement.job import PlacedJob, place_job
 from leptonhpc.placement.machine import Device, Machine, read_machine
 from leptonhpc.placement.policies import POLICIES, Placement
 from leptonhpc.placement.simulate import Simulation, Span, simulate
-from leptonhpc.placement.work import Item, Lane, Work, items_of, work_of
+from leptonhpc.placement.work import Item, Lane, Slowdown, Work, items_of, work_of
 
 __all__ = [
     "POLICIES",
@@ -17,6 +17,7 @@ __all__ = [
     "PlacedJob",
     "Placement",
     "Simulation",
+    "Slowdown",
     "Span",
     "Work",
     "items_of",

@@ -9,7 +9,7 @@ from leptonhpc.errors import OptionError
 from leptonhpc.placement.machine import Machine
 from leptonhpc.placement.policies import POLICIES, Placement, Policy, homogeneous, without
 from leptonhpc.placement.simulate import Simulation, simulate
-from leptonhpc.placement.work import Work, work_of
+from leptonhpc.placement.work import NORMAL, Slowdown, Work, work_of
 from leptonhpc.planning import Stage
 
 _GAIN = 0.01
@@ -125,7 +125,7 @@ def _tried(policy: Policy, work: Work) -> Placed:
 
 def _alike(work: Work) -> bool:
     """Whether all lanes are of one speed."""
-    speeds = {(lane.kind, work.slowdown.get(lane.device, 1.0)) for lane in work.lanes}
+    speeds = {(lane.kind, work.slowdown.get(lane.device, NORMAL)) for lane in work.lanes}
     return len(speeds) <= 1
 
 
@@ -144,9 +144,9 @@ def _slowest(work: Work) -> Iterable[set[int]]:
     """Give growing sets of the slowest devices, but never all."""
     speeds: dict[float, set[int]] = {}
     sample = work.items[:: max(1, len(work.items) // 16)]
-    known: dict[tuple[int, float], float] = {}
+    known: dict[tuple[int, Slowdown], float] = {}
     for lane in work.lanes:
-        key = (lane.kind, work.slowdown.get(lane.device, 1.0))
+        key = (lane.kind, work.slowdown.get(lane.device, NORMAL))
         if key not in known:
             known[key] = sum(work.seconds(item, lane) for item in sample)
         speeds.setdefault(known[key], set()).add(lane.device)

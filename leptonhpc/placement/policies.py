@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from leptonhpc.placement.work import Item, Lane, Work
+from leptonhpc.placement.work import NORMAL, Item, Lane, Slowdown, Work
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,10 @@ def without(work: Work, devices: Iterable[int], why: str) -> Work:
 def _average(work: Work) -> Callable[[Item, Lane], float]:
     """Give what an average item takes on a lane."""
     sample = work.items[:: max(1, len(work.items) // 64)]
-    known: dict[tuple[int, float], float] = {}
+    known: dict[tuple[int, Slowdown], float] = {}
 
     def seconds(_item: Item, lane: Lane) -> float:
-        key = (lane.kind, work.slowdown.get(lane.device, 1.0))
+        key = (lane.kind, work.slowdown.get(lane.device, NORMAL))
         if key not in known:
             known[key] = sum(work.seconds(item, lane) for item in sample) / max(1, len(sample))
         return known[key]
@@ -185,9 +185,9 @@ def _dealt(
     """Give each item to the lane that ends it first; lanes of one class differ by their load."""
     loads = [work.busy_seconds(lane) for lane in work.lanes] if loads is None else loads
     order = [[] for _ in work.lanes] if order is None else order
-    heaps: dict[tuple[int, float], list[tuple[float, int]]] = {}
+    heaps: dict[tuple[int, Slowdown], list[tuple[float, int]]] = {}
     for position, lane in enumerate(work.lanes):
-        key = (lane.kind, work.slowdown.get(lane.device, 1.0))
+        key = (lane.kind, work.slowdown.get(lane.device, NORMAL))
         heaps.setdefault(key, []).append((loads[position], position))
     for heap in heaps.values():
         heapq.heapify(heap)
@@ -211,7 +211,7 @@ def _dealt(
         end, position, _ = best
         loads[position] = end
         lane = work.lanes[position]
-        key = (lane.kind, work.slowdown.get(lane.device, 1.0))
+        key = (lane.kind, work.slowdown.get(lane.device, NORMAL))
         heapq.heappush(heaps[key], (end, position))
         order[position].append(item.number)
     return _placed(policy, work, work.lanes, order)

@@ -44,6 +44,18 @@ class Seconds:
 
 
 @dataclass(frozen=True, slots=True)
+class Slowdown:
+    """How many times longer than predicted a device takes."""
+
+    read: float = 1.0
+    compute: float = 1.0
+    write: float = 1.0
+
+
+NORMAL = Slowdown()
+
+
+@dataclass(frozen=True, slots=True)
 class Lane:
     """One task at a time on a device."""
 
@@ -61,7 +73,7 @@ class Work:
     items: tuple[Item, ...]
     machine: Machine
     lanes: tuple[Lane, ...]
-    slowdown: Mapping[int, float] = field(default_factory=dict)
+    slowdown: Mapping[int, Slowdown] = field(default_factory=dict)
     """Of a device: how many times longer than predicted its tasks take."""
     resident: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     """Of an item: the device that holds what it reads, and how many bytes that is."""
@@ -80,7 +92,7 @@ class Work:
         size = min((high - low for low, high in task.at), default=None)
         size = size if len(task.at) == 2 else None  # noqa: PLR2004  (a block has two sides)
         sizes = (task.kernel, task.flops, task.read_nbytes, task.write_nbytes, size)
-        slow = self.slowdown.get(lane.device, 1.0)
+        slow = self.slowdown.get(lane.device, NORMAL)
         key = (*sizes, lane.kind, slow)
         if key not in self._known:
             self._known[key] = _seconds(
@@ -96,7 +108,8 @@ class Work:
         )
         home = self.resident.get(item.number)
         if home is not None and home[0] != lane.device:
-            total += home[1] / (device.rates.read_bytes * _cores(device, self.stage))
+            again = home[1] / (device.rates.read_bytes * _decoders(device, self.stage))
+            total += again * self.slowdown.get(lane.device, NORMAL).read
         return total
 
 
@@ -172,20 +185,25 @@ def items_of(stage: Stage) -> tuple[Item, ...]:
     return tuple(Item(i, tuple(tasks), free) for i, tasks in enumerate(groups.values()))
 
 
-def _seconds(task: Task, size: float | None, device: Device, stage: Stage, slow: float) -> Seconds:
+def _seconds(
+    task: Task, size: float | None, device: Device, stage: Stage, slow: Slowdown
+) -> Seconds:
     cores, rates = _cores(device, stage), device.rates
     compute = 0.0
     if task.flops:
         compute = task.flops / (rates.of(rate_of(task.kernel), stage.dtype, size) * cores)
     moved = task.read_nbytes + task.write_nbytes
-    decoders = min(cores, stage.blas_threads, MOST_DECODERS)
     link = moved / device.link_bytes + device.link_seconds * len(task.steps)
     return Seconds(
-        slow * task.read_nbytes / (rates.read_bytes * decoders),
-        slow * compute,
-        slow * task.write_nbytes / (rates.write_bytes * min(cores, stage.blas_threads)),
-        slow * link if device.overlaps else 0.0,
+        slow.read * task.read_nbytes / (rates.read_bytes * _decoders(device, stage)),
+        slow.compute * compute,
+        slow.write * task.write_nbytes / (rates.write_bytes * min(cores, stage.blas_threads)),
+        slow.compute * link if device.overlaps else 0.0,
     )
+
+
+def _decoders(device: Device, stage: Stage) -> int:
+    return min(_cores(device, stage), stage.blas_threads, MOST_DECODERS)
 
 
 def _cores(device: Device, stage: Stage) -> int:

@@ -362,10 +362,10 @@ class Dispatcher:
             return False
         ends, work, speeds = [0.0], 0.0, 0.0
         for lane in self._lanes.values():
-            slowdown = self._workers.slowdown(lane.address)
+            typical = self._workers.typical_seconds(lane.address)
             ends.append(self._busy(lane) + self._of(lane, lane.queue))
-            work += ends[-1] / slowdown
-            speeds += 1.0 / slowdown
+            work += ends[-1] / typical
+            speeds += 1.0 / typical
         return max(ends) > _UNEVEN * work / speeds
 
     def _work(self, numbers: list[int]) -> Work:
@@ -417,7 +417,7 @@ class Dispatcher:
                 group = level[i : i + _FAN_IN]
                 key = f"sum-{self._prefix}-{self._generation}-{depth}-{i}"
                 parts = List(*(ref for ref, _ in group))
-                owner = min((address for _, address in group), key=self._workers.slowness)
+                owner = min((address for _, address in group), key=self._workers.typical_seconds)
                 graph[key] = PlacedTask(key, sum_accumulators, parts, owner=owner)
                 following.append((TaskRef(key), owner))
             level, depth = following, depth + 1

@@ -92,23 +92,31 @@ def run_task(
         begun = fold.begin({**small, "place": place}, task.at)
         acc = {**begun, "steps": frozenset(), "read_nbytes": 0, "units": 0}
     steps = [s for s in task.steps if (task.kernel, task.at, s.at) not in acc["steps"]]
-    reader = Reader(context, acc, _process.resident)
+    reader, wrote = Reader(context, acc, _process.resident), 0.0
     for step, blocks in reader.blocks_of(steps):
         if context.job in _process.cancelled:
             raise Cancelled(context.job)
         block = fold.step(acc, blocks, small, step.at)
         if block is not None and context.writer is not None:
             require_wanted()
+            start = time.perf_counter()
             context.writer.write((step.at[0], (0, block.shape[1])), block)
+            wrote += time.perf_counter() - start
         acc["steps"] |= {(task.kernel, task.at, step.at)}
     ends = not context.chained and task.part_of is None
     block = fold.finish(acc, small, task.at) if ends else None
     if block is not None and context.writer is not None:
         require_wanted()
+        start = time.perf_counter()
         acc = _write_whole(task, context, acc, block)
+        wrote += time.perf_counter() - start
     acc = held(acc, blas)
     if context.topic is not None:
-        _tell(context.topic, context, task, began, reader)
+        seconds = {
+            "seconds": time.perf_counter() - began, "read_seconds": reader.waited_seconds,
+            "write_seconds": wrote,
+        }  # fmt: skip
+        _tell(context.topic, context, task, seconds, reader.kept_nbytes)
     return acc
 
 
@@ -184,13 +192,15 @@ def _writable(value: Any) -> Any:
     return value
 
 
-def _tell(topic: str, context: Context, task: Task, began: float, reader: Reader) -> None:
+def _tell(
+    topic: str, context: Context, task: Task, seconds: dict[str, float], kept_nbytes: int
+) -> None:
     """Tell the client what was done, where, and how long it took."""
     from distributed import get_worker
 
     worker = get_worker()
     told = {
         "stage": context.stage, "task": task.key, "address": worker.address,
-        "seconds": time.perf_counter() - began, "kept_nbytes": reader.kept_nbytes,
+        "kept_nbytes": kept_nbytes, **seconds,
     }  # fmt: skip
     worker.log_event(topic, told)

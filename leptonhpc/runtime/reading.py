@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ class Reader:
     """Blocks that stay in memory from stage to stage."""
     kept_nbytes: int = 0
     """What was added to them."""
+    waited_seconds: float = 0.0
+    """What the steps waited for their blocks."""
 
     def blocks_of(self, steps: Sequence[Step]) -> Iterator[tuple[Step, list[NDArray[Any]]]]:
         """Give each step with its blocks; a block that follows itself is read once.
@@ -112,6 +115,7 @@ class Reader:
             slots: dict[str, int] = {}
             ahead = None
             for number, step in enumerate(steps):
+                began = time.perf_counter()
                 if ahead is None:
                     held = {r: block for r, block in held.items() if r in step.reads}
                     if not held:
@@ -122,6 +126,7 @@ class Reader:
                 else:
                     held = ahead.result()
                     ahead = None
+                self.waited_seconds += time.perf_counter() - began
                 if prefetch and number + 1 < len(steps):
                     following = steps[number + 1]
                     if prefetch == "always" or not held.keys().isdisjoint(following.reads):

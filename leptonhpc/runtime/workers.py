@@ -12,7 +12,7 @@ from typing import Any
 from distributed import Client
 
 from leptonhpc.errors import OptionError, WorkerError
-from leptonhpc.placement import Device, Lane, Machine, Work
+from leptonhpc.placement import Device, Lane, Machine, Slowdown, Work
 from leptonhpc.planning import Read, Resources, Stage, Task
 from leptonhpc.planning.costs import rate_of
 from leptonhpc.runtime import memory
@@ -61,7 +61,7 @@ class Workers:
         """How many times longer than predicted a worker's task already takes."""
         self._tasks: dict[str, Task] = {}
         self._rate = ""
-        self._work: Work | None = None
+        self._models: dict[int, Work] = {}
         self._places: dict[str, int] = {}
         self._hear: Callable[[Mapping[str, Any]], None] | None = None
         self._looked_at = -1e9
@@ -134,7 +134,7 @@ class Workers:
                 self._devices[address] = replace(
                     devices[address], name=address, cores=worker["nthreads"], memory_nbytes=memory
                 )
-        self._work = None
+        self._models = {}
         self._places = {address: place for place, address in enumerate(self._devices)}
         return bool(gone or new)
 
@@ -179,7 +179,7 @@ class Workers:
         hear : callable or None
             Gets one mapping for each task, in another thread.
         """
-        self._stage, self._hear, self._work = stage, hear, None
+        self._stage, self._hear, self._models = stage, hear, {}
         if stage is not None:
             self._tasks = {task.key: task for task in stage.tasks}
             self._rate = rate_of(max(stage.tasks, key=lambda task: task.flops).kernel)
@@ -188,7 +188,7 @@ class Workers:
         """Whether a worker was seen doing such work."""
         return (address, self._rate) in self._observed
 
-    def slowdown(self, address: str) -> float:
+    def slowdown(self, address: str) -> Slowdown:
         """Give how many times longer than by its rates a worker takes.
 
         Parameters
@@ -198,23 +198,19 @@ class Workers:
 
         Returns
         -------
-        float
-            As observed; of a worker that was not seen doing such work, as in other work, or as the
-            others do it.
+        Slowdown
+            As observed; of a worker that was not seen doing such work, as others do it.
         """
-        observed = dict(self._observed)
         overdue = self.overdue.get(address, 1.0)
-        found = observed.get((address, self._rate))
-        if found is not None:
-            return overdue * found[0] / found[1]
-        own = [n / d for (who, _), (n, d) in observed.items() if who == address]
-        same = [n / d for (_, rate), (n, d) in observed.items() if rate == self._rate]
-        return overdue * min(own, default=min(same, default=1.0))
+        parts = (self._factor(address, part) for part in ("read", self._rate, "write"))
+        return Slowdown(*(overdue * factor for factor in parts))
 
-    def slowness(self, address: str) -> float:
-        """Give the seconds of a unit of the stage's work on a worker, as observed."""
-        device = self._devices.get(address)
-        return self.slowdown(address) / (device.rates.gemm_flops if device else 1.0)
+    def _factor(self, address: str, part: str) -> float:
+        observed = dict(self._observed)
+        found = observed.get((address, part))
+        if found is not None:
+            return found[0] / found[1]
+        return min((n / d for (_, kind), (n, d) in observed.items() if kind == part), default=1.0)
 
     def predicted(self, task: Task, address: str) -> float:
         """Predict the seconds of a task on a worker.
@@ -231,18 +227,25 @@ class Workers:
         float
             Seconds.
         """
-        return self._alone(task, address) * self.slowdown(address)
-
-    def _alone(self, task: Task, address: str) -> float:
-        """Predict the seconds of a task by the worker's rates."""
-        assert self._stage is not None
-        work = self._work
-        if work is None:
-            work = self._work = Work(self._stage, (), self.machine, ())
+        slow = self.slowdown(address)
         number = self._places[address]
-        device = work.machine.devices[number]
-        took = work.task_seconds(task, Lane(number, 0, number)).total(overlaps=device.overlaps)
-        return _TASK_SECONDS + took
+        took = self._model(number, slow).task_seconds(task, Lane(number, 0, number))
+        overlaps = self._devices[address].overlaps
+        return _TASK_SECONDS * slow.compute + took.total(overlaps=overlaps)
+
+    def typical_seconds(self, address: str) -> float:
+        """Predict the seconds of a task in the middle of the stage on a worker."""
+        assert self._stage is not None
+        return self.predicted(self._stage.tasks[len(self._stage.tasks) // 2], address)
+
+    def _model(self, number: int, slow: Slowdown) -> Work:
+        """Give what predicts tasks: made anew where a worker's speed is another."""
+        assert self._stage is not None
+        old = self._models.get(number)
+        if old is None or old.slowdown[number] != slow:
+            old = Work(self._stage, (), self.machine, (), slowdown={number: slow})
+            self._models[number] = old
+        return old
 
     def _told(self, told: Mapping[str, Any]) -> None:
         """Take note of one task that is done."""
@@ -251,15 +254,23 @@ class Workers:
             return
         task, address = self._tasks[told["task"]], told["address"]
         hear(told)
-        if address not in self._devices:
+        device = self._devices.get(address)
+        if device is None:
             return
-        seconds, alone = self._observed.get((address, self._rate), (0.0, 0.0))
-        self._observed[address, self._rate] = (
-            _DECAY * seconds + told["seconds"], _DECAY * alone + self._alone(task, address)
-        )  # fmt: skip
+        alone = Work(stage, (), Machine((device,)), ()).task_seconds(task, Lane(0, 0, 0))
+        read, write = told["read_seconds"], told["write_seconds"]
+        self._observe(address, "read", read, alone.read)
+        self._observe(address, "write", write, alone.write)
+        rest = max(0.0, told["seconds"] - read - write)
+        self._observe(address, self._rate, rest, _TASK_SECONDS + max(alone.compute, alone.link))
         affinity = task.affinity if told["kept_nbytes"] else None
         if affinity is not None:
             self.homes[affinity] = (address, told["kept_nbytes"])
+
+    def _observe(self, address: str, part: str, seconds: float, alone: float) -> None:
+        if alone > 0:
+            old = self._observed.get((address, part), (0.0, 0.0))
+            self._observed[address, part] = (_DECAY * old[0] + seconds, _DECAY * old[1] + alone)
 
 
 def machine_of(client: Client) -> Machine:

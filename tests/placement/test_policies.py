@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import leptonhpc as lh
 from leptonhpc.errors import MemoryBudgetError, OptionError
-from leptonhpc.placement import POLICIES, place, simulate, work_of
+from leptonhpc.placement import POLICIES, Slowdown, place, simulate, work_of
 from leptonhpc.placement.policies import without
 from leptonhpc.testing import put
 from leptonhpc.testing.machines import machine_of, stage_of
@@ -114,7 +114,7 @@ def test_lanes_that_are_busy_get_less() -> None:
 
 def test_devices_that_were_seen_to_be_slower_get_less() -> None:
     stage, machine = stage_of(*[1.0] * 10), machine_of(1.0, 1.0)
-    placement = POLICIES["weighted"](work_of(stage, machine, slowdown={1: 4.0}))
+    placement = POLICIES["weighted"](work_of(stage, machine, slowdown={1: Slowdown(4.0, 4.0, 4.0)}))
     assert [len(order) for order in placement.order] == [8, 2]
 
 
