@@ -103,7 +103,22 @@ class Held:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Travel as what was copied out."""
-        return _itself, (self.get(self.array),)
+        return Landed, (self.get(self.array),)
+
+
+class Landed:
+    """What was held by a device and came to another process, or back from its disk.
+
+    Parameters
+    ----------
+    array : ndarray
+        Its numbers.
+    """
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
 
 
 def held(acc: Accumulator, blas: Blas) -> Accumulator:
@@ -115,14 +130,16 @@ def held(acc: Accumulator, blas: Blas) -> Accumulator:
     return acc
 
 
-def taken(acc: Accumulator) -> Accumulator:
+def taken(acc: Accumulator, blas: Blas) -> Accumulator:
     """Give an accumulator as a task of the same lane goes on with it."""
-    return {k: v.array if isinstance(v, Held) else v for k, v in acc.items()}
+    result = {k: v.array if isinstance(v, Held) else v for k, v in acc.items()}
+    return {k: blas.put(v.array) if isinstance(v, Landed) else v for k, v in result.items()}
 
 
 def settled(acc: Accumulator) -> Accumulator:
     """Give an accumulator with all arrays on the host."""
-    return {k: v.get(v.array) if isinstance(v, Held) else v for k, v in acc.items()}
+    result = {k: v.get(v.array) if isinstance(v, Held) else v for k, v in acc.items()}
+    return {k: v.array if isinstance(v, Landed) else v for k, v in result.items()}
 
 
 def combine(a: Accumulator, b: Accumulator) -> Accumulator:

@@ -42,7 +42,10 @@ class Device:
 
     def class_of(self) -> tuple[Any, ...]:
         """Give what all devices of its class have in common."""
-        return self.kind, self.cores, self.memory_nbytes, self.rates, self.link_bytes
+        return (
+            self.kind, self.cores, self.memory_nbytes, self.rates, self.link_bytes,
+            self.link_seconds,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Machine:
         left, gone = _LITTLE * sum(speed for speed, _ in speeds), set()
         for speed, name in speeds:
             left -= speed
-            if left < 0:
+            if left < 0 or speed > _SLOW * speeds[-1][0]:
                 break
             gone.add(name)
         return replace(self, devices=tuple(d for d in self.devices if d.name not in gone))
@@ -173,6 +176,8 @@ def read_machine(path: str | Path) -> Machine:
 
 _LITTLE = 0.05
 """What may be lost by leaving out slow devices."""
+_SLOW = 0.2
+"""But none that is faster than this part of the fastest."""
 _SHARED = ("store_read_bytes", "store_write_bytes", "task_seconds", "start_seconds")
 _RATES = tuple(field.name for field in fields(Rates) if field.name != "measured")
 _OWN = ("name", "count", "kind", "cores", "memory", "link_bytes", "link_seconds")

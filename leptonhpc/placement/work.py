@@ -91,7 +91,15 @@ class Work:
         """Predict what a task takes on a lane."""
         size = min((high - low for low, high in task.at), default=None)
         size = size if len(task.at) == 2 else None  # noqa: PLR2004  (a block has two sides)
-        sizes = (task.kernel, task.flops, task.read_nbytes, task.write_nbytes, size)
+        sizes: tuple[Any, ...] = (
+            task.kernel,
+            task.flops,
+            task.read_nbytes,
+            task.write_nbytes,
+            size,
+        )
+        if self.machine.devices[lane.device].link_seconds:
+            sizes = (*sizes, len(task.steps))
         slow = self.slowdown.get(lane.device, NORMAL)
         key = (*sizes, lane.kind, slow)
         if key not in self._known:

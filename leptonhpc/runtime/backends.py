@@ -111,10 +111,10 @@ class Cluster:
 
     def begin(self, job: str, paths: Paths, resources: Resources) -> None:
         """Register the placement of tasks, and listen to what workers tell."""
-        from leptonhpc.runtime.workers import Workers
+        from leptonhpc.runtime.workers import TOPIC, Workers
 
-        self._job, self.topic = job, f"leptonhpc-{job}"
-        self._workers = Workers(self.client, resources, paths, self.topic)
+        self._job, self.topic = job, TOPIC
+        self._workers = Workers(self.client, resources, paths, job)
         try:
             self._workers.look()
         except BaseException:
@@ -126,10 +126,11 @@ class Cluster:
         advance: Callable[[], None],
     ) -> tuple[Accumulator, PlacementReport | None]:  # fmt: skip
         """Deal the stage to workers and wait."""
+        from leptonhpc.runtime.asking import ask
         from leptonhpc.runtime.dispatch import Dispatcher
 
         if self._stopped:
-            self.client.run(execute.allow, self._job)
+            ask(self.client, execute.allow, self._job, workers=self._workers.addresses)
             self._stopped = False
         try:
             return Dispatcher(
@@ -137,14 +138,16 @@ class Cluster:
             ).run()
         except BaseException:
             self._stopped = True
-            self.client.run(execute.cancel, self._job)
+            ask(self.client, execute.cancel, self._job, workers=self._workers.addresses)
             raise
 
     def end(self, job: str) -> int:
         """Drop what the job left on workers; give the largest peak."""
+        from leptonhpc.runtime.asking import ask
+
         self._workers.close()
-        self.client.run(execute.forget, job)
-        return max(self.client.run(memory.peak_nbytes).values(), default=0)
+        ask(self.client, execute.forget, job, workers=self._workers.addresses)
+        return int(max(self._workers.peaks.values(), default=0))
 
 
 def connected_client() -> Any | None:

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from dask.task_spec import DataNode, List, TaskRef
 from distributed import Client, Future
 
@@ -22,24 +21,18 @@ from leptonhpc.errors import WorkerError
 from leptonhpc.kernels import Accumulator
 from leptonhpc.placement import Work, items_of, place_work, work_of
 from leptonhpc.planning import Stage, Task
+from leptonhpc.runtime.asking import fetch
 from leptonhpc.runtime.execute import run_task, sum_accumulators
 from leptonhpc.runtime.lanes import AHEAD_SECONDS, Begun, Flying, Lane
 from leptonhpc.runtime.placed import PlacedTask
 from leptonhpc.runtime.reading import Context
 from leptonhpc.runtime.record import Record
 from leptonhpc.runtime.report import PlacementReport
+from leptonhpc.runtime.shared import Shared, submit, sum_graph
 from leptonhpc.runtime.workers import LOOK_SECONDS, Workers
 
 _UNEVEN = 1.1
 """Work is dealt anew when lanes would end this much later than they might."""
-_FAN_IN = 8
-_SENT_NBYTES = 1 << 24
-"""Small arrays up to this are sent to each worker, larger ones from worker to worker."""
-
-
-def _same(value: Any) -> Any:
-    """Give what is kept on a worker."""
-    return value
 
 
 class Dispatcher:
@@ -75,11 +68,10 @@ class Dispatcher:
         advance: Callable[[], None],
     ) -> None:
         self._client, self._workers, self._stage = client, workers, stage
-        self._context, self._small, self._advance = context, small, advance
+        self._context = context
         self._prefix = f"{context.job}-{stage.name}".replace(" ", "-")
         self._items = {item.number: item for item in items_of(stage)}
         self._ending = {item.key: item.number for item in self._items.values()}
-        self._needs = any(task.needs for task in stage.tasks)
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._finished: dict[int, Accumulator] = {}
         """What items of a stage that is not chained left; it is in this process, and safe."""
@@ -88,11 +80,7 @@ class Dispatcher:
             if kept is not None:
                 nothing = {"steps": frozenset[Any](), "read_nbytes": 0, "units": 0}
                 self._finished[number] = {**kept, **nothing}
-        self._values: dict[str, Future[Any]] = {}
-        """The same for tasks that need it."""
-        self._shared: dict[str, list[Future[Any]]] = {}
-        """By worker: the context, and the small arrays."""
-        self._source: Future[Any] | None = None
+        self._shared = Shared(client, self._prefix, context, small)
         self._total: Future[Any] | None = None
         self._ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._generation = 0
@@ -108,29 +96,23 @@ class Dispatcher:
             self._look(first=True)
             while True:
                 self._send()
-                if self._total is not None and self._total.done():
-                    if self._total.status == "finished":
-                        result: Accumulator = self._total.result()
-                        break
-                    self._recover()
-                if not self._stage.chained and len(self._finished) == len(self._items):
-                    parts = [dict(self._finished[number]) for number in sorted(self._items)]
-                    result = sum_accumulators(parts)
+                result = self._summed()
+                if result is not None:
                     break
                 self._wait()
                 self._look()
+            seconds = time.perf_counter() - began
+            self._workers.take_note(wait_for=self._record.is_complete)
         finally:
             self._drop()
             self._workers.work_on(None, None)
-        return result, self._record.report(time.perf_counter() - began)
+        return result, self._record.report(seconds)
 
     def _drop(self) -> None:
         """Leave nothing on the cluster."""
         for lane in self._lanes.values():
             lane.drop()
         self._shared.clear()
-        self._source = None
-        self._values.clear()
         self._total = None
 
     # -- sending
@@ -160,7 +142,7 @@ class Dispatcher:
                 before, ahead, flying = TaskRef(key), ahead + seconds, flying + 1
                 if ends:
                     lane.begun = None
-        futures = self._submit(graph, [key for _, _, key in sent]) if graph else []
+        futures = submit(self._client, graph, [key for _, _, key in sent]) if graph else []
         now = time.perf_counter()
         for (lane, entry, _), future in zip(sent, futures, strict=True):
             entry.future = future
@@ -197,47 +179,12 @@ class Dispatcher:
         return all(self._ending[need] in self._finished for need in task.needs)
 
     def _call(self, key: str, task: Task, lane: Lane, before: Any) -> PlacedTask:
-        needed = List(*(self._value(need) for need in task.needs))
-        context, small = self._shared_with(lane.address)
+        needed = List(*(self._shared.value(n, self._finished[self._ending[n]]) for n in task.needs))
+        context, small = self._shared.with_worker(lane.address)
         return PlacedTask(
             key, run_task, DataNode(None, task), context, small, before, needed,
             owner=lane.address,
         )  # fmt: skip
-
-    def _shared_with(self, address: str) -> list[Future[Any]]:
-        """Send a worker what its tasks share: a copy of its own, so that it waits for no other."""
-        if address not in self._shared:
-            number = len(self._shared)
-            context, small = (f"{n}-{self._prefix}-{number}" for n in ("context", "small"))
-            graph = {
-                context: PlacedTask(context, _same, self._context, owner=address),
-                small: PlacedTask(small, _same, self._small_source(), owner=address),
-            }
-            self._shared[address] = self._submit(graph, [context, small])
-        return self._shared[address]
-
-    def _small_source(self) -> Any:
-        """Give the small arrays, or, where they are not so small, what workers get them from."""
-        small = dict(self._small)
-        nbytes = sum(v.nbytes for v in small.values() if isinstance(v, np.ndarray))
-        if nbytes <= _SENT_NBYTES:
-            return DataNode(None, small)
-        if self._source is None:
-            key = f"source-{self._prefix}"
-            self._source = self._submit({key: DataNode(key, small)}, [key])[0]
-        return self._source
-
-    def _value(self, need: str) -> Future[Any]:
-        """Give what an item left to tasks that need it, from this process: it cannot be lost."""
-        if need not in self._values:
-            name = f"value-{self._prefix}-{need}"
-            node = DataNode(name, self._finished[self._ending[need]])
-            self._values[need] = self._submit({name: node}, [name])[0]
-        return self._values[need]
-
-    def _submit(self, graph: dict[str, Any], keys: list[str]) -> list[Future[Any]]:
-        futures: list[Future[Any]] = self._client.get(graph, keys, sync=False, optimize_graph=False)
-        return futures
 
     # -- waiting
 
@@ -254,28 +201,49 @@ class Dispatcher:
                 self._ready.get_nowait()
         except queue.Empty:
             pass
-        ended: list[Flying] = []
+        self._workers.take_note()
         for lane in self._lanes.values():
             while lane.flying and lane.flying[0].future.done():
+                if lane.flying[0].future.status != "finished":
+                    if self._is_gone(lane.address):
+                        break  # it is lost with its lane
+                    self._failed(lane.flying[0].future)
                 flying = lane.flying.popleft()
-                if flying.future.status != "finished":
-                    self._failed(flying.future)
                 lane.since = time.perf_counter()
                 lane.tail = flying.future  # the one before goes: this one took it over
                 if flying.ends and not self._stage.chained:
-                    ended.append(flying)
-                    lane.held.remove(flying.item)
+                    lane.landed.append(flying)
                 elif flying.ends and not self._continues_sum:
                     lane.ended.append(flying.future)
-        if ended:
-            found = self._client.gather([flying.future for flying in ended])
-            for flying, acc in zip(ended, found, strict=True):
-                self._finished[flying.item] = acc
+        self._fetch()
+
+    def _fetch(self) -> None:
+        """Have what finished items left in this process, where no worker can lose it."""
+        landed = [(lane, f) for lane in self._lanes.values() for f in lane.landed]
+        if not landed:
+            return
+        lanes = {lane.address for lane, _ in landed}
+
+        def is_lost() -> bool:
+            return any(self._is_gone(address) for address in lanes)
+
+        found = fetch(self._client, [flying.future for _, flying in landed], is_lost)
+        if found is None:
+            return  # the lanes that are left are asked again when the others were taken away
+        for (lane, flying), acc in zip(landed, found, strict=True):
+            self._finished[flying.item] = acc
+            lane.held.remove(flying.item)
+        for lane, _ in landed:
+            lane.landed.clear()
+
+    def _is_gone(self, address: str) -> bool:
+        self._workers.look(now=True)
+        return address not in self._workers.addresses
 
     def _failed(self, future: Future[Any]) -> None:
         if future.status == "error":
             future.result()
-        message = f"a task of stage {self._stage.name} was {future.status} by the cluster"
+        message = f"{future.key} of stage {self._stage.name} was {future.status} by the cluster"
         raise WorkerError(message)
 
     # -- dealing
@@ -289,9 +257,11 @@ class Dispatcher:
         for address in present:
             for number in range(self._stage.lanes_per_worker):
                 self._lanes.setdefault((address, number), Lane(address, number))
-        self._workers.overdue = {
-            lane.address: lane.overdue() for lane in self._lanes.values() if lane.overdue() > 1
-        }
+        overdue: dict[str, float] = {}
+        for lane in self._lanes.values():
+            overdue[lane.address] = max(overdue.get(lane.address, 1.0), lane.overdue())
+            self._step_back(lane)
+        self._workers.overdue = overdue
         since = time.perf_counter() - self._dealt_at
         rested = since > max(LOOK_SECONDS, 20 * self._dealing_seconds)
         if first or changed or self._orphans() or (rested and self._is_uneven()):
@@ -300,20 +270,12 @@ class Dispatcher:
     def _lose(self, lane: Lane) -> None:
         """Take back all that a lane had: what is in its accumulators is lost."""
         del self._lanes[lane.address, lane.number]
+        self._total = None
+        if lane.flying:
+            self._record.died(lane.flying[0].task.key)
         lane.drop()
-        self._shared.pop(lane.address, None)
+        self._shared.lose(lane.address)
         self._generation += 1
-        if self._total is not None:
-            self._total.cancel()
-            self._total = None
-
-    def _recover(self) -> None:
-        """Take back a sum that failed because a worker is gone; else it failed for good."""
-        total, self._total = self._total, None
-        self._workers.look(now=True)
-        present = set(self._workers.addresses)
-        if total is not None and all(lane.address in present for lane in self._lanes.values()):
-            self._failed(total)
 
     def _orphans(self) -> set[int]:
         """Give items that are neither done nor with any lane."""
@@ -335,24 +297,24 @@ class Dispatcher:
         for owner, numbers in zip(placed.placement.lanes, placed.placement.order, strict=True):
             lane = self._lanes[devices[owner.device].name, owner.number]
             lane.queue.extend(numbers)
-            self._step_back(lane)
         self._record.dealt(placed)
         self._dealt_at = time.perf_counter()
         self._dealing_seconds = self._dealt_at - began
 
     def _step_back(self, lane: Lane) -> None:
-        """Give up an item that may wait for one that the lane was given after it.
+        """Give up an item that waits, where the lane was given one before it.
 
         Items need only those before them. So the first that is not done can always run, if no lane
-        holds on to a later one before it.
+        holds on to a later one that waits.
         """
         begun = lane.begun
-        if begun is None or not lane.queue or lane.queue[0] > begun.number or not self._needs:
+        if begun is None or lane.flying or not lane.queue or lane.queue[0] > begun.number:
             return
-        lane.drop()
+        if self._is_ready(begun.tasks[0]):
+            return
+        lane.tail, lane.begun = None, None
         lane.held.remove(begun.number)
         lane.queue = deque(sorted((*lane.queue, begun.number)))
-        lane.begun = None
         self._generation += 1
 
     def _is_uneven(self) -> bool:
@@ -363,7 +325,9 @@ class Dispatcher:
         ends, work, speeds = [0.0], 0.0, 0.0
         for lane in self._lanes.values():
             typical = self._workers.typical_seconds(lane.address)
-            ends.append(self._busy(lane) + self._of(lane, lane.queue))
+            rest = (task for number in lane.queue for task in self._items[number].tasks)
+            waiting = sum(self._workers.predicted(task, lane.address) for task in rest)
+            ends.append(self._busy(lane) + waiting)
             work += ends[-1] / typical
             speeds += 1.0 / typical
         return max(ends) > _UNEVEN * work / speeds
@@ -390,10 +354,6 @@ class Dispatcher:
         rest = sum(self._workers.predicted(task, lane.address) for task in begun)
         return lane.ahead_seconds() + rest
 
-    def _of(self, lane: Lane, numbers: Any) -> float:
-        tasks = (task for number in numbers for task in self._items[number].tasks)
-        return sum(self._workers.predicted(task, lane.address) for task in tasks)
-
     # -- the sum
 
     def _sum(self) -> None:
@@ -409,17 +369,30 @@ class Dispatcher:
                 level.append((lane.flying[-1].future, lane.address))
             elif lane.tail is not None and self._continues_sum:
                 level.append((lane.tail, lane.address))
-        graph: dict[str, Any] = {}
-        key, depth = "", 0
-        while len(level) > 1 or depth == 0:
-            following: list[tuple[Any, str]] = []
-            for i in range(0, len(level), _FAN_IN):
-                group = level[i : i + _FAN_IN]
-                key = f"sum-{self._prefix}-{self._generation}-{depth}-{i}"
-                parts = List(*(ref for ref, _ in group))
-                owner = min((address for _, address in group), key=self._workers.typical_seconds)
-                graph[key] = PlacedTask(key, sum_accumulators, parts, owner=owner)
-                following.append((TaskRef(key), owner))
-            level, depth = following, depth + 1
-        self._total = self._submit(graph, [key])[0]
+        name = f"sum-{self._prefix}-{self._generation}"
+        graph, key = sum_graph(name, level, self._workers.typical_seconds)
+        self._total = submit(self._client, graph, [key])[0]
         self._total.add_done_callback(self._ready.put)
+
+    def _summed(self) -> Accumulator | None:
+        """Give the sum, if it is there; what a worker took with it is summed again."""
+        if not self._stage.chained:
+            if len(self._finished) < len(self._items):
+                return None
+            return sum_accumulators([dict(self._finished[n]) for n in sorted(self._items)])
+        total = self._total
+        if total is None or not total.done():
+            return None
+        addresses = {lane.address for lane in self._lanes.values()}
+
+        def is_lost() -> bool:
+            return any(self._is_gone(address) for address in addresses)
+
+        if total.status == "finished":
+            found = fetch(self._client, [total], is_lost)
+            if found is not None:
+                return dict(found[0])
+        elif not is_lost():
+            self._failed(total)
+        self._total = None
+        return None

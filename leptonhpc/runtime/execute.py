@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from leptonhpc.kernels import Accumulator, combine, held, primitives_of, settled, table, taken
 from leptonhpc.planning import Task
 from leptonhpc.runtime import blas_limits
-from leptonhpc.runtime.memory import return_free_memory, return_large_pieces
+from leptonhpc.runtime.memory import peak_nbytes, return_free_memory, return_large_pieces
 from leptonhpc.runtime.pulse import is_wanted, pulse
 from leptonhpc.runtime.reading import Context, Reader, Resident
 
@@ -86,7 +86,7 @@ def run_task(
     if needed:
         small = {**small, "needed": needed}
     if (context.chained or task.continues) and previous is not None:
-        acc = {k: _writable(v) for k, v in taken(previous).items()}
+        acc = {k: _writable(v) for k, v in taken(previous, blas).items()}
     else:
         place = None if context.writer is None or context.chained else context.writer.place(task.at)
         begun = fold.begin({**small, "place": place}, task.at)
@@ -100,7 +100,7 @@ def run_task(
         if block is not None and context.writer is not None:
             require_wanted()
             start = time.perf_counter()
-            context.writer.write((step.at[0], (0, block.shape[1])), block)
+            context.writer.write((step.at[0], (0, block.shape[1])), block, require_wanted)
             wrote += time.perf_counter() - start
         acc["steps"] |= {(task.kernel, task.at, step.at)}
     ends = not context.chained and task.part_of is None
@@ -108,7 +108,7 @@ def run_task(
     if block is not None and context.writer is not None:
         require_wanted()
         start = time.perf_counter()
-        acc = _write_whole(task, context, acc, block)
+        acc = _write_whole(task, context, acc, block, require_wanted)
         wrote += time.perf_counter() - start
     acc = held(acc, blas)
     if context.topic is not None:
@@ -129,7 +129,7 @@ def _watched(context: Context) -> Callable[[], None]:
     worker, pauses = get_worker(), pulse().pauses
 
     def require_wanted() -> None:
-        if not is_wanted(worker, pauses):
+        if context.job in _process.cancelled or not is_wanted(worker, pauses):
             raise Cancelled(context.job)
 
     return require_wanted
@@ -145,6 +145,15 @@ def _blas_threads(context: Context) -> int:
     return max(context.blas_threads, own // context.lanes_per_worker)
 
 
+def sum_afresh(parts: list[Accumulator]) -> Accumulator:
+    """Add the accumulators of lanes into a new one: theirs stay as they are, for another try."""
+    total: Accumulator = {}
+    for part in parts:
+        added = settled(part)
+        combine(total, {k: v if k in total else _copied(v) for k, v in added.items()})
+    return total
+
+
 def sum_accumulators(parts: list[Accumulator]) -> Accumulator:
     """Add the accumulators of lanes; a step that is in two of them is an error."""
     total = {k: _writable(v) for k, v in settled(parts[0]).items()}
@@ -154,9 +163,11 @@ def sum_accumulators(parts: list[Accumulator]) -> Accumulator:
 
 
 def forget(job: str) -> None:
-    """Drop what a job left in this process: resident bands, cancellation, BLAS limits."""
+    """Drop what a job left in this process: resident bands, BLAS limits.
+
+    That it was cancelled stays: its tasks may still run.
+    """
     _process.resident.forget(job)
-    _process.cancelled.discard(job)
     blas_limits.restore()
 
 
@@ -171,18 +182,24 @@ def cancel(job: str) -> None:
 
 
 def _write_whole(
-    task: Task, context: Context, acc: Accumulator, block: NDArray[Any]
-) -> Accumulator:
+    task: Task, context: Context, acc: Accumulator, block: NDArray[Any],
+    require_wanted: Callable[[], None],
+) -> Accumulator:  # fmt: skip
     """Write the block of a task that ends, then mark it."""
     assert context.writer is not None
-    context.writer.write(task.at, block)
+    context.writer.write(task.at, block, require_wanted)
     if task.mirror:
-        context.writer.write(task.at[::-1], block.conj().T)
+        context.writer.write(task.at[::-1], block.conj().T, require_wanted)
+    require_wanted()
     return_free_memory()
     result = {k: v for k, v in acc.items() if isinstance(v, int | float | np.ndarray)}
     if context.journal is not None:
         context.journal.mark(f"{context.stage}/{task.key}", result)
     return acc
+
+
+def _copied(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def _writable(value: Any) -> Any:
@@ -201,6 +218,6 @@ def _tell(
     worker = get_worker()
     told = {
         "stage": context.stage, "task": task.key, "address": worker.address,
-        "kept_nbytes": kept_nbytes, **seconds,
+        "kept_nbytes": kept_nbytes, "job": context.job, "peak_nbytes": peak_nbytes(), **seconds,
     }  # fmt: skip
     worker.log_event(topic, told)

@@ -56,6 +56,8 @@ class Lane:
     """Items that are lost with this lane: begun, or done and in its accumulators."""
     ended: list[Future[Any]] = field(default_factory=list)
     """Accumulators that nothing more comes to."""
+    landed: list[Flying] = field(default_factory=list)
+    """Tasks that ended an item, whose accumulators are not fetched yet."""
     since: float = 0.0
     """When the first task in flight could begin."""
 
@@ -104,9 +106,11 @@ class Lane:
         return flying < _MOST_AHEAD and ahead < AHEAD_SECONDS
 
     def drop(self) -> None:
-        """Cancel what is in flight, and let what is done go."""
-        for flying in self.flying:
-            flying.future.cancel()
+        """Let go what is in flight, and what is done.
+
+        To let go is enough: Dask's cancel fails on a task that something nobody waits for needs.
+        """
         self.flying.clear()
         self.tail = None
         self.ended.clear()
+        self.landed.clear()

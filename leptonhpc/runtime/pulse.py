@@ -12,6 +12,9 @@ _WAIT_SECONDS = 5.0
 """Until a worker that was removed knows it: some of its heartbeats."""
 
 
+_WANTED = ("running", "paused", "closing_gracefully")
+
+
 class Pulse:
     """A thread that notices when all threads of the process stood still."""
 
@@ -59,7 +62,6 @@ def is_wanted(worker: Any, pauses: int) -> bool:
     bool
         False if it was given up meanwhile: somebody else does its work.
     """
-    if pulse().pauses == pauses:
-        return True
-    time.sleep(_WAIT_SECONDS)
-    return str(getattr(worker.status, "name", worker.status)) in ("running", "paused")
+    if pulse().pauses != pauses:
+        time.sleep(_WAIT_SECONDS)
+    return str(getattr(worker.status, "name", worker.status)) in _WANTED

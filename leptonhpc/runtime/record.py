@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from leptonhpc.errors import WorkerError
 from leptonhpc.placement import Placed
 from leptonhpc.planning import Stage
 from leptonhpc.runtime.report import DeviceReport, PlacementReport
+
+_MOST_DEATHS = 4
 
 
 class Record:
@@ -26,6 +29,7 @@ class Record:
         self._tasks = {task.key: task for task in stage.tasks}
         self._owners: dict[str, set[str]] = {}
         self._off_owner = 0
+        self._deaths: dict[str, int] = {}
         self._done: set[str] = set()
         self._devices: dict[str, tuple[int, float, float]] = {}
         self._first: Placed | None = None
@@ -41,8 +45,18 @@ class Record:
         name = placed.placement.policy
         self._policies[name] = self._policies.get(name, 0) + 1
 
+    def died(self, key: str) -> None:
+        """Count the deaths of workers that a task was there at: after some it is their cause."""
+        deaths = self._deaths[key] = self._deaths.get(key, 0) + 1
+        if deaths >= _MOST_DEATHS:
+            message = (
+                f"{deaths} workers died while they did task {key} of stage {self._stage.name}; "
+                "their logs may say why (out of memory?)"
+            )
+            raise WorkerError(message)
+
     def hear(self, told: Mapping[str, Any]) -> None:
-        """Take note of a task that is done, in the thread that listens."""
+        """Take note of a task that is done, by the worker's own account."""
         address = told["address"]
         self._off_owner += address not in self._owners.get(told["task"], ())
         count, seconds, flops = self._devices.get(address, (0, 0.0, 0.0))
@@ -51,6 +65,10 @@ class Record:
         if told["task"] not in self._done:  # what was lost and is done again was counted
             self._done.add(told["task"])
             self._advance()
+
+    def is_complete(self) -> bool:
+        """Whether all tasks were told of."""
+        return len(self._done) >= len(self._owners)
 
     def report(self, seconds: float) -> PlacementReport:
         """Sum it up."""

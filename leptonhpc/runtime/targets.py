@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,10 @@ _COPIED_NBYTES = 1 << 26
 """What is no larger than this is given as an array of its own."""
 
 
+def _always() -> None:
+    """Let everything be written."""
+
+
 @dataclass(frozen=True)
 class Writer:
     """Writes the blocks of one target."""
@@ -40,7 +44,9 @@ class Writer:
             return None
         return self.array[tuple(slice(*pair) for pair in region)]
 
-    def write(self, region: Region, block: NDArray[Any]) -> None:
+    def write(
+        self, region: Region, block: NDArray[Any], require_wanted: Callable[[], None] = _always
+    ) -> None:
         """Write one block whole.
 
         Parameters
@@ -49,6 +55,8 @@ class Writer:
             Where it belongs, in the coordinates of the tall matrix.
         block : array
             Its values.
+        require_wanted : callable
+            Called before each storage unit: raises if it must not be written any more.
         """
         if self.target.transposed:
             region, block = region[::-1], block.conj().T
@@ -58,12 +66,17 @@ class Writer:
                 part[...] = block
             return
         units = list(self._units(self.array, region))
-        if len(units) == 1:
-            self._write_unit(self.array, region, block, units[0])
-            return
         array = self.array
+
+        def write_unit(index: tuple[int, ...]) -> None:
+            require_wanted()
+            self._write_unit(array, region, block, index)
+
+        if len(units) == 1:
+            write_unit(units[0])
+            return
         with ThreadPoolExecutor(self.threads) as writers:
-            for done in writers.map(lambda u: self._write_unit(array, region, block, u), units):
+            for done in writers.map(write_unit, units):
                 assert done is None
 
     def _units(self, array: store.StoredArray, region: Region) -> Iterator[tuple[int, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,12 +14,15 @@ from distributed import Client
 
 from leptonhpc.errors import OptionError, WorkerError
 from leptonhpc.placement import Device, Lane, Machine, Slowdown, Work
-from leptonhpc.planning import Read, Resources, Stage, Task
+from leptonhpc.planning import Rates, Read, Resources, Stage, Task
 from leptonhpc.planning.costs import rate_of
 from leptonhpc.runtime import memory
+from leptonhpc.runtime.asking import ask
 from leptonhpc.runtime.placed import Placer, remove_silent
 from leptonhpc.runtime.probe import here, measure
 
+TOPIC = "leptonhpc-tasks"
+"""Where tasks tell what they did."""
 SILENT_SECONDS = 30.0
 """A worker that has said nothing for so long is given up: its process was stopped, or cut off."""
 _PATIENCE_SECONDS = 60.0
@@ -42,15 +46,15 @@ class Workers:
         What the job was planned with: a worker that joins must have as much.
     paths : sequence of str
         Local folders that workers must see.
-    topic : str
-        Where they tell what they did.
+    job : str
+        Its name, by which its workers tell what they did.
     """
 
     def __init__(
-        self, client: Client, resources: Resources, paths: tuple[str, ...], topic: str
+        self, client: Client, resources: Resources, paths: tuple[str, ...], job: str
     ) -> None:
         self._client, self._resources, self._paths = client, resources, paths
-        self.topic = topic
+        self._job = job
         self._devices: dict[str, Device] = {}
         self._refused: set[str] = set()
         self._observed: dict[tuple[str, str], tuple[float, float]] = {}
@@ -65,8 +69,13 @@ class Workers:
         self._places: dict[str, int] = {}
         self._hear: Callable[[Mapping[str, Any]], None] | None = None
         self._looked_at = -1e9
+        self.peaks: dict[str, int] = {}
+        """Largest memory of each worker, as its tasks told."""
+        self._told: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
         client.register_plugin(Placer())
-        client.subscribe_topic(topic, lambda event: self._told(event[1]))
+        told, job = self._told, self._job
+        # the client keeps what listens: no more than a queue
+        client.subscribe_topic(TOPIC, lambda event: _queue_own(told, job, event[1]))
 
     @property
     def addresses(self) -> list[str]:
@@ -80,7 +89,7 @@ class Workers:
 
     def close(self) -> None:
         """Stop listening."""
-        self._client.unsubscribe_topic(self.topic)
+        self._client.unsubscribe_topic(TOPIC)
 
     def look(self, *, now: bool = False) -> bool:
         """See who is there, unless that was just done; say whether anything changed.
@@ -111,7 +120,7 @@ class Workers:
             self._looked_at = time.monotonic()
             if self._devices:
                 return changed
-            if self._refused or self._looked_at > deadline:
+            if (found and self._refused >= found.keys()) or self._looked_at > deadline:
                 raise WorkerError("all workers of the cluster are gone")
             time.sleep(LOOK_SECONDS)
 
@@ -120,16 +129,16 @@ class Workers:
         for address in gone:
             del self._devices[address]
             self.homes = {read: home for read, home in self.homes.items() if home[0] != address}
+        self._refused &= found.keys()
         new = [a for a in found if a not in self._devices and a not in self._refused]
         if new:
-            devices = self._client.run(here, workers=new, on_error="return")
+            devices = ask(self._client, here, workers=new)
             _raise_options(devices)
             fit = self._fit(new, found)
             for address in new:
                 worker = found[address]
                 if address not in fit or not isinstance(devices.get(address), Device):
-                    self._refused.add(address)
-                    continue
+                    continue  # refused, or it did not answer: it is asked again
                 memory = worker["memory_limit"] or self._resources.memory_nbytes
                 self._devices[address] = replace(
                     devices[address], name=address, cores=worker["nthreads"], memory_nbytes=memory
@@ -140,10 +149,11 @@ class Workers:
 
     def _fit(self, new: list[str], found: Mapping[str, Mapping[str, Any]]) -> set[str]:
         """Give those that have leptonhpc, see the data, and are large enough."""
-        sees = self._client.run(_can_take_part, self._paths, workers=new, on_error="ignore")
+        sees = ask(self._client, _can_take_part, self._paths, workers=new)
         fit = set()
-        for address in new:
-            why = sees.get(address, "does not have leptonhpc installed")
+        for address, why in sorted(sees.items()):
+            if isinstance(why, ImportError):
+                why = "does not have leptonhpc installed"
             worker, wanted = found[address], self._resources
             limit = worker["memory_limit"]
             if why and not self._devices:  # a job begins on workers that all see its data
@@ -155,13 +165,16 @@ class Workers:
             if not why:
                 fit.add(address)
             else:
+                self._refused.add(address)
                 warnings.warn(f"worker {address} gets no work: it {why}", stacklevel=2)
         return fit
 
     def _give_up_silent(self, found: Mapping[str, Mapping[str, Any]]) -> None:
         """Let the scheduler remove workers that said nothing for long, by its own clock."""
         latest = max((w["last_seen"] for w in found.values()), default=0.0)
-        silent = [a for a, w in found.items() if latest - w["last_seen"] > SILENT_SECONDS]
+        # workers of a large cluster speak less often
+        silence = SILENT_SECONDS + len(found) / 20
+        silent = [a for a, w in found.items() if latest - w["last_seen"] > silence]
         if silent:
             self._client.run_on_scheduler(remove_silent, addresses=silent)
 
@@ -177,7 +190,7 @@ class Workers:
         stage : Stage or None
             The stage.
         hear : callable or None
-            Gets one mapping for each task, in another thread.
+            Gets one mapping for each task.
         """
         self._stage, self._hear, self._models = stage, hear, {}
         if stage is not None:
@@ -247,12 +260,33 @@ class Workers:
             self._models[number] = old
         return old
 
-    def _told(self, told: Mapping[str, Any]) -> None:
+    def take_note(self, *, wait_for: Callable[[], bool] | None = None) -> None:
+        """Take note of what workers told.
+
+        Parameters
+        ----------
+        wait_for : callable, optional
+            Wait until it is true, but no longer than half a second.
+        """
+        deadline = time.monotonic() + LOOK_SECONDS
+        while True:
+            try:
+                while True:
+                    self._note(self._told.get_nowait())
+            except queue.Empty:
+                pass
+            if wait_for is None or wait_for() or time.monotonic() > deadline:
+                return
+            time.sleep(0.005)
+
+    def _note(self, told: Mapping[str, Any]) -> None:
         """Take note of one task that is done."""
+        address, peak = told["address"], told["peak_nbytes"]
+        self.peaks[address] = max(self.peaks.get(address, 0), peak)
         stage, hear = self._stage, self._hear
-        if stage is None or hear is None or told.get("stage") != stage.name:
+        if stage is None or hear is None or told["stage"] != stage.name:
             return
-        task, address = self._tasks[told["task"]], told["address"]
+        task = self._tasks[told["task"]]
         hear(told)
         device = self._devices.get(address)
         if device is None:
@@ -287,18 +321,28 @@ def machine_of(client: Client) -> Machine:
         A device for each worker.
     """
     found = _identities(client)
-    devices = client.run(here, on_error="return")
+    devices = ask(client, here, workers=list(found))
     _raise_options(devices)
+    if not any(isinstance(device, Device) for device in devices.values()):
+        raise WorkerError(f"no worker of the cluster answers: {devices}")
+    typical = _typical([d.rates for d in devices.values() if isinstance(d, Device)])
     return Machine(
         tuple(
             replace(
-                device, name=address, cores=found[address]["nthreads"],
+                device, rates=device.rates if device.rates.measured else typical,
+                name=address, cores=found[address]["nthreads"],
                 memory_nbytes=found[address]["memory_limit"] or 2**62,
             )
             for address, device in sorted(devices.items())
             if address in found and isinstance(device, Device)
         )
     )  # fmt: skip
+
+
+def _typical(rates: list[Rates]) -> Rates:
+    """Give the median of those that were measured: the others count as that fast."""
+    measured = sorted((r for r in rates if r.measured), key=lambda r: r.gemm_flops)
+    return measured[len(measured) // 2] if measured else rates[0]
 
 
 def _raise_options(devices: Mapping[str, Any]) -> None:
@@ -332,9 +376,15 @@ def measured_workers(client: Client, *, save: bool) -> Machine:
     return machine_of(client)
 
 
+def _queue_own(told: queue.SimpleQueue[Mapping[str, Any]], job: str, message: Any) -> None:
+    """Keep what a task of this job told; other clients' jobs tell on the same topic."""
+    if isinstance(message, dict) and message.get("job") == job:
+        told.put(message)
+
+
 def _identities(client: Client) -> dict[str, Any]:
     workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
-    return {a: w for a, w in sorted(workers.items()) if w["status"] not in ("closing", "closed")}
+    return {a: w for a, w in sorted(workers.items()) if not w["status"].startswith("clos")}
 
 
 def _can_take_part(paths: tuple[str, ...]) -> str:

@@ -45,11 +45,11 @@ def test_a_process_that_stood_still_for_long_knows_it_at_once(stopped: float, pa
         assert child.stdout.readline() == f"{pauses}\n"
 
 
+@pytest.mark.parametrize("pauses", [0, 1])
 @pytest.mark.parametrize(("status", "wanted"), [("running", True), ("closed", False)])
 def test_a_worker_that_was_given_up_does_not_write(
-    status: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
+    status: str, wanted: bool, pauses: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_WAIT_SECONDS", 0.0)
     worker = SimpleNamespace(status=SimpleNamespace(name=status))
-    assert is_wanted(worker, pulse().pauses)
-    assert is_wanted(worker, pulse().pauses - 1) is wanted
+    assert is_wanted(worker, pulse().pauses - pauses) is wanted

@@ -1,0 +1,94 @@
+"""Questions to workers that may die, or stop, before they answer: none is waited for for ever."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from distributed import Client, Future
+
+_ANSWER_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
+
+
+def ask(
+    client: Client, function: Callable[..., Any], *arguments: Any, workers: Sequence[str]
+) -> dict[str, Any]:
+    """Run a function on workers.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The client.
+    function, *arguments : callable, objects
+        What to run.
+    workers : sequence of str
+        Where.
+
+    Returns
+    -------
+    dict
+        By address what it gave, or the exception that it raised; nothing of those that are gone,
+        and of all if one of them does not answer within ten seconds.
+    """
+    if not workers:
+        return {}
+    answers: dict[str, Any] = {}
+
+    def run() -> None:
+        found = client.run(function, *arguments, workers=list(workers), on_error="return")
+        answers.update({a: v for a, v in found.items() if not isinstance(v, OSError)})
+
+    _in_thread(run).join(_ANSWER_SECONDS)
+    return dict(answers)
+
+
+def fetch(
+    client: Client, futures: Sequence[Future[Any]], is_lost: Callable[[], bool]
+) -> list[Any] | None:
+    """Give the values of futures that are done.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The client.
+    futures : sequence of Future
+        Their values may be on workers that die meanwhile: Dask then waits for them to be computed
+        again.
+    is_lost : callable
+        Asked again and again: whether a worker that has one of them is gone.
+
+    Returns
+    -------
+    list or None
+        The values; None if one was lost.
+    """
+    values: list[Any] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            values.extend(client.gather(list(futures)))
+        except BaseException as error:
+            failures.append(error)
+
+    thread = _in_thread(run)
+    while True:
+        thread.join(_LOOK_SECONDS)
+        if not thread.is_alive():
+            break
+        if is_lost():
+            return None
+    if failures:
+        if is_lost():
+            return None
+        raise failures[0]
+    return values
+
+
+def _in_thread(run: Callable[[], None]) -> threading.Thread:
+    """Start what may never end: such a thread does not keep the process."""
+    thread = threading.Thread(target=run, daemon=True, name="leptonhpc-asking")
+    thread.start()
+    return thread

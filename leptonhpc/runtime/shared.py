@@ -1,0 +1,131 @@
+"""What the tasks of a stage on a cluster have in common: context, small arrays, and their sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from dask.task_spec import DataNode, List, TaskRef
+from distributed import Client, Future
+
+from leptonhpc.kernels import Accumulator
+from leptonhpc.runtime.execute import sum_accumulators, sum_afresh
+from leptonhpc.runtime.placed import PlacedTask
+from leptonhpc.runtime.reading import Context
+
+_FAN_IN = 2
+"""A sum has its parts and itself in memory."""
+_SENT_NBYTES = 1 << 24
+"""Small arrays up to this are sent to each worker, larger ones from worker to worker."""
+
+
+class Shared:
+    """Copies of what tasks share, one on each worker, so that none waits for another.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The client.
+    prefix : str
+        Of keys.
+    context : Context
+        Of the stage.
+    small : mapping
+        Its small arrays.
+    """
+
+    def __init__(
+        self, client: Client, prefix: str, context: Context, small: Mapping[str, Any]
+    ) -> None:
+        self._client, self._prefix = client, prefix
+        self._context, self._small = context, dict(small)
+        self._copies: dict[str, list[Future[Any]]] = {}
+        self._count = 0
+        self._source: Future[Any] | None = None
+        self._values: dict[str, Future[Any]] = {}
+
+    def with_worker(self, address: str) -> list[Future[Any]]:
+        """Give a worker's context and small arrays."""
+        if address not in self._copies:
+            context, small = (f"{n}-{self._prefix}-{self._count}" for n in ("context", "small"))
+            self._count += 1
+            graph = {
+                context: PlacedTask(context, _same, self._context, owner=address),
+                small: PlacedTask(small, _same, self._origin(), owner=address),
+            }
+            self._copies[address] = submit(self._client, graph, [context, small])
+        return self._copies[address]
+
+    def value(self, need: str, acc: Accumulator) -> Future[Any]:
+        """Give what an item left to tasks that need it, from this process: it cannot be lost."""
+        if need not in self._values:
+            name = f"value-{self._prefix}-{need}"
+            self._values[need] = submit(self._client, {name: DataNode(name, acc)}, [name])[0]
+        return self._values[need]
+
+    def lose(self, address: str) -> None:
+        """Forget the copies of a worker that is gone."""
+        self._copies.pop(address, None)
+
+    def clear(self) -> None:
+        """Leave nothing on the cluster."""
+        self._copies.clear()
+        self._values.clear()
+        self._source = None
+
+    def _origin(self) -> Any:
+        """Give the small arrays, or, where they are not so small, what workers get them from."""
+        nbytes = sum(v.nbytes for v in self._small.values() if isinstance(v, np.ndarray))
+        if nbytes <= _SENT_NBYTES:
+            return DataNode(None, self._small)
+        if self._source is None:
+            key = f"source-{self._prefix}"
+            self._source = submit(self._client, {key: DataNode(key, self._small)}, [key])[0]
+        return self._source
+
+
+def sum_graph(
+    name: str, parts: list[tuple[Any, str]], seconds: Callable[[str], float]
+) -> tuple[dict[str, Any], str]:
+    """Give the graph that adds accumulators, two by two, and the key of the sum.
+
+    Parameters
+    ----------
+    name : str
+        Prefix of keys.
+    parts : list of (reference, address)
+        Accumulators, and where they are; they are not changed, so that they can be added again.
+    seconds : callable
+        What work takes on a worker: the faster of two adds.
+
+    Returns
+    -------
+    tuple of (dict, str)
+        Graph and key.
+    """
+    graph: dict[str, Any] = {}
+    key, depth = "", 0
+    while len(parts) > 1 or depth == 0:
+        following: list[tuple[Any, str]] = []
+        for i in range(0, len(parts), _FAN_IN):
+            group = parts[i : i + _FAN_IN]
+            key = f"{name}-{depth}-{i}"
+            owner = min((address for _, address in group), key=seconds)
+            add = sum_accumulators if depth else sum_afresh
+            refs = List(*(ref for ref, _ in group))
+            graph[key] = PlacedTask(key, add, refs, owner=owner)
+            following.append((TaskRef(key), owner))
+        parts, depth = following, depth + 1
+    return graph, key
+
+
+def submit(client: Client, graph: dict[str, Any], keys: list[str]) -> list[Future[Any]]:
+    """Send a graph as it is; give the futures of its keys."""
+    futures: list[Future[Any]] = client.get(graph, keys, sync=False, optimize_graph=False)
+    return futures
+
+
+def _same(value: Any) -> Any:
+    """Give what is kept on a worker."""
+    return value
