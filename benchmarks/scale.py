@@ -26,7 +26,7 @@ import leptonhpc as lh
 from leptonhpc.placement import Device, Machine, read_machine
 from leptonhpc.planning import Rates
 
-TINY = {"devices": [2, 8], "order": 65_536, "rows": 4_000_000}
+TINY = {"devices": [2, 8], "order": 65_536, "rows": 200_000}
 
 NODE = Device(
     "node", cores=32, memory_nbytes=128 * 10**9,
@@ -34,6 +34,7 @@ NODE = Device(
                 write_bytes=0.4e9, measured=True),
 )  # fmt: skip
 """What a core of the machine of these benchmarks does, 32 times."""
+_STRONG = 100.0
 STORE = {"store_read_bytes": 200e9, "store_write_bytes": 100e9}
 
 
@@ -73,9 +74,11 @@ def _simulated(
     work: str, scaling: str, count: int, arguments: argparse.Namespace, base: Machine | None
 ) -> Row:
     grown = count / arguments.devices[0] if scaling == "weak" else 1.0
+    tall = grown if scaling == "weak" else _STRONG
     machine = _machine(count, base)
     with tempfile.TemporaryDirectory() as folder:
-        arrays, options_of = _inputs(work, grown, arguments, Path(folder))
+        size = tall if work == "svd" else grown
+        arrays, options_of = _inputs(work, size, arguments, Path(folder))
         began = time.perf_counter()
         driver: Any = work
         plan = lh.plan(driver, *arrays, memory=arguments.memory, machine=machine, **options_of)
@@ -129,7 +132,12 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--devices", type=_counts, default=[8, 64, 1000, 10_000])
     made.add_argument("--machine", type=Path, default=None, help="TOML file; devices are repeated")
     made.add_argument("--order", type=int, default=262_144, help="of square matrices")
-    made.add_argument("--rows", type=int, default=100_000_000, help="of the tall matrix")
+    made.add_argument(
+        "--rows",
+        type=int,
+        default=2_000_000,
+        help="of the tall matrix; where it does not grow, a hundred times as many",
+    )
     made.add_argument("--memory", type=options.nbytes, default="64GB", help="of each device")
     return made
 

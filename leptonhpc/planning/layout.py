@@ -18,6 +18,8 @@ BAND_NBYTES = 32 << 20
 """Bands are made about this large where chunks and memory allow it."""
 TASK_NBYTES = 128 << 20
 """A task folds bands of about this much together, so that Dask's overhead is small."""
+_TASKS_OF_LANE = 16
+"""On a cluster no more than about this many: enough to share them out again."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ class BandLayout:
         """
         row_nbytes = sum(columns for _, columns in operands) * self.itemsize
         per_task = max(1, min(TASK_NBYTES // max(self.band_nbytes, 1), self.bands // self.parts))
+        if self.lanes > self.lanes_per_worker:  # one scheduler has the tasks of all workers
+            per_task = max(per_task, self.bands // (self.lanes * _TASKS_OF_LANE))
         tasks = []
         for lane in range(self.lanes):
             bands = self.lane_bands(lane)

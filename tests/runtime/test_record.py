@@ -1,4 +1,4 @@
-"""What a stage on a cluster is said to have done, and when its workers' deaths are its own fault."""
+"""Who did what of a stage on a cluster, and when the deaths of workers are a task's own fault."""
 
 import numpy as np
 import pytest
