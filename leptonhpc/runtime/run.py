@@ -19,7 +19,7 @@ from leptonhpc.planning import Resources, Stage, Target
 from leptonhpc.planning.tasks import ADJOINT
 from leptonhpc.runtime.backends import PICKLED_NBYTES, Backend, Cluster, Threads, connected_client
 from leptonhpc.runtime.execute import prepare
-from leptonhpc.runtime.memory import free_nbytes
+from leptonhpc.runtime.memory import OF_LIMIT, free_nbytes
 from leptonhpc.runtime.probe import here
 from leptonhpc.runtime.progress import Progress, choose_progress
 from leptonhpc.runtime.reading import Context
@@ -66,7 +66,7 @@ def resources_of(memory_nbytes: int | None) -> Resources:
         message = f"memory={memory} is more than a worker's limit of {min(limits)} bytes"
         raise MemoryBudgetError(message)
     if limits:  # Dask pauses a worker at four fifths of its limit, and a paused worker does nothing
-        memory = min(memory, int(_OF_LIMIT * min(limits)))
+        memory = min(memory, int(OF_LIMIT * min(limits)))
     rates, speeds = worth.speeds()
     return Resources(memory, len(workers), threads, rates, distributed=True, speeds=speeds)
 
@@ -79,9 +79,6 @@ def cluster_machine() -> Machine | None:
     from leptonhpc.runtime.workers import machine_of
 
     return machine_of(client)
-
-
-_OF_LIMIT = 0.75
 
 
 @dataclass

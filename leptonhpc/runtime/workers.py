@@ -160,8 +160,8 @@ class Workers:
                 raise WorkerError(f"worker {address} {why}")
             if not why and worker["nthreads"] < wanted.threads:
                 why = f"has fewer than {wanted.threads} threads"
-            if not why and limit and limit < wanted.memory_nbytes:
-                why = f"has a memory limit below {wanted.memory_nbytes} bytes"
+            if not why and limit and memory.OF_LIMIT * limit < wanted.memory_nbytes:
+                why = f"has a memory limit of {limit} bytes, too few for {wanted.memory_nbytes}"
             if not why:
                 fit.add(address)
             else:
