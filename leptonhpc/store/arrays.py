@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from math import prod
 from typing import Any, Literal, cast
 
@@ -36,6 +37,7 @@ Region = tuple[tuple[int, int], ...]
 
 Compression = Literal["small", "fast", "none"]
 
+_FAST = "zarrs.ZarrsCodecPipeline"
 _KINDS = "biufc"
 _COMPRESSORS: dict[str, Any] = {"small": "auto", "fast": ZstdCodec(level=-5), "none": None}
 _UNREACHABLE = (FileNotFoundError, PermissionError, ConnectionError, TimeoutError)
@@ -76,9 +78,15 @@ class StoredArray:
         shards = self._array.shards
         self.chunks: tuple[int, ...] = tuple(self._array.chunks)
         self.unit: tuple[int, ...] = tuple(shards) if shards is not None else self.chunks
-        self._direct = (
-            DirectReader.of(self._array, local_path(location)) if is_local(location) else None
-        )
+        self._direct = None
+        if is_local(location):
+            self._direct = DirectReader.of(self._array, local_path(location))
+            if self._direct is None and array is None and not writable and self._may_be_fast():
+                self._array = _open(location, writable, path, pipeline=_FAST)
+
+    def _may_be_fast(self) -> bool:
+        """Whether zarrs is there to decode it: the extra ``fast``."""
+        return self._array.metadata.zarr_format == 3 and find_spec("zarrs") is not None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the location only; the other side opens it."""
@@ -355,12 +363,16 @@ def create_array(
     return StoredArray(location, array, writable=True)
 
 
-def _open(location: Location, writable: bool, inside: str) -> zarr.Array[Any]:
+def _open(
+    location: Location, writable: bool, inside: str, *, pipeline: str | None = None
+) -> zarr.Array[Any]:
     mode = "r+" if writable else "r"
     store, path = resolve(location, read_only=not writable)
     path = f"{path}/{inside}".strip("/")
+    chosen = {} if pipeline is None else {"codec_pipeline.path": pipeline}
     try:
-        return zarr.open_array(store, path=path, mode=cast("Any", mode))
+        with zarr.config.set(chosen):
+            return zarr.open_array(store, path=path, mode=cast("Any", mode))
     except (FileNotFoundError, BaseZarrError, KeyError, TypeError, ValueError) as error:
         if not location_exists(location):
             message = f"nothing is stored at {describe(location)!r}"

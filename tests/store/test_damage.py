@@ -12,7 +12,7 @@ from leptonhpc.errors import (
     CorruptChunkError,
     StoreError,
 )
-from leptonhpc.store import open_array
+from leptonhpc.store import arrays, open_array
 
 SHAPE, CHUNKS = (23, 17), (5, 4)
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -34,6 +34,12 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "zarr 2 nested": {"zarr_format": 2, "chunk_key_encoding": {"name": "v2", "separator": "/"}},
 }
 CODECS = ("raw", "zstd", "zstd with checksum", "blosc", "gzip", "sharded", "zarr 2 default")
+
+
+@pytest.fixture(autouse=True)
+def _without_zarrs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See what is noticed without it; `test_fast` has what is with it."""
+    monkeypatch.setattr(arrays, "find_spec", lambda _name: None)
 
 
 def keep(
