@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from math import prod
 from typing import Any, Literal, cast
 
@@ -20,6 +19,7 @@ from zarr.storage import LocalStore, MemoryStore, ObjectStore
 
 from leptonhpc.errors import CorruptChunkError, DTypeError, NotAnArrayError, ShapeError, StoreError
 from leptonhpc.store.direct import DirectReader
+from leptonhpc.store.fast import by_zarrs
 from leptonhpc.store.locations import (
     Location,
     describe,
@@ -37,7 +37,6 @@ Region = tuple[tuple[int, int], ...]
 
 Compression = Literal["small", "fast", "none"]
 
-_FAST = "zarrs.ZarrsCodecPipeline"
 _KINDS = "biufc"
 _COMPRESSORS: dict[str, Any] = {"small": "auto", "fast": ZstdCodec(level=-5), "none": None}
 _UNREACHABLE = (FileNotFoundError, PermissionError, ConnectionError, TimeoutError)
@@ -81,12 +80,8 @@ class StoredArray:
         self._direct = None
         if is_local(location):
             self._direct = DirectReader.of(self._array, local_path(location))
-            if self._direct is None and array is None and not writable and self._may_be_fast():
-                self._array = _open(location, writable, path, pipeline=_FAST)
-
-    def _may_be_fast(self) -> bool:
-        """Whether zarrs is there to decode it: the extra ``fast``."""
-        return self._array.metadata.zarr_format == 3 and find_spec("zarrs") is not None
+            if self._direct is None and array is None and not writable:
+                self._array = by_zarrs(self._array, lambda: _open(location, writable, path))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the location only; the other side opens it."""
@@ -363,16 +358,12 @@ def create_array(
     return StoredArray(location, array, writable=True)
 
 
-def _open(
-    location: Location, writable: bool, inside: str, *, pipeline: str | None = None
-) -> zarr.Array[Any]:
+def _open(location: Location, writable: bool, inside: str) -> zarr.Array[Any]:
     mode = "r+" if writable else "r"
     store, path = resolve(location, read_only=not writable)
     path = f"{path}/{inside}".strip("/")
-    chosen = {} if pipeline is None else {"codec_pipeline.path": pipeline}
     try:
-        with zarr.config.set(chosen):
-            return zarr.open_array(store, path=path, mode=cast("Any", mode))
+        return zarr.open_array(store, path=path, mode=cast("Any", mode))
     except (FileNotFoundError, BaseZarrError, KeyError, TypeError, ValueError) as error:
         if not location_exists(location):
             message = f"nothing is stored at {describe(location)!r}"

@@ -12,7 +12,7 @@ from leptonhpc.errors import (
     CorruptChunkError,
     StoreError,
 )
-from leptonhpc.store import arrays, open_array
+from leptonhpc.store import fast, open_array
 
 SHAPE, CHUNKS = (23, 17), (5, 4)
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -39,7 +39,7 @@ CODECS = ("raw", "zstd", "zstd with checksum", "blosc", "gzip", "sharded", "zarr
 @pytest.fixture(autouse=True)
 def _without_zarrs(monkeypatch: pytest.MonkeyPatch) -> None:
     """See what is noticed without it; `test_fast` has what is with it."""
-    monkeypatch.setattr(arrays, "find_spec", lambda _name: None)
+    monkeypatch.setattr(fast, "find_spec", lambda _name: None)
 
 
 def keep(

@@ -10,7 +10,7 @@ import zarr
 from zarr.codecs import BloscCodec, GzipCodec
 
 from leptonhpc.errors import CorruptChunkError
-from leptonhpc.store import arrays, open_array
+from leptonhpc.store import fast, open_array
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "sharded": {"shards": (40, 30), "chunks": (20, 15)},
@@ -56,7 +56,7 @@ def test_without_zarrs_the_same_is_read(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = stored(tmp_path / "x", "sharded", "f8", rng)
-    monkeypatch.setattr(arrays, "find_spec", lambda _name: None)
+    monkeypatch.setattr(fast, "find_spec", lambda _name: None)
     array = open_array(tmp_path / "x")
     assert "Zarrs" not in type(array._array._async_array.codec_pipeline).__name__
     assert np.array_equal(array.read(((0, 101), (0, 67))), values)
@@ -73,3 +73,14 @@ def test_damage_is_an_error(
     chunk.write_bytes(chunk.read_bytes()[: int(keep * chunk.stat().st_size)])
     with pytest.raises(CorruptChunkError, match="x' has a chunk"):
         open_array(tmp_path / "x").read(((0, 20), (0, 15)))
+
+
+def test_what_zarrs_cannot_open_is_read_by_zarr(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Attributes with NaN are no strict JSON, and zarr-python writes them."""
+    array = zarr.create_array(
+        tmp_path / "x", shape=(8, 6), shards=(4, 6), chunks=(2, 3), dtype="f4",
+        attributes={"missing": float("nan")},
+    )  # fmt: skip
+    values = rng.standard_normal((8, 6)).astype("f4")
+    array[...] = values
+    assert np.array_equal(open_array(tmp_path / "x").read(((0, 8), (0, 6))), values)
