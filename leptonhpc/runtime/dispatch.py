@@ -68,7 +68,6 @@ class Dispatcher:
         advance: Callable[[], None],
     ) -> None:
         self._client, self._workers, self._stage = client, workers, stage
-        self._context = context
         self._prefix = f"{context.job}-{stage.name}".replace(" ", "-")
         self._items = {item.number: item for item in items_of(stage)}
         self._ending = {item.key: item.number for item in self._items.values()}
@@ -108,6 +107,10 @@ class Dispatcher:
             self._workers.work_on(None, None)
         return result, self._record.report(seconds)
 
+    def _wake(self, _future: Any) -> None:
+        """Look again; a future that were put into the queue would stay on the cluster with it."""
+        self._ready.put(None)
+
     def _drop(self) -> None:
         """Leave nothing on the cluster."""
         for lane in self._lanes.values():
@@ -130,8 +133,8 @@ class Dispatcher:
                 if found is None:
                     break
                 task, ends, first = found
-                if first and not self._continues_sum:
-                    before = before if not self._stage.chained else None
+                if first and self._stage.chained and not self._continues_sum:
+                    before = None
                 key = f"{task.kernel}-{self._prefix}-{task.key}-{self._generation}"
                 graph[key] = self._call(key, task, lane, before)
                 assert lane.begun is not None
@@ -148,7 +151,7 @@ class Dispatcher:
             entry.future = future
             lane.since = lane.since if lane.flying else now
             lane.flying.append(entry)
-            future.add_done_callback(self._ready.put)
+            future.add_done_callback(self._wake)
         self._sum()
 
     @property
@@ -295,8 +298,7 @@ class Dispatcher:
         placed = place_work(self._work(sorted(waiting)))
         devices = self._workers.machine.devices
         for owner, numbers in zip(placed.placement.lanes, placed.placement.order, strict=True):
-            lane = self._lanes[devices[owner.device].name, owner.number]
-            lane.queue.extend(numbers)
+            self._lanes[devices[owner.device].name, owner.number].queue.extend(numbers)
         self._record.dealt(placed)
         self._dealt_at = time.perf_counter()
         self._dealing_seconds = self._dealt_at - began
@@ -372,7 +374,7 @@ class Dispatcher:
         name = f"sum-{self._prefix}-{self._generation}"
         graph, key = sum_graph(name, level, self._workers.typical_seconds)
         self._total = submit(self._client, graph, [key])[0]
-        self._total.add_done_callback(self._ready.put)
+        self._total.add_done_callback(self._wake)
 
     def _summed(self) -> Accumulator | None:
         """Give the sum, if it is there; what a worker took with it is summed again."""

@@ -1,7 +1,7 @@
 """What a worker does for one task: read, fold, write, mark.
 
-Exactly-once: an accumulator knows the steps that it holds, so a task that Dask runs again after an
-error, over an accumulator that it had already changed, skips what is in it.
+Exactly-once: an accumulator knows the steps that it holds, and skips them when they come again. A
+task takes over the arrays of the one before and changes them: doing so a second time is an error.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc.errors import CoverageError
 from leptonhpc.kernels import Accumulator, combine, held, primitives_of, settled, table, taken
 from leptonhpc.planning import Task
 from leptonhpc.runtime import blas_limits
@@ -36,6 +37,8 @@ class _Process:
 
 
 _process = _Process()
+_TAKEN = "taken over"
+"""Marks an accumulator whose arrays belong to another now."""
 
 
 def device_here() -> str:
@@ -86,7 +89,11 @@ def run_task(
     if needed:
         small = {**small, "needed": needed}
     if (context.chained or task.continues) and previous is not None:
+        if previous.get(_TAKEN):
+            message = f"task {task.key} would go on with an accumulator that was changed already"
+            raise CoverageError(message)
         acc = {k: _writable(v) for k, v in taken(previous, blas).items()}
+        previous[_TAKEN] = True
     else:
         place = None if context.writer is None or context.chained else context.writer.place(task.at)
         begun = fold.begin({**small, "place": place}, task.at)

@@ -71,11 +71,9 @@ class Workers:
         self._looked_at = -1e9
         self.peaks: dict[str, int] = {}
         """Largest memory of each worker, as its tasks told."""
-        self._told: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
+        self._told = _listening[job] = queue.SimpleQueue()
         client.register_plugin(Placer())
-        told, job = self._told, self._job
-        # the client keeps what listens: no more than a queue
-        client.subscribe_topic(TOPIC, lambda event: _queue_own(told, job, event[1]))
+        client.subscribe_topic(TOPIC, _pass_on)
 
     @property
     def addresses(self) -> list[str]:
@@ -89,7 +87,9 @@ class Workers:
 
     def close(self) -> None:
         """Stop listening."""
-        self._client.unsubscribe_topic(TOPIC)
+        _listening.pop(self._job, None)
+        if not _listening:  # jobs in other threads may share the client
+            self._client.unsubscribe_topic(TOPIC)
 
     def look(self, *, now: bool = False) -> bool:
         """See who is there, unless that was just done; say whether anything changed.
@@ -219,11 +219,11 @@ class Workers:
         return Slowdown(*(overdue * factor for factor in parts))
 
     def _factor(self, address: str, part: str) -> float:
-        observed = dict(self._observed)
-        found = observed.get((address, part))
-        if found is not None:
-            return found[0] / found[1]
-        return min((n / d for (_, kind), (n, d) in observed.items() if kind == part), default=1.0)
+        if (address, part) in self._observed:
+            seconds, alone = self._observed[address, part]
+            return seconds / alone
+        others = (n / d for (_, kind), (n, d) in self._observed.items() if kind == part)
+        return min(others, default=1.0)
 
     def predicted(self, task: Task, address: str) -> float:
         """Predict the seconds of a task on a worker.
@@ -270,19 +270,16 @@ class Workers:
         """
         deadline = time.monotonic() + LOOK_SECONDS
         while True:
-            try:
-                while True:
-                    self._note(self._told.get_nowait())
-            except queue.Empty:
-                pass
+            while not self._told.empty():
+                self._note(self._told.get())
             if wait_for is None or wait_for() or time.monotonic() > deadline:
                 return
             time.sleep(0.005)
 
     def _note(self, told: Mapping[str, Any]) -> None:
         """Take note of one task that is done."""
-        address, peak = told["address"], told["peak_nbytes"]
-        self.peaks[address] = max(self.peaks.get(address, 0), peak)
+        address = told["address"]
+        self.peaks[address] = max(self.peaks.get(address, 0), told["peak_nbytes"])
         stage, hear = self._stage, self._hear
         if stage is None or hear is None or told["stage"] != stage.name:
             return
@@ -376,10 +373,14 @@ def measured_workers(client: Client, *, save: bool) -> Machine:
     return machine_of(client)
 
 
-def _queue_own(told: queue.SimpleQueue[Mapping[str, Any]], job: str, message: Any) -> None:
-    """Keep what a task of this job told; other clients' jobs tell on the same topic."""
-    if isinstance(message, dict) and message.get("job") == job:
-        told.put(message)
+_listening: dict[str, queue.SimpleQueue[Mapping[str, Any]]] = {}
+"""Of jobs that run: what their tasks told. A client has one listener for a topic."""
+
+
+def _pass_on(event: tuple[Any, Any]) -> None:
+    """Give what a task told to its job, if that is one of this process."""
+    if event[1]["job"] in _listening:
+        _listening[event[1]["job"]].put(event[1])
 
 
 def _identities(client: Client) -> dict[str, Any]:

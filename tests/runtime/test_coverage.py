@@ -144,6 +144,8 @@ def test_a_task_that_is_run_again_over_its_own_accumulator_adds_nothing(stored: 
     square = {k: np.copy(v) for k, v in once.items() if k not in ("steps",)}
     again = run_task(stage.tasks[0], context, small, once)
     assert all(np.array_equal(again[k], v) for k, v in square.items())
+    with pytest.raises(CoverageError, match="changed already"):
+        run_task(stage.tasks[0], context, small, once)
 
 
 def test_summing_lanes_keeps_every_step(stored: Path) -> None:
