@@ -114,16 +114,21 @@ def test_a_hard_limit_of_the_budget_is_not_felt(job: str, large: Path, tmp_path:
 
 def test_a_limit_that_is_too_low_is_an_error_and_not_a_hang(large: Path, tmp_path: Path) -> None:
     program = (
-        # OpenBLAS itself never returns from its own start without memory, so it starts before
-        "import resource, sys, scipy.linalg.cython_blas, leptonhpc as lh\n"
-        "resource.setrlimit(resource.RLIMIT_DATA, (220_000_000, 220_000_000))\n"
-        "lh.svd(sys.argv[1], rank=4, method='krylov', memory='220 MB', out=sys.argv[2])\n"
+        "import faulthandler, resource, sys, numpy as np, leptonhpc as lh\n"
+        "faulthandler.dump_traceback_later(45, exit=True)\n"
+        # threads are started before: Python's own start of one never returns without memory
+        "lh.svd(np.ones((300, 64)), rank=1, memory='600 MB')\n"
+        "status = dict(line.split(':') for line in open('/proc/self/status'))\n"
+        "most = int(status['VmData'].split()[0]) * 1024 + (64 << 20)\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (most, most))\n"
+        "lh.svd(sys.argv[1], rank=4, method='krylov', memory='600 MB', out=sys.argv[2])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(large), str(tmp_path / "r")],
-        capture_output=True, text=True, timeout=15, check=False,
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert done.returncode != 0
+    assert done.returncode == 1
+    assert "MemoryError" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "r").exists()
 
 
