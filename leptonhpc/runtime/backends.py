@@ -79,14 +79,14 @@ class Threads:
         try:
             with Callback(posttask=finished):
                 acc: Accumulator = get(graph, key, pool=pool, num_workers=lanes)
-                return acc, None
         except BaseException:
             execute.cancel(self._job)  # lanes that still run stop at their next band
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             memory.return_free_memory()  # what ended threads had; the next stage has others
-            blas_limits.restore()  # what is solved between stages has all cores
+        blas_limits.between_stages(acc)
+        return acc, None
 
     def end(self, job: str) -> int:
         """Drop resident bands; give the peak."""
@@ -132,20 +132,24 @@ class Cluster:
         if self._stopped:
             ask(self.client, execute.allow, self._job, workers=self._workers.addresses)
             self._stopped = False
+        blas_limits.limit(1)  # this process waits: its workers may have the same cores
         try:
-            return Dispatcher(
+            acc, report = Dispatcher(
                 self.client, self._workers, stage, context, small, done=done, advance=advance
             ).run()
         except BaseException:
             self._stopped = True
             ask(self.client, execute.cancel, self._job, workers=self._workers.addresses)
             raise
+        blas_limits.between_stages(acc)
+        return acc, report
 
     def end(self, job: str) -> int:
         """Drop what the job left on workers; give the largest peak."""
         from leptonhpc.runtime.asking import ask
 
         self._workers.close()
+        blas_limits.restore()
         ask(self.client, execute.forget, job, workers=self._workers.addresses)
         return int(max(self._workers.peaks.values(), default=0))
 

@@ -8,10 +8,15 @@ would take those cores from the next product: 8192^2 took 21 s instead of 13.7 s
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from leptonhpc.kernels import threads as lane_threads
 
+_SMALL_NBYTES = 2 << 20
+"""Of arrays that one core does as soon as several: 512 x 512."""
 _lock = threading.Lock()
 _before: list[tuple[Any, int]] = []
 _set_to: int | None = None
@@ -36,6 +41,20 @@ def limit(threads: int) -> None:
             _set(lib, threads if lib in own else 1)
         lane_threads.allow(threads)
         _set_to = threads
+
+
+def between_stages(result: Mapping[str, Any]) -> None:
+    """Give every BLAS the threads that it had, if what a stage gave is worth them.
+
+    After a small problem they would spin into the next stage, for 25 ms that its lanes lack.
+
+    Parameters
+    ----------
+    result : mapping
+        What the stage gave: the next problem is about as large.
+    """
+    if sum(v.nbytes for v in result.values() if isinstance(v, np.ndarray)) > _SMALL_NBYTES:
+        restore()
 
 
 def restore() -> None:

@@ -22,7 +22,7 @@ from leptonhpc.kernels import Accumulator
 from leptonhpc.placement import Work, items_of, place_work, work_of
 from leptonhpc.planning import Stage, Task
 from leptonhpc.runtime.asking import fetch
-from leptonhpc.runtime.execute import run_task, sum_accumulators
+from leptonhpc.runtime.execute import run_placed, sum_accumulators
 from leptonhpc.runtime.lanes import AHEAD_SECONDS, Begun, Flying, Lane
 from leptonhpc.runtime.placed import PlacedTask
 from leptonhpc.runtime.reading import Context
@@ -136,7 +136,7 @@ class Dispatcher:
                 if first and self._stage.chained and not self._continues_sum:
                     before = None
                 key = f"{task.kernel}-{self._prefix}-{task.key}-{self._generation}"
-                graph[key] = self._call(key, task, lane, before)
+                graph[key] = self._call(graph, key, task, lane, before)
                 assert lane.begun is not None
                 seconds = self._workers.predicted(task, lane.address)
                 entry = Flying(task, lane.begun.number, None, seconds, ends)  # type: ignore[arg-type]
@@ -145,7 +145,7 @@ class Dispatcher:
                 before, ahead, flying = TaskRef(key), ahead + seconds, flying + 1
                 if ends:
                     lane.begun = None
-        futures = submit(self._client, graph, [key for _, _, key in sent]) if graph else []
+        futures = self._shared.submit(graph, [key for _, _, key in sent]) if graph else []
         now = time.perf_counter()
         for (lane, entry, _), future in zip(sent, futures, strict=True):
             entry.future = future
@@ -181,13 +181,13 @@ class Dispatcher:
     def _is_ready(self, task: Task) -> bool:
         return all(self._ending[need] in self._finished for need in task.needs)
 
-    def _call(self, key: str, task: Task, lane: Lane, before: Any) -> PlacedTask:
+    def _call(
+        self, graph: dict[str, Any], key: str, task: Task, lane: Lane, before: Any
+    ) -> PlacedTask:
         needed = List(*(self._shared.value(n, self._finished[self._ending[n]]) for n in task.needs))
-        context, small = self._shared.with_worker(lane.address)
-        return PlacedTask(
-            key, run_task, DataNode(None, task), context, small, before, needed,
-            owner=lane.address,
-        )  # fmt: skip
+        shared = self._shared.with_worker(lane.address, graph)
+        call = (run_placed, DataNode(None, task), shared, before, needed)
+        return PlacedTask(key, *call, owner=lane.address)
 
     # -- waiting
 

@@ -127,6 +127,16 @@ def run_task(
     return acc
 
 
+def run_placed(
+    task: Task,
+    shared: tuple[Context, dict[str, Any]],
+    previous: Accumulator | None,
+    needed: Sequence[Accumulator],
+) -> Accumulator:
+    """Fold the steps of one task on a worker, which has context and small arrays as one."""
+    return run_task(task, *shared, previous, needed)
+
+
 def _watched(context: Context) -> Callable[[], None]:
     """Give what fails, before a block is written, in a worker that was given up meanwhile."""
     if context.topic is None or context.writer is None:

@@ -45,7 +45,7 @@ def probe(*, save: bool = True) -> Machine:
     client = connected_client()
     if client is None:
         return Machine((measure(save=save),))
-    from leptonhpc.runtime.workers import measured_workers
+    from leptonhpc.runtime.cluster import measured_workers
 
     return measured_workers(client, save=save)
 

@@ -53,7 +53,7 @@ def resources_of(memory_nbytes: int | None) -> Resources:
     if not workers:
         message = "the connected cluster has no workers; start some, or close the client"
         raise WorkerError(message)
-    from leptonhpc.runtime.workers import machine_of
+    from leptonhpc.runtime.cluster import machine_of
 
     worth = machine_of(client).worthwhile()
     workers = {d.name: workers[d.name] for d in worth.devices if d.name in workers}
@@ -76,7 +76,7 @@ def cluster_machine() -> Machine | None:
     client = connected_client()
     if client is None:
         return None
-    from leptonhpc.runtime.workers import machine_of
+    from leptonhpc.runtime.cluster import machine_of
 
     return machine_of(client)
 

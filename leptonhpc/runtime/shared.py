@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from dask.task_spec import DataNode, List, TaskRef
 from distributed import Client, Future
+from distributed.protocol.pickle import dumps, loads
 
 from leptonhpc.kernels import Accumulator
 from leptonhpc.runtime.execute import sum_accumulators, sum_afresh
@@ -39,23 +40,49 @@ class Shared:
         self, client: Client, prefix: str, context: Context, small: Mapping[str, Any]
     ) -> None:
         self._client, self._prefix = client, prefix
-        self._context, self._small = context, dict(small)
-        self._copies: dict[str, list[Future[Any]]] = {}
+        self._small = dict(small)
+        nbytes = sum(v.nbytes for v in small.values() if isinstance(v, np.ndarray))
+        self._travels = nbytes > _SENT_NBYTES
+        # packed, since the scheduler unpacks what it is sent, and may not see the arrays
+        self._packed = dumps((context, {} if self._travels else self._small))
+        self._copies: dict[str, Future[Any]] = {}
+        self._coming: dict[str, str] = {}
+        """Keys of copies that go with the next graph."""
         self._count = 0
         self._source: Future[Any] | None = None
         self._values: dict[str, Future[Any]] = {}
 
-    def with_worker(self, address: str) -> list[Future[Any]]:
-        """Give a worker's context and small arrays."""
-        if address not in self._copies:
-            context, small = (f"{n}-{self._prefix}-{self._count}" for n in ("context", "small"))
+    def with_worker(self, address: str, graph: dict[str, Any]) -> Future[Any] | TaskRef:
+        """Refer to a worker's context and small arrays; what makes them there joins the graph.
+
+        They go with the first tasks that need them: a client sends one message in ten milliseconds.
+
+        Parameters
+        ----------
+        address : str
+            Of the worker.
+        graph : dict
+            What is sent next, by `submit`.
+
+        Returns
+        -------
+        Future or TaskRef
+            The pair of both.
+        """
+        if address in self._copies:
+            return self._copies[address]
+        if address not in self._coming:
+            key = self._coming[address] = f"shared-{self._prefix}-{self._count}"
             self._count += 1
-            graph = {
-                context: PlacedTask(context, _same, self._context, owner=address),
-                small: PlacedTask(small, _same, self._origin(), owner=address),
-            }
-            self._copies[address] = submit(self._client, graph, [context, small])
-        return self._copies[address]
+            graph[key] = PlacedTask(key, _unpack, self._packed, self._origin(), owner=address)
+        return TaskRef(self._coming[address])
+
+    def submit(self, graph: dict[str, Any], keys: list[str]) -> list[Future[Any]]:
+        """Send a graph, and what goes with it; give the futures of its keys."""
+        futures = submit(self._client, graph, [*keys, *self._coming.values()])
+        self._copies.update(zip(self._coming, futures[len(keys) :], strict=True))
+        self._coming.clear()
+        return futures[: len(keys)]
 
     def value(self, need: str, acc: Accumulator) -> Future[Any]:
         """Give what an item left to tasks that need it, from this process: it cannot be lost."""
@@ -74,12 +101,9 @@ class Shared:
         self._values.clear()
         self._source = None
 
-    def _origin(self) -> Any:
-        """Give the small arrays, or, where they are not so small, what workers get them from."""
-        nbytes = sum(v.nbytes for v in self._small.values() if isinstance(v, np.ndarray))
-        if nbytes <= _SENT_NBYTES:
-            return DataNode(None, self._small)
-        if self._source is None:
+    def _origin(self) -> Future[Any] | None:
+        """Give what workers get the small arrays from, where these are not so small."""
+        if self._travels and self._source is None:
             key = f"source-{self._prefix}"
             self._source = submit(self._client, {key: DataNode(key, self._small)}, [key])[0]
         return self._source
@@ -126,6 +150,7 @@ def submit(client: Client, graph: dict[str, Any], keys: list[str]) -> list[Futur
     return futures
 
 
-def _same(value: Any) -> Any:
+def _unpack(packed: bytes, small: dict[str, Any] | None) -> tuple[Context, dict[str, Any]]:
     """Give what is kept on a worker."""
-    return value
+    context, sent = loads(packed)
+    return context, sent if small is None else small

@@ -12,14 +12,16 @@ from typing import Any
 
 from distributed import Client
 
-from leptonhpc.errors import OptionError, WorkerError
+from leptonhpc.errors import WorkerError
 from leptonhpc.placement import Device, Lane, Machine, Slowdown, Work
-from leptonhpc.planning import Rates, Read, Resources, Stage, Task
+from leptonhpc.planning import Read, Resources, Stage, Task
 from leptonhpc.planning.costs import rate_of
 from leptonhpc.runtime import memory
 from leptonhpc.runtime.asking import ask
+from leptonhpc.runtime.cluster import identities, raise_options
+from leptonhpc.runtime.execute import prepare
 from leptonhpc.runtime.placed import Placer, remove_silent
-from leptonhpc.runtime.probe import here, measure
+from leptonhpc.runtime.probe import here
 
 TOPIC = "leptonhpc-tasks"
 """Where tasks tell what they did."""
@@ -114,7 +116,7 @@ class Workers:
             return False
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
-            found = _identities(self._client)
+            found = identities(self._client)
             self._give_up_silent(found)
             changed = self._take(found)
             self._looked_at = time.monotonic()
@@ -133,7 +135,7 @@ class Workers:
         new = [a for a in found if a not in self._devices and a not in self._refused]
         if new:
             devices = ask(self._client, here, workers=new)
-            _raise_options(devices)
+            raise_options(devices)
             fit = self._fit(new, found)
             for address in new:
                 worker = found[address]
@@ -304,75 +306,6 @@ class Workers:
             self._observed[address, part] = (_DECAY * old[0] + seconds, _DECAY * old[1] + alone)
 
 
-def machine_of(client: Client) -> Machine:
-    """Give the workers of a cluster as devices, as fast as they were measured to be.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        The client.
-
-    Returns
-    -------
-    Machine
-        A device for each worker.
-    """
-    found = _identities(client)
-    devices = ask(client, here, workers=list(found))
-    _raise_options(devices)
-    if not any(isinstance(device, Device) for device in devices.values()):
-        raise WorkerError(f"no worker of the cluster answers: {devices}")
-    typical = _typical([d.rates for d in devices.values() if isinstance(d, Device)])
-    return Machine(
-        tuple(
-            replace(
-                device, rates=device.rates if device.rates.measured else typical,
-                name=address, cores=found[address]["nthreads"],
-                memory_nbytes=found[address]["memory_limit"] or 2**62,
-            )
-            for address, device in sorted(devices.items())
-            if address in found and isinstance(device, Device)
-        )
-    )  # fmt: skip
-
-
-def _typical(rates: list[Rates]) -> Rates:
-    """Give the median of those that were measured: the others count as that fast."""
-    measured = sorted((r for r in rates if r.measured), key=lambda r: r.gemm_flops)
-    return measured[len(measured) // 2] if measured else rates[0]
-
-
-def _raise_options(devices: Mapping[str, Any]) -> None:
-    """Refuse a device that a worker was asked for and does not have."""
-    for address, device in sorted(devices.items()):
-        if isinstance(device, OptionError):
-            raise OptionError(f"worker {address}: {device}") from device
-
-
-def measured_workers(client: Client, *, save: bool) -> Machine:
-    """Measure all workers at once.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        The client.
-    save : bool
-        Keep the rates in the caches of their machines.
-
-    Returns
-    -------
-    Machine
-        A device for each worker.
-    """
-    addresses = list(_identities(client))
-    futures = [
-        client.submit(measure, save=save, workers=[a], allow_other_workers=False, pure=False)
-        for a in addresses
-    ]
-    client.gather(futures)
-    return machine_of(client)
-
-
 _listening: dict[str, queue.SimpleQueue[Mapping[str, Any]]] = {}
 """Of jobs that run: what their tasks told. A client has one listener for a topic."""
 
@@ -383,13 +316,9 @@ def _pass_on(event: tuple[Any, Any]) -> None:
         _listening[event[1]["job"]].put(event[1])
 
 
-def _identities(client: Client) -> dict[str, Any]:
-    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
-    return {a: w for a, w in sorted(workers.items()) if not w["status"].startswith("clos")}
-
-
 def _can_take_part(paths: tuple[str, ...]) -> str:
-    """Say why this worker cannot, or nothing; begin a new measurement of its memory."""
+    """Say why this worker cannot, or nothing; prepare it, and measure its memory anew."""
+    prepare()
     memory.reset_peak()
     deadline = time.monotonic() + 5
     while blind := [path for path in paths if not os.path.exists(path)]:
