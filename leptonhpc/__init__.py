@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         CondResult,
         EighResult,
         InvResult,
+        JobStatus,
         LsmrResult,
         LstsqResult,
         LuResult,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         SvdResult,
         cg,
         cholesky,
+        clean,
         cond,
         det,
         eigh,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
         qr,
         slogdet,
         solve,
+        status,
         svd,
     )
     from leptonhpc.blocks import BlockedArray
@@ -60,6 +63,7 @@ __all__ = [
     "CondResult",
     "EighResult",
     "InvResult",
+    "JobStatus",
     "LsmrResult",
     "LstsqResult",
     "LuResult",
@@ -75,6 +79,7 @@ __all__ = [
     "SvdResult",
     "cg",
     "cholesky",
+    "clean",
     "cond",
     "det",
     "eigh",
@@ -95,6 +100,7 @@ __all__ = [
     "qr",
     "slogdet",
     "solve",
+    "status",
     "svd",
 ]
 

@@ -5,6 +5,7 @@ from leptonhpc.api.factorisations import cholesky, lu
 from leptonhpc.api.factors import CholeskyResult, LuResult, SolveResult
 from leptonhpc.api.inputs import info, open  # noqa: A004  (as xarray and zarr call it)
 from leptonhpc.api.iterative import CgResult, LsmrResult, cg, lsmr
+from leptonhpc.api.jobs import JobStatus, clean, status
 from leptonhpc.api.orthogonal import LstsqResult, QrResult, lstsq, qr
 from leptonhpc.api.planned import plan
 from leptonhpc.api.plans import Plan
@@ -27,6 +28,7 @@ __all__ = [
     "CondResult",
     "EighResult",
     "InvResult",
+    "JobStatus",
     "LsmrResult",
     "LstsqResult",
     "LuResult",
@@ -42,6 +44,7 @@ __all__ = [
     "SvdResult",
     "cg",
     "cholesky",
+    "clean",
     "cond",
     "det",
     "eigh",
@@ -62,5 +65,6 @@ __all__ = [
     "qr",
     "slogdet",
     "solve",
+    "status",
     "svd",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from leptonhpc.errors import (
 from leptonhpc.linalg import Job, Outcome
 from leptonhpc.runtime import Report, run_job
 from leptonhpc.runtime.targets import Workspace
-from leptonhpc.store.journal import FOLDER, digest
+from leptonhpc.store.journal import FOLDER, digest, read_note
 from leptonhpc.store.locations import Location, describe, is_local, local_path, same_place
+from leptonhpc.store.standing import is_alive
 
 FORMAT = "leptonhpc-result-1"
 _MEMORY = "memory_nbytes"
@@ -92,6 +94,7 @@ def run_to_output(
             store.create_group(partial, attributes={_MEMORY: job.resources.memory_nbytes})
         journal = store.Journal(partial, description)
         journal.begin()
+        journal.note("plan", _plan_of(job))
         outcome, workspace, report = run_job(
             job, output=partial, journal=journal, progress=progress
         )
@@ -102,6 +105,15 @@ def run_to_output(
         message = f"the output {describe(out)!r} could not be written: {error}"
         raise StoreError(message) from error
     return outcome, workspace, report, True
+
+
+def _plan_of(job: Job) -> dict[str, Any]:
+    """Give what whoever asks how far the job is has to know of its plan."""
+    names = (
+        str(stage["name"]) + ("" if stage["times"] == "1" else f" ({stage['times']} times)")
+        for stage in job.explanation.stages
+    )
+    return {"driver": job.driver, "stages": list(names), "seconds": job.explanation.seconds}
 
 
 def is_finished(job: Job, out: Location | None) -> bool:
@@ -178,6 +190,8 @@ def _check_existing(
             "or choose another output"
         )
         raise OutputExistsError(message)
+    if store.exists(partial):
+        _require_idle(partial)
     if overwrite:
         store.remove(partial)
         return
@@ -190,6 +204,17 @@ def _check_existing(
     if resume and not store.exists(partial):
         message = f"there is no unfinished output {describe(partial)!r} to go on with"
         raise JobMismatchError(message)
+
+
+def _require_idle(partial: Location) -> None:
+    """Refuse an output that another process is making: two would write the same files."""
+    now = read_note(partial, "now")
+    if now and is_alive(now) and now["pid"] != os.getpid():
+        message = (
+            f"{describe(partial)!r} is being made by process {now['pid']} on this machine; wait "
+            "for it, end it, or choose another output"
+        )
+        raise OutputExistsError(message)
 
 
 def _is_begun(partial: Location) -> bool:

@@ -18,7 +18,7 @@ HELP = "Linear algebra on Zarr arrays larger than memory: planned, bounded, cert
 EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
 
 COMPUTING = tuple(shell_name(driver.name) for driver in drivers.DRIVERS)
-ORDER = ("explain", *COMPUTING, "load", "info", "probe", "datasets")
+ORDER = ("explain", *COMPUTING, "load", "status", "clean", "info", "probe", "datasets")
 
 
 class _Commands(GuardedGroup):
@@ -40,6 +40,8 @@ app.add_typer(explain.app, name="explain")
 for driver in drivers.DRIVERS:
     app.command(shell_name(driver.name))(run_command(driver))
 app.command()(stored.load)
+app.command()(stored.status)
+app.command()(stored.clean)
 app.command()(stored.info)
 app.command()(machine.probe)
 app.add_typer(datasets.app, name="datasets")

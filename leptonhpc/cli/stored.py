@@ -20,6 +20,36 @@ def load(
     print_result(load(location), out=location, as_json=json)
 
 
+def status(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="What was given as --out.")],
+    json: Json = False,
+) -> None:
+    """Say how far the job of an output is."""
+    from leptonhpc import status
+    from leptonhpc.cli.show import print_json, print_text
+
+    found = status(out)
+    if json:
+        print_json(found.to_dict())
+    else:
+        print_text(repr(found))
+
+
+def clean(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="What was given as --out.")],
+    json: Json = False,
+) -> None:
+    """Remove the unfinished output that a dead job left."""
+    from leptonhpc import clean
+    from leptonhpc.cli.show import print_json, print_text
+
+    removed = clean(out)
+    if json:
+        print_json({"removed": removed})
+    else:
+        print_text("\n".join(f"removed {name}" for name in removed))
+
+
 def info(source: Array, json: Json = False) -> None:
     """Describe a Zarr array: shape, dtype, bytes, chunks."""
     print_info(source, as_json=json)

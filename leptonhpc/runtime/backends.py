@@ -12,7 +12,7 @@ from leptonhpc.planning import Resources, Stage
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.runtime import blas_limits, execute, memory
 from leptonhpc.runtime.compile import compile_stage
-from leptonhpc.runtime.execute import run_task
+from leptonhpc.runtime.execute import run_task, sum_accumulators
 from leptonhpc.runtime.reading import Context
 from leptonhpc.runtime.report import PlacementReport
 
@@ -35,9 +35,9 @@ class Backend(Protocol):
 
     def compute(
         self, stage: Stage, context: Context, small: Mapping[str, Any], *, done: Done,
-        advance: Callable[[], None],
+        advance: Callable[[], None], total: Accumulator | None = None,
     ) -> tuple[Accumulator, PlacementReport | None]:  # fmt: skip
-        """Run a stage; give its summed accumulator."""
+        """Run a stage; give its summed accumulator, with `total` in it."""
 
     def end(self, job: str) -> int:
         """Drop what the job left; give the largest peak memory of a worker."""
@@ -60,13 +60,13 @@ class Threads:
 
     def compute(
         self, stage: Stage, context: Context, small: Mapping[str, Any], *, done: Done,
-        advance: Callable[[], None],
+        advance: Callable[[], None], total: Accumulator | None = None,
     ) -> tuple[Accumulator, PlacementReport | None]:  # fmt: skip
         """Run on a pool of as many threads as there are lanes, which ends with the stage."""
         from dask.callbacks import Callback
         from dask.threaded import get
 
-        graph, key = compile_stage(stage, context, small, done=done)
+        graph, key = compile_stage(stage, context, small, done=done, total=total)
         lanes = stage.lanes
         tasks = {k for k, t in graph.items() if getattr(t, "func", None) is run_task}
 
@@ -123,7 +123,7 @@ class Cluster:
 
     def compute(
         self, stage: Stage, context: Context, small: Mapping[str, Any], *, done: Done,
-        advance: Callable[[], None],
+        advance: Callable[[], None], total: Accumulator | None = None,
     ) -> tuple[Accumulator, PlacementReport | None]:  # fmt: skip
         """Deal the stage to workers and wait."""
         from leptonhpc.runtime.asking import ask
@@ -142,7 +142,7 @@ class Cluster:
             ask(self.client, execute.cancel, self._job, workers=self._workers.addresses)
             raise
         blas_limits.between_stages(acc)
-        return acc, report
+        return acc if total is None else sum_accumulators([total, acc]), report
 
     def end(self, job: str) -> int:
         """Drop what the job left on workers; give the largest peak."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from dask.task_spec import DataNode, List, Task, TaskRef
 
+from leptonhpc.kernels import Accumulator
 from leptonhpc.planning import Stage
 from leptonhpc.runtime.execute import run_task, sum_accumulators
 from leptonhpc.runtime.reading import Context
@@ -20,6 +21,7 @@ def compile_stage(
     small: Mapping[str, Any],
     *,
     done: Mapping[str, Mapping[str, Any]],
+    total: Accumulator | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Give the graph of a stage and the key of its summed accumulator.
 
@@ -33,6 +35,8 @@ def compile_stage(
         Its small arrays.
     done : mapping
         Accumulators of tasks that an earlier run finished; they are not run again.
+    total : dict, optional
+        What the first lane goes on with, and changes.
 
     Returns
     -------
@@ -45,6 +49,10 @@ def compile_stage(
         shared: DataNode(shared, context),
         arrays: DataNode(arrays, dict(small)),
     }
+    begun: Any = None
+    if total is not None:
+        begun = TaskRef(f"total-{prefix}")
+        graph[begun.key] = DataNode(begun.key, total)
     results: dict[str, str] = {}
     last: dict[int, str] = {}
     for task in stage.tasks:
@@ -59,7 +67,11 @@ def compile_stage(
             numbers |= {"read_nbytes": 0, "units": 0}  # this run reads nothing for it
             graph[key] = DataNode(key, numbers)
             continue
-        before = TaskRef(results[task.after]) if task.after in results else None
+        before = begun
+        if task.after in results:
+            before = TaskRef(results[task.after])
+        else:
+            begun = None  # it is the first lane's
         needed = List(*(TaskRef(results[name]) for name in task.needs))
         call = (run_task, DataNode(None, task), TaskRef(shared), TaskRef(arrays), before, needed)
         graph[key] = Task(key, *call)

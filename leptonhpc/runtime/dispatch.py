@@ -28,7 +28,7 @@ from leptonhpc.runtime.placed import PlacedTask
 from leptonhpc.runtime.reading import Context
 from leptonhpc.runtime.record import Record
 from leptonhpc.runtime.report import PlacementReport
-from leptonhpc.runtime.shared import Shared, submit, sum_graph
+from leptonhpc.runtime.shared import Shared, submit, sum_graph, unique_prefix
 from leptonhpc.runtime.workers import LOOK_SECONDS, Workers
 
 _UNEVEN = 1.1
@@ -68,7 +68,7 @@ class Dispatcher:
         advance: Callable[[], None],
     ) -> None:
         self._client, self._workers, self._stage = client, workers, stage
-        self._prefix = f"{context.job}-{stage.name}".replace(" ", "-")
+        self._prefix = unique_prefix(context)
         self._items = {item.number: item for item in items_of(stage)}
         self._ending = {item.key: item.number for item in self._items.values()}
         self._lanes: dict[tuple[str, int], Lane] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from importlib import import_module
 from typing import Any, Protocol
 
 
@@ -108,8 +109,7 @@ class NotebookProgress:
     """
 
     def __init__(self, title: str) -> None:
-        from IPython.display import display
-
+        display: Any = import_module("IPython.display").display
         self._title, self._stage, self._done, self._tasks = title, "", 0, 0
         self._drawn = self._began = time.monotonic()
         self._handle = display(self, display_id=True)

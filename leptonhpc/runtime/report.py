@@ -37,6 +37,28 @@ class PlacementReport:
     """Devices that got nothing, and why."""
 
 
+def whole_placement(parts: list[PlacementReport]) -> PlacementReport | None:
+    """Give the report of a stage that was run in parts, or None if there is none."""
+    if not parts:
+        return None
+    devices: dict[str, DeviceReport] = {}
+    for device in (device for part in parts for device in part.devices):
+        old = devices.get(device.name, DeviceReport(device.name, 0, 0.0, 0.0))
+        devices[device.name] = DeviceReport(
+            device.name, old.tasks + device.tasks, old.seconds + device.seconds,
+            old.flops + device.flops,
+        )  # fmt: skip
+    return PlacementReport(
+        parts[0].policy,
+        sum(part.simulated_seconds for part in parts),
+        sum(part.seconds for part in parts),
+        sum(part.off_owner for part in parts),
+        sum(part.dealt_again for part in parts),
+        tuple(device for _, device in sorted(devices.items())),
+        parts[-1].left_out,
+    )
+
+
 @dataclass(frozen=True)
 class StageReport:
     """One stage that ran."""

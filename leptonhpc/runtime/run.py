@@ -13,20 +13,23 @@ import numpy as np
 from leptonhpc.blocks import MemorySource, Source
 from leptonhpc.blocks.sources import TransposedSource
 from leptonhpc.errors import CoverageError, MemoryBudgetError, StoreError, WorkerError
+from leptonhpc.kernels import Accumulator
 from leptonhpc.linalg import Job, Outcome
 from leptonhpc.placement import Machine
 from leptonhpc.planning import Resources, Stage, Target
 from leptonhpc.planning.tasks import ADJOINT
 from leptonhpc.runtime.backends import PICKLED_NBYTES, Backend, Cluster, Threads, connected_client
+from leptonhpc.runtime.checkpoints import Part, has_parts, run_in_parts, what_is_kept
 from leptonhpc.runtime.execute import prepare
 from leptonhpc.runtime.memory import OF_LIMIT, free_nbytes
 from leptonhpc.runtime.probe import here
 from leptonhpc.runtime.progress import Progress, choose_progress
 from leptonhpc.runtime.reading import Context
-from leptonhpc.runtime.report import PlacementReport, Report, StageReport
+from leptonhpc.runtime.report import PlacementReport, Report, StageReport, whole_placement
 from leptonhpc.runtime.targets import Workspace, Writer
 from leptonhpc.store import Journal, StoredArray
 from leptonhpc.store.locations import Location, is_local, local_path
+from leptonhpc.store.standing import Standing
 
 __all__ = ["cluster_machine", "connected_client", "resources_of", "run_job"]
 
@@ -92,6 +95,7 @@ class _Run:
     progress: Progress
     name: str
     device: str | None
+    standing: Standing
     stages: list[StageReport] = field(default_factory=list)
     read_nbytes: int = 0
     write_nbytes: int = 0
@@ -117,18 +121,23 @@ class _Run:
         if stage.view is not None and self.workspace.see(stage, small["pivots"]):
             self._note(stage, began, {}, skipped=True)
             return {}
-        marked = self.journal is not None and not stage.chained
-        done = self.journal.done(stage.name) if self.journal is not None and marked else {}
-        acc = self._compute(stage, small, done)
+        done: Mapping[str, Any] = {}
+        part = None
+        if self.journal is not None and not stage.chained:
+            done = self.journal.done(stage.name)
+        elif self.journal is not None and has_parts(stage):
+            part = self.journal.load_part(stage.name)
+            done = {f"{stage.name}/{key}": {} for key in part[1]} if part else {}
+        acc = self._compute(stage, small, done, part)
         self._check_coverage(stage, acc, done)
         self._note(stage, began, acc, done=done)
-        result = {k: v for k, v in acc.items() if k not in ("steps", "read_nbytes", "units")}
+        result = what_is_kept(acc)
         if self.journal is not None:
             self.journal.save_stage(stage.name, result)
         return result
 
     def _compute(
-        self, stage: Stage, small: Mapping[str, Any], done: Mapping[str, Any]
+        self, stage: Stage, small: Mapping[str, Any], done: Mapping[str, Any], part: Part | None
     ) -> dict[str, Any]:
         writer = None
         if stage.target is not None:
@@ -161,9 +170,26 @@ class _Run:
             None if self.backend.topic is None else stage.resident_nbytes,
         )  # fmt: skip
         self.progress.begin(stage.name, len(stage.tasks) - len(done))
-        result, self.placement = self.backend.compute(
-            stage, context, small, done=done, advance=self.progress.advance
-        )
+        self.standing.begin(stage.name, len(stage.tasks), len(done))
+        placements: list[PlacementReport] = []
+
+        def advance() -> None:
+            self.progress.advance()
+            self.standing.advance()
+
+        def run(tasks: Stage, total: Accumulator | None) -> Accumulator:
+            again = {} if stage.chained else done
+            result, placement = self.backend.compute(
+                tasks, context, small, done=again, advance=advance, total=total
+            )
+            placements.extend([placement] if placement is not None else [])
+            return result
+
+        if self.journal is not None and has_parts(stage):
+            result = run_in_parts(stage, self.journal, part, run)
+        else:
+            result = run(stage, None)
+        self.placement = whole_placement(placements)
         return result
 
     def _check_coverage(self, stage: Stage, acc: dict[str, Any], done: Mapping[str, Any]) -> None:
@@ -242,7 +268,7 @@ def run_job(
     workspace = Workspace(output, 0 if client is not None else max(0, spare))
     run = _Run(
         job, backend, workspace, journal, choose_progress(progress, job.driver),
-        uuid.uuid4().hex[:12], device,
+        uuid.uuid4().hex[:12], device, Standing(journal),
     )  # fmt: skip
     prepare()
     backend.begin(run.name, paths, job.resources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,14 @@ _FAN_IN = 2
 """A sum has its parts and itself in memory."""
 _SENT_NBYTES = 1 << 24
 """Small arrays up to this are sent to each worker, larger ones from worker to worker."""
+
+
+_numbers = itertools.count()
+
+
+def unique_prefix(context: Context) -> str:
+    """Give a prefix of keys: a stage that runs in parts must not meet the keys of its last part."""
+    return f"{context.job}-{context.stage}-{next(_numbers)}".replace(" ", "-")
 
 
 class Shared:

@@ -7,13 +7,13 @@ from leptonhpc.store.locations import (
     exists,
     join,
     partial_location,
-    publish,
     read_attributes,
     remove,
     require_free,
     require_space,
     update_attributes,
 )
+from leptonhpc.store.publishing import publish
 
 __all__ = [
     "Journal",

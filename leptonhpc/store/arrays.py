@@ -14,10 +14,16 @@ import zarr
 from numpy.typing import DTypeLike, NDArray
 from zarr.abc.store import Store
 from zarr.codecs import ZstdCodec
-from zarr.errors import BaseZarrError
 from zarr.storage import LocalStore, MemoryStore, ObjectStore
 
-from leptonhpc.errors import CorruptChunkError, DTypeError, NotAnArrayError, ShapeError, StoreError
+from leptonhpc.errors import (
+    CorruptChunkError,
+    DTypeError,
+    LeptonError,
+    NotAnArrayError,
+    ShapeError,
+    StoreError,
+)
 from leptonhpc.store.direct import DirectReader
 from leptonhpc.store.fast import by_zarrs
 from leptonhpc.store.locations import (
@@ -30,7 +36,8 @@ from leptonhpc.store.locations import (
     resolve,
     store_errors,
 )
-from leptonhpc.store.locations import exists as location_exists
+from leptonhpc.store.opening import opened
+from leptonhpc.store.retrying import may_pass, retried
 
 Region = tuple[tuple[int, int], ...]
 """Start and stop of a block along each dimension."""
@@ -68,7 +75,7 @@ class StoredArray:
         self.location = location
         self.writable = writable
         self.path = path
-        self._array = array if array is not None else _open(location, writable, path)
+        self._array = array if array is not None else opened(location, writable, path)
         self.shape: tuple[int, ...] = tuple(self._array.shape)
         self.dtype: np.dtype[Any] = np.dtype(self._array.dtype).newbyteorder("=")
         if self.dtype.kind not in _KINDS:
@@ -81,7 +88,7 @@ class StoredArray:
         if is_local(location):
             self._direct = DirectReader.of(self._array, local_path(location))
             if self._direct is None and array is None and not writable:
-                self._array = by_zarrs(self._array, lambda: _open(location, writable, path))
+                self._array = by_zarrs(self._array, lambda: opened(location, writable, path))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the location only; the other side opens it."""
@@ -149,16 +156,18 @@ class StoredArray:
         shape = tuple(stop - start for start, stop in region)
         if out is None:
             out = np.empty(shape, self.dtype)
-        if self._direct is not None:
-            self._direct.read(region, out)
-            return out
         selection = tuple(slice(start, stop) for start, stop in region)
         try:
-            out[...] = self._array[selection]
-        except _UNREACHABLE as error:
-            message = f"{self.name!r} could not be read at {region}: {error}"
-            raise StoreError(message) from error
+            if (direct := self._direct) is not None:
+                retried(lambda: direct.read(region, out))
+            else:
+                out[...] = retried(lambda: self._array[selection])
+        except LeptonError:
+            raise
         except Exception as error:  # every codec has exceptions of its own
+            if isinstance(error, _UNREACHABLE) or may_pass(error):
+                message = f"{self.name!r} could not be read at {region}: {error}"
+                raise StoreError(message) from error
             message = f"{self.name!r} has a chunk that cannot be decoded in {region}: {error}"
             raise CorruptChunkError(message) from error
         return out
@@ -193,7 +202,7 @@ class StoredArray:
                 raise ShapeError(message)
             region.append(slice(begin, end))
         with store_errors(self.location):
-            self._array[tuple(region)] = block
+            retried(lambda: self._array.__setitem__(tuple(region), block))
 
     def units_in(self, region: Region) -> int:
         """Count the storage units that a region touches."""
@@ -356,34 +365,6 @@ def create_array(
             config={"write_empty_chunks": True},
         )
     return StoredArray(location, array, writable=True)
-
-
-def _open(location: Location, writable: bool, inside: str) -> zarr.Array[Any]:
-    mode = "r+" if writable else "r"
-    store, path = resolve(location, read_only=not writable)
-    path = f"{path}/{inside}".strip("/")
-    try:
-        return zarr.open_array(store, path=path, mode=cast("Any", mode))
-    except (FileNotFoundError, BaseZarrError, KeyError, TypeError, ValueError) as error:
-        if not location_exists(location):
-            message = f"nothing is stored at {describe(location)!r}"
-            raise StoreError(message) from error
-        message = (
-            f"{describe(location)!r} is not a Zarr array: {_what_is_there(store, path, error)}"
-        )
-        raise NotAnArrayError(message) from error
-    except Exception as error:  # every store has exceptions of its own
-        message = f"{describe(location)!r} could not be opened: {error}"
-        raise StoreError(message) from error
-
-
-def _what_is_there(store: Store, path: str, error: Exception) -> str:
-    try:
-        group = zarr.open_group(store, path=path, mode="r")
-        names = sorted(name for name, _ in group.arrays())
-    except Exception:  # any failure here only means that there is no group to describe
-        return str(error) or "no Zarr metadata was found"
-    return f"it is a group with the arrays {', '.join(names) or '(none)'}; open one of them"
 
 
 def _reopen(location: Location, path: str, writable: bool) -> StoredArray:

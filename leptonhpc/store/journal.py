@@ -11,23 +11,23 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from leptonhpc.errors import JobMismatchError
-from leptonhpc.store.locations import (
-    Location,
-    describe,
+from leptonhpc.store.locations import Location, describe, exists, join, resolve
+from leptonhpc.store.objects import (
     get_object,
-    join,
     list_objects,
     put_object,
-    resolve,
+    put_written,
+    remove_object,
 )
 
 FOLDER = ".leptonhpc"
+_TASKS = "tasks of this part"
 
 
 class Journal:
@@ -131,10 +131,8 @@ class Journal:
         arrays : mapping of str to array
             Small host arrays or scalars.
         """
-        buffer = io.BytesIO()
-        save: Any = np.savez
-        save(buffer, **{key: np.asarray(value) for key, value in arrays.items()})
-        put_object(self._store, self._key(f"stages/{name}.npz"), buffer.getvalue())
+        self._save(f"stages/{name}.npz", arrays)
+        remove_object(self._store, self._key(f"parts/{name}.npz"))
 
     def load_stage(self, name: str) -> dict[str, Any] | None:
         """Give back what `save_stage` kept, or None.
@@ -149,7 +147,60 @@ class Journal:
         dict or None
             The arrays by name.
         """
-        data = get_object(self._store, self._key(f"stages/{name}.npz"))
+        return self._load(f"stages/{name}.npz")
+
+    def save_part(self, name: str, arrays: Mapping[str, Any], tasks: Sequence[str]) -> None:
+        """Keep what a stage has summed up to now, in one object with what it is the sum of.
+
+        Parameters
+        ----------
+        name : str
+            The stage, which goes on; `save_stage` replaces this.
+        arrays : mapping of str to array
+            The sum.
+        tasks : sequence of str
+            Keys of the tasks that are in it.
+        """
+        self._save(f"parts/{name}.npz", {**arrays, _TASKS: np.asarray(tasks)})
+
+    def load_part(self, name: str) -> tuple[dict[str, Any], list[str]] | None:
+        """Give back what `save_part` kept, or None.
+
+        Parameters
+        ----------
+        name : str
+            The stage.
+
+        Returns
+        -------
+        tuple of (dict, list of str) or None
+            The sum, and the keys of the tasks that are in it.
+        """
+        found = self._load(f"parts/{name}.npz")
+        if found is None:
+            return None
+        tasks = found.pop(_TASKS).tolist()
+        return found, tasks
+
+    def note(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Leave facts for whoever asks how far the job is.
+
+        Parameters
+        ----------
+        name : str
+            Which facts: `plan` (of the whole job) or `now` (of the stage that runs).
+        facts : mapping
+            JSON-serialisable.
+        """
+        put_object(self._store, self._key(f"{name}.json"), _json(facts))
+
+    def _save(self, name: str, arrays: Mapping[str, Any]) -> None:
+        plain = {key: np.asarray(value) for key, value in arrays.items()}
+        save: Any = np.savez
+        put_written(self._store, self._key(name), lambda file: save(file, **plain))
+
+    def _load(self, name: str) -> dict[str, Any] | None:
+        data = get_object(self._store, self._key(name))
         if data is None:
             return None
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
@@ -157,6 +208,39 @@ class Journal:
 
     def _key(self, name: str) -> str:
         return f"{self._root}/{name}".lstrip("/")
+
+
+def read_note(output: Location, name: str) -> dict[str, Any]:
+    """Read facts from the journal of an unfinished output.
+
+    Parameters
+    ----------
+    output : str or path
+        The unfinished output.
+    name : str
+        Which facts: `job`, `plan` or `now`.
+
+    Returns
+    -------
+    dict
+        The facts; empty if there are none.
+    """
+    if not exists(join(output, FOLDER)):
+        return {}
+    store, root = resolve(join(output, FOLDER), read_only=True)
+    try:
+        found = json.loads(get_object(store, f"{root}/{name}.json".lstrip("/")) or b"{}")
+    except ValueError:  # cut short by a kill, on a file system without atomic renames
+        return {}
+    return dict(found)
+
+
+def finished_stages(output: Location) -> list[str]:
+    """Give the names of the stages that the journal of an unfinished output has whole."""
+    store, root = resolve(join(output, FOLDER), read_only=True)
+    prefix = f"{root}/stages/".lstrip("/")
+    keys = (key for key in list_objects(store, prefix) if key.endswith(".npz"))
+    return sorted(key.removeprefix(prefix).removesuffix(".npz") for key in keys)
 
 
 def digest(job: Mapping[str, Any]) -> str:

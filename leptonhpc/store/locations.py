@@ -15,7 +15,6 @@ from typing import Any
 
 import zarr
 from zarr.abc.store import Store
-from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore
 
@@ -24,7 +23,7 @@ from leptonhpc.errors import LeptonError, OutputExistsError, StoreError
 Location = str | os.PathLike[str] | Store
 
 PARTIAL_SUFFIX = ".partial"
-_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
 def resolve(location: Location, *, read_only: bool = False) -> tuple[Store, str]:
@@ -178,42 +177,6 @@ def remove(location: Location) -> None:
     sync(store.delete_dir(path))
 
 
-def publish(partial: Location, final: Location, *, overwrite: bool = False) -> None:
-    """Give a finished output its final name.
-
-    Parameters
-    ----------
-    partial, final : str or path
-        What is finished, and what it shall be called.
-    overwrite : bool
-        Replace what has the final name.
-
-    Raises
-    ------
-    OutputExistsError
-        If the final name is taken and `overwrite` is false.
-
-    Notes
-    -----
-    On a local file system this is one atomic rename. On an object store every object is copied
-    and removed, metadata last.
-    """
-    require_free(final, overwrite=overwrite)
-    if not is_local(final):
-        remove(final)
-        _move_objects(partial, final)
-        return
-    target = local_path(final)
-    if target.exists():  # the old one goes only when the new one is in its place
-        old = target.with_name(f"{target.name}.old-{os.getpid()}")
-        os.replace(target, old)
-        os.replace(local_path(partial), target)
-        shutil.rmtree(old, ignore_errors=True)
-        return
-    with store_errors(final):
-        os.replace(local_path(partial), target)
-
-
 def require_free(location: Location, *, overwrite: bool) -> None:
     """Refuse a place that is taken; with `overwrite`, one that holds anything but Zarr.
 
@@ -239,7 +202,7 @@ def require_free(location: Location, *, overwrite: bool) -> None:
     if is_local(location) and not local_path(location).is_dir():
         found = False
     else:
-        found = any(sync(store.exists(prefix + name)) for name in _METADATA)
+        found = any(sync(store.exists(prefix + name)) for name in METADATA)
     if not found:
         message = (
             f"{describe(location)!r} is not Zarr, so it is not overwritten; choose another output"
@@ -344,35 +307,3 @@ class store_errors:  # noqa: N801  (a context manager reads as a verb)
         if isinstance(error, Exception) and not isinstance(error, LeptonError):
             message = f"{describe(self.location)!r} could not be used: {error}"
             raise StoreError(message) from error
-
-
-def put_object(store: Store, key: str, data: bytes) -> None:
-    """Write one object whole; on every store this is atomic."""
-    with store_errors(store):
-        sync(store.set(key, cpu.Buffer.from_bytes(data)))
-
-
-def get_object(store: Store, key: str) -> bytes | None:
-    """Read one object, or None."""
-    value = sync(store.get(key, default_buffer_prototype()))
-    return None if value is None else value.to_bytes()
-
-
-def list_objects(store: Store, prefix: str) -> list[str]:
-    """List all keys below a prefix."""
-
-    async def collect() -> list[str]:
-        return [key async for key in store.list_prefix(prefix)]
-
-    return sync(collect())
-
-
-def _move_objects(partial: Location, final: Location) -> None:
-    source, source_path = resolve(partial)
-    target, target_path = resolve(final)
-    keys = list_objects(source, source_path)
-    for key in sorted(keys, key=lambda k: (k.endswith(_METADATA), -k.count("/"))):
-        data = get_object(source, key)
-        assert data is not None
-        put_object(target, target_path + key.removeprefix(source_path), data)
-    sync(source.delete_dir(source_path))

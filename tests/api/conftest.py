@@ -33,6 +33,11 @@ class Slow(WrapperStore):
 def slow(path):
     return lh.open(zarr.open_array(Slow(LocalStore(path, read_only=True)), mode="r"))
 
+if spec["every_seconds"] is not None:
+    from leptonhpc.runtime import checkpoints
+    from leptonhpc.planning import layout
+    checkpoints.EVERY_SECONDS = spec["every_seconds"]
+    layout.BAND_NBYTES = layout.TASK_NBYTES = 100_000
 arrays = [slow(path) for path in spec["arrays"]]
 print("ready", flush=True)
 r = getattr(lh, spec["driver"])(*arrays, **spec["options"])
@@ -59,6 +64,8 @@ class Job:
     out: Path
     options: dict[str, Any]
     delay: float = 0.04
+    every_seconds: float | None = None
+    """Between checkpoints inside a stage, as predicted."""
 
     @property
     def journal(self) -> Path:
@@ -67,6 +74,7 @@ class Job:
     def command(self, **options: Any) -> list[str]:
         spec = {
             "driver": self.driver, "arrays": self.arrays, "delay": self.delay,
+            "every_seconds": self.every_seconds,
             "options": {**self.options, "out": str(self.out), **options},
         }  # fmt: skip
         return [sys.executable, "-c", PROGRAM, json.dumps(spec)]

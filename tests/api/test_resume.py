@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,13 @@ import pytest
 import zarr
 
 import leptonhpc as lh
-from leptonhpc.errors import JobMismatchError, OptionError, OutputExistsError
+from leptonhpc.errors import (
+    JobMismatchError,
+    NotAnArrayError,
+    OptionError,
+    OutputExistsError,
+    StoreError,
+)
 from leptonhpc.testing import rounding
 
 
@@ -59,6 +67,27 @@ def test_blocks_of_a_stopped_product_are_not_computed_again(
     if number == signal.SIGINT:
         assert seconds < 5
         assert "KeyboardInterrupt" in words.splitlines()  # zarr may add what it left undone
+
+
+@pytest.mark.parametrize("method", ["krylov", "gram"])
+def test_a_pass_that_was_cut_short_goes_on_where_it_was(method: str, svd_job: Any) -> None:
+    svd_job.options |= {"method": method}
+    svd_job.every_seconds = 0.0
+    whole = svd_job.run(out=str(svd_job.out.with_name("whole")))
+    assert whole["stages"][0][3] > 4
+    svd_job.stop(signal.SIGKILL, a_part_kept)
+    assert not list(svd_job.journal.glob("stages/*.npz"))
+    resumed = svd_job.run()
+    _, taken, tasks_taken, tasks, read = resumed["stages"][0]
+    assert not taken
+    assert 0 < tasks_taken < tasks
+    assert read == pytest.approx(whole["stages"][0][4] * (1 - tasks_taken / tasks))
+    assert resumed["digests"] == whole["digests"]
+    assert resumed["certificate"] == whole["certificate"]
+
+
+def a_part_kept(job: Any) -> bool:
+    return len(list(job.journal.glob("parts/*.npz"))) >= 1
 
 
 def test_a_job_stopped_three_times_is_still_right(svd_job: Any) -> None:
@@ -202,3 +231,64 @@ def test_a_kill_at_the_worst_moment_does_no_harm(left: str, tmp_path: Path) -> N
     assert np.all(np.abs(r.s - [3, 2]) <= rounding(a, float))
     assert json.loads((tmp_path / "r" / "zarr.json").read_text())["node_type"] == "group"
     assert not partial.exists()
+
+
+def test_status_tells_who_works_on_what_and_a_second_job_is_refused(matmul_job: Any) -> None:
+    matmul_job.delay = 1.5
+    with subprocess.Popen(matmul_job.command(), stdout=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: (matmul_job.journal / "now.json").exists())
+        found = lh.status(matmul_job.out)
+        assert (found.state, found.driver, found.pid) == ("running", "matmul", process.pid)
+        assert (found.stages_planned, found.stages_done) == (("multiply",), ())
+        assert found.stage == "multiply"
+        assert found.tasks_done < found.tasks
+        assert found.silent_seconds is not None
+        json.dumps(found.to_dict())
+        for options in ({}, {"overwrite": True}):
+            words = matmul_job.refused(**options)
+            assert "OutputExistsError" in words
+            assert str(process.pid) in words
+        with pytest.raises(OutputExistsError, match=str(process.pid)):
+            lh.clean(matmul_job.out)
+        assert process.poll() is None
+        process.kill()
+    found = lh.status(matmul_job.out)
+    assert found.state == "stopped"
+    assert "the same command goes on" in repr(found)
+
+
+def test_clean_removes_what_a_dead_job_left_and_no_result(matmul_job: Any) -> None:
+    matmul_job.stop(signal.SIGKILL, blocks_marked(2))
+    found = lh.status(matmul_job.out)
+    assert (found.state, found.stage) == ("stopped", "multiply")
+    assert 0 <= found.tasks_done < found.tasks
+    assert lh.clean(matmul_job.out) == (f"{matmul_job.out}.partial",)
+    assert not Path(f"{matmul_job.out}.partial").exists()
+    with pytest.raises(StoreError, match="no unfinished output"):
+        lh.clean(matmul_job.out)
+    matmul_job.run()
+    assert lh.status(matmul_job.out).state == "finished"
+    with pytest.raises(StoreError, match="no unfinished output"):
+        lh.clean(matmul_job.out)
+    assert matmul_job.out.exists()
+
+
+def test_status_and_clean_of_what_is_not_ours_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="nothing is stored"):
+        lh.status(tmp_path / "r")
+    (tmp_path / "r.partial").mkdir()
+    (tmp_path / "r.partial" / "thesis.tex").write_text("years")
+    for function in (lh.status, lh.clean):
+        with pytest.raises(NotAnArrayError, match="not an unfinished output"):
+            function(tmp_path / "r")
+    assert (tmp_path / "r.partial" / "thesis.tex").exists()
+    zarr.create_array(tmp_path / "x", shape=(4, 4), dtype="f8")
+    with pytest.raises(NotAnArrayError, match="not a result"):
+        lh.status(tmp_path / "x")
+
+
+def wait_for(ready: Any) -> None:
+    deadline = time.monotonic() + 40
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

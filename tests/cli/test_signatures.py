@@ -31,6 +31,8 @@ PAIRS = [
     ("probe", leptonhpc.probe),
     ("info", leptonhpc.info),
     ("load", leptonhpc.load),
+    ("status", leptonhpc.status),
+    ("clean", leptonhpc.clean),
     ("datasets fetch", datasets.fetch),
 ]
 

@@ -1,0 +1,155 @@
+"""Jobs seen from outside: how far one is, and removing what a dead one left."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from leptonhpc import store
+from leptonhpc.api.outputs import FORMAT
+from leptonhpc.errors import NotAnArrayError, OutputExistsError, StoreError
+from leptonhpc.planning.costs import format_seconds
+from leptonhpc.store.journal import finished_stages, read_note
+from leptonhpc.store.locations import Location, describe
+from leptonhpc.store.standing import is_alive
+
+State = Literal["finished", "running", "stopped", "elsewhere"]
+
+
+@dataclass(frozen=True, repr=False)
+class JobStatus:
+    """How far a job is."""
+
+    output: str
+    state: State
+    """`elsewhere`: unfinished, and by a process of another machine, which may run or not."""
+    driver: str = ""
+    stages_done: tuple[str, ...] = ()
+    stages_planned: tuple[str, ...] = ()
+    """Names and how often each is expected to run."""
+    planned_seconds: float = 0.0
+    stage: str | None = None
+    """That runs, or was cut short."""
+    tasks: int = 0
+    """Of that stage."""
+    tasks_done: int = 0
+    host: str | None = None
+    pid: int | None = None
+    silent_seconds: float | None = None
+    """Since the job said anything."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all of it as JSON can hold it."""
+        return asdict(self)
+
+    def __repr__(self) -> str:
+        """Show what a user asks for first."""
+        if self.state == "finished":
+            return f"{self.output}: {self.driver}, finished"
+        words = {
+            "running": f"running: process {self.pid} on {self.host}",
+            "stopped": "stopped: the same command goes on from here",
+            "elsewhere": f"begun by process {self.pid} on {self.host}, which may run still",
+        }
+        rows = [f"{self.output}: {self.driver}, {words[self.state]}"]
+        rows.append(f"  planned  {', '.join(self.stages_planned) or '?'}")
+        rows.append(f"           {format_seconds(self.planned_seconds)} in all, as predicted")
+        rows.append(f"  done     {', '.join(self.stages_done) or 'no whole stage'}")
+        if self.stage is not None:
+            rows.append(f"  now      {self.stage}: {self.tasks_done} of {self.tasks} tasks")
+        if self.silent_seconds is not None:
+            rows.append(f"  heard    {format_seconds(self.silent_seconds)} ago")
+        return "\n".join(rows)
+
+
+def status(out: Location) -> JobStatus:
+    """Say how far the job of an output is.
+
+    Parameters
+    ----------
+    out : str or path
+        What was given to the job as `out`.
+
+    Returns
+    -------
+    JobStatus
+        Its stages and tasks, and who works on it.
+
+    Raises
+    ------
+    StoreError
+        If there is neither a result nor an unfinished one.
+    NotAnArrayError
+        If what is there is not leptonhpc's.
+
+    Notes
+    -----
+    A job says where it is when a stage begins, and every two seconds while its tasks end.
+    """
+    partial = store.partial_location(out)
+    if store.exists(partial):
+        return _unfinished(out, partial)
+    if not store.exists(out):
+        raise StoreError(f"nothing is stored at {describe(out)!r}, finished or not")
+    attributes = store.read_attributes(out)
+    if attributes.get("format") != FORMAT:
+        raise NotAnArrayError(f"{describe(out)!r} is not a result of leptonhpc")
+    return JobStatus(describe(out), "finished", attributes["driver"])
+
+
+def clean(out: Location) -> tuple[str, ...]:
+    """Remove what a job that is dead left: its unfinished output, with journal and scratch.
+
+    Parameters
+    ----------
+    out : str or path
+        What was given to the job as `out`; a finished result there stays.
+
+    Returns
+    -------
+    tuple of str
+        What was removed.
+
+    Raises
+    ------
+    OutputExistsError
+        If a process of this machine works on it.
+    StoreError
+        If there is nothing unfinished.
+    NotAnArrayError
+        If what is there is not leptonhpc's.
+    """
+    partial = store.partial_location(out)
+    if not store.exists(partial):
+        raise StoreError(f"there is no unfinished output {describe(partial)!r}")
+    found = _unfinished(out, partial)
+    if found.state == "running":
+        message = f"{describe(partial)!r} is being made by process {found.pid}; end that first"
+        raise OutputExistsError(message)
+    store.remove(partial)
+    return (describe(partial),)
+
+
+def _unfinished(out: Location, partial: Location) -> JobStatus:
+    job, plan, now = (read_note(partial, name) for name in ("job", "plan", "now"))
+    if not job:
+        raise NotAnArrayError(f"{describe(partial)!r} is not an unfinished output of leptonhpc")
+    done = finished_stages(partial)
+    stage = now.get("stage")
+    alive = is_alive(now) if now else False
+    state: State = "elsewhere" if alive is None else "running" if alive else "stopped"
+    return JobStatus(
+        describe(out),
+        state,
+        plan.get("driver", ""),
+        tuple(done),
+        tuple(plan.get("stages", ())),
+        plan.get("seconds", 0.0),
+        None if stage in done else stage,
+        now.get("tasks", 0),
+        now.get("done", 0),
+        now.get("host"),
+        now.get("pid"),
+        max(0.0, time.time() - now["time"]) if now else None,
+    )

@@ -1,0 +1,74 @@
+"""Single objects of a store: each is written whole, and tried again where a store fails."""
+
+from __future__ import annotations
+
+import io
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from zarr.abc.store import Store
+from zarr.core.buffer import cpu, default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore
+
+from leptonhpc.store.locations import store_errors
+from leptonhpc.store.retrying import retried
+
+
+def put_object(store: Store, key: str, data: bytes) -> None:
+    """Write one object whole; on every store this is atomic."""
+    with store_errors(store):
+        retried(lambda: sync(store.set(key, cpu.Buffer.from_bytes(data))))
+
+
+def put_written(store: Store, key: str, write: Callable[[IO[bytes]], None]) -> None:
+    """Write one object whole, without a second copy in memory where the store is a folder.
+
+    Parameters
+    ----------
+    store : zarr store
+        Where.
+    key : str
+        Name of the object.
+    write : callable
+        Writes its bytes to a file.
+    """
+    if not isinstance(store, LocalStore):
+        buffer = io.BytesIO()
+        write(buffer)
+        put_object(store, key, buffer.getvalue())
+        return
+    path = Path(store.root) / key
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    with store_errors(store):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with unfinished.open("wb") as file:
+                write(file)
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def remove_object(store: Store, key: str) -> None:
+    """Remove one object; nothing happens if it is not there."""
+    with store_errors(store):
+        sync(store.delete(key))
+
+
+def get_object(store: Store, key: str) -> bytes | None:
+    """Read one object, or None."""
+    value = retried(lambda: sync(store.get(key, default_buffer_prototype())))
+    return None if value is None else value.to_bytes()
+
+
+def list_objects(store: Store, prefix: str) -> list[str]:
+    """List all keys below a prefix."""
+
+    async def collect() -> list[str]:
+        return [key async for key in store.list_prefix(prefix)]
+
+    return sync(collect())
