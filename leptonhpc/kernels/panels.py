@@ -199,7 +199,8 @@ class UpdateLu(GoesOn):
         self.blas.trsm(factor[:width, :width], top, unit=True)
         self.blas.gemm(panel[s0 + width :], factor[width:, :width], top, alpha=-1.0)
         acc.setdefault("_found", np.zeros((panel.shape[1], PROBES), panel.dtype))
-        acc["_found"] += top.conj().T @ earlier["left"][s0 : s0 + width]
+        with np.errstate(over="ignore", invalid="ignore"):  # what has grown is said at the end
+            acc["_found"] += top.conj().T @ earlier["left"][s0 : s0 + width]
         acc["max_pivoted"] = max(acc.get("max_pivoted", 0.0), float(np.max(np.abs(top))))
 
 
@@ -247,7 +248,8 @@ def _through(
     for low in range(0, rank, _SWEPT):
         high = min(low + _SWEPT, rank)
         corner, right = np.triu(packed[low:high, low:high]), packed[low:high, high:]
-        found[low:high] += corner.conj().T @ left[low:high]
+        with np.errstate(over="ignore", invalid="ignore"):
+            found[low:high] += corner.conj().T @ left[low:high]
         blas.gemm(found[high:], right, left[low:high], adjoint=True)
         for first in range(low, high, _IN_CACHE):
             rows = packed[first : first + _IN_CACHE, high:]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.blocks import BlockedArray, Source
+from leptonhpc.blocks.drawing import format_nbytes
 from leptonhpc.errors import (
     NotPositiveDefiniteError,
     NumericRangeError,
@@ -19,15 +20,14 @@ from leptonhpc.errors import (
     SingularMatrixError,
 )
 from leptonhpc.linalg.certificates import SolveCertificate, length
-from leptonhpc.linalg.cholesky import factor_cholesky, require_square
+from leptonhpc.linalg.cholesky import require_square
 from leptonhpc.linalg.jobs import Counter, Execute, Outcome
-from leptonhpc.linalg.lu import PACKED, factor_stage
-from leptonhpc.linalg.substitution import product_stage, substitution_stage
+from leptonhpc.linalg.solve_choices import Assume, Factored, factored, factored_mixed
+from leptonhpc.linalg.substitution import product_stage
 from leptonhpc.planning import Explanation, Resources, Stage, Target
 from leptonhpc.planning.explain import explain
 from leptonhpc.planning.layout import compute_dtype
 
-Assume = Literal["gen", "sym", "pos"]
 Precision = Literal["full", "mixed"]
 
 _HELD_NBYTES = 1 << 26
@@ -35,24 +35,6 @@ _HELD_NBYTES = 1 << 26
 _MOST_REFINEMENTS = 10
 _NARROW = {"d": "f", "D": "F"}
 _PROBES = 4
-
-
-@dataclass(frozen=True)
-class Factored:
-    """How to factor A in one precision, and to solve with the factors."""
-
-    before: tuple[Stage, ...]
-    factor: Stage
-    small: Mapping[str, Any]
-    first: Stage
-    """Solves for B."""
-    again: Stage
-    """Solves for what is left of B."""
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """All of them, once."""
-        return (*self.before, self.factor, self.first)
 
 
 @dataclass(frozen=True)
@@ -80,16 +62,22 @@ class SolveJob:
             return execute(replace(stage, name=counter.next(stage.name)), small)
 
         for number, choice in enumerate(self.choices):
-            for stage in choice.before if number == 0 else ():
+            for stage in choice.before if number == 0 or choice.mixed else ():
                 step(stage, {})
             last = number + 1 == len(self.choices)
             try:
                 acc = step(choice.factor, choice.small)
-                self._require_regular(acc)
-            except (NotPositiveDefiniteError, NumericRangeError, SingularMatrixError):
+            except (NotPositiveDefiniteError, NumericRangeError):
                 if last:
                     raise
-                continue  # so it is in single precision; in full it need not be
+                continue  # so it is in single precision, or with grown elements
+            # in full precision only grown elements are a reason to factor something else
+            narrow = np.dtype(choice.small["dtype"]) != self.dtype
+            last = last or (not narrow and growth_of(acc) <= self.shape[0])
+            if last:
+                self._require_regular(acc)
+            elif not np.all(acc["diagonal"]):
+                continue
             outcome = _Solution(self, choice, acc, step).solved(last=last)
             if outcome is not None:
                 return outcome
@@ -123,6 +111,8 @@ class _Solution:
         found = self.step(self.choice.first, self._small(None, omega))
         norm = float(self.acc["hypot_norm"])
         x, sides = (found[name].astype(job.dtype) for name in ("solution", "sides"))
+        mixed = self.choice.mixed
+        sides = sides if mixed is None else mixed.unmix(sides)
         condition = norm * float(found["max_probe"])
         eps = float(np.finfo(job.dtype).eps)
         narrow = float(np.finfo(self.choice.small["dtype"]).eps)
@@ -142,7 +132,8 @@ class _Solution:
             stalled = len(history) > 1 and history[-1] > 0.5 * history[-2]
             if enough or stalled or not job.held or refinements == _MOST_REFINEMENTS:
                 break
-            more = self.step(self.choice.again, self._small(left, omega))["solution"]
+            rest = left if mixed is None else mixed.mix(left)
+            more = self.step(self.choice.again, self._small(rest, omega))["solution"]
             best, x = x, x + more.astype(job.dtype)
             refinements += 1
         if stalled and history[-1] > history[-2]:
@@ -152,7 +143,7 @@ class _Solution:
         certificate = SolveCertificate(
             converged=history[-1] <= bound, backward_error=history[-1], bound=bound, norm=norm,
             condition=condition, error=2 * condition * (history[-1] + eps), refinements=refinements,
-            precision=np.dtype(self.choice.small["dtype"]).name, growth=self._growth(),
+            precision=np.dtype(self.choice.small["dtype"]).name, growth=growth_of(self.acc),
         )  # fmt: skip
         answer: Any = x.reshape(job.shape) if job.held else "x"
         return Outcome({"x": answer}, certificate)
@@ -169,11 +160,6 @@ class _Solution:
             "edges": self.choice.small["edges"], "width": 1 if len(shape) == 1 else shape[1],
         }  # fmt: skip
 
-    def _growth(self) -> float:
-        if "max_pivoted" not in self.acc or not self.acc["max_entry"]:
-            return 1.0
-        return float(self.acc["max_pivoted"]) / float(self.acc["max_entry"])
-
     def _raise_singular(self, condition: float) -> None:
         message = (
             f"{self.job.driver} needs a matrix that is regular to working precision; the condition "
@@ -181,6 +167,24 @@ class _Solution:
             "or use lstsq"
         )
         raise SingularMatrixError(message)
+
+
+def growth_of(acc: Mapping[str, Any]) -> float:
+    """Give the largest entry that elimination made, by the largest of the matrix.
+
+    Parameters
+    ----------
+    acc : mapping
+        Of a factorisation.
+
+    Returns
+    -------
+    float
+        1 where there are no pivots.
+    """
+    if "max_pivoted" not in acc or not acc["max_entry"]:
+        return 1.0
+    return float(acc["max_pivoted"]) / float(acc["max_entry"])
 
 
 def backward_error(left: NDArray[Any], x: NDArray[Any], sides: NDArray[Any], norm: float) -> float:
@@ -273,12 +277,22 @@ def plan_solve(
     held &= n * k * dtype.itemsize <= min(_HELD_NBYTES, resources.arrays_nbytes // 8)
     target = None if held else Target("x", (n, k), dtype.str, (min(n, 1024), min(k, 1024)))
     dtypes = [dtype]
-    if precision == "mixed" and dtype.char in _NARROW and held:
+    if precision == "mixed" and not held:
+        message = (
+            f"{driver} refines a solution that is in memory whole; that of {b.name}, "
+            f"{format_nbytes(n * k * dtype.itemsize)}, is not: give more memory=, fewer columns at "
+            "a time, or precision='full'"
+        )
+        raise OptionError(message)
+    if precision == "mixed" and dtype.char in _NARROW:
         dtypes.insert(0, np.dtype(_NARROW[dtype.char]))
     choices = tuple(
-        _factored(a, b, resources, d, assume, seed, (n, k), None if held else target, driver)
-        for d in dtypes
+        factored(a, b.source, resources, d, assume, seed, (n, k), target, driver) for d in dtypes
     )
+    sources: dict[str, Source] = {"a": a.source, "b": b.source}
+    if assume != "pos":
+        mixed, more = factored_mixed(a, b.source, resources, dtype, seed, (n, k), target, driver)
+        choices, sources = (*choices, mixed), {**sources, **more}
     residual = product_stage(a.source, resources, dtype, k if held else _PROBES, name="residual")
     stages = [*choices[0].stages, residual]
     targets = [s.target for s in stages if s.target is not None]
@@ -294,35 +308,8 @@ def plan_solve(
         "layout": [choices[0].small["edges"], [s.name for s in stages]],
     }  # fmt: skip
     return SolveJob(
-        choices, residual, b.shape, dtype, held, {"a": a.source, "b": b.source}, parameters,
+        choices, residual, b.shape, dtype, held, sources, parameters,
         resources, explanation, (a.name, b.name), driver=driver,
-    )  # fmt: skip
-
-
-def _factored(
-    a: BlockedArray, b: BlockedArray, resources: Resources, dtype: np.dtype[Any], assume: Assume,
-    seed: int, shape: tuple[int, int], target: Target | None, driver: str,
-) -> Factored:  # fmt: skip
-    if assume == "pos":
-        before, panels, stage, small = factor_cholesky(
-            a, resources, seed=seed, what=driver, dtype=dtype, scratch=True
-        )
-        factors: Any = (("forward", "l"), ("adjoint", "l"))
-    else:
-        before, panels, stage, small = factor_stage(
-            a, resources, seed=seed, what=driver, dtype=dtype
-        )
-        factors = (("forward", PACKED), ("backward", PACKED))
-
-    def substitution(name: str, sides: Source | None) -> Stage:
-        return substitution_stage(
-            factors, shape, resources, dtype, what=driver, breaks=panels.edges, sides=sides,
-            target=target, name=name,
-        )  # fmt: skip
-
-    return Factored(
-        tuple(before), stage, small, substitution("substitute", b.source),
-        substitution("refine", None),
     )  # fmt: skip
 
 

@@ -210,6 +210,55 @@ def test_systems_far_from_one_are_neither_singular_nor_blindly_certified(
             assert error <= 2 * r.certificate.error
 
 
+@pytest.mark.parametrize(
+    ("dtype", "precision", "memory"),
+    [
+        *((dtype, precision, MEMORY) for dtype in DTYPES for precision in ("full", "mixed")),
+        ("float64", "full", PANELS),
+        ("complex64", "mixed", PANELS),
+    ],
+)
+def test_systems_whose_pivots_grow_without_bound_are_solved(
+    dtype: str, precision: Any, memory: str, tmp_path: Path
+) -> None:
+    n = 700 if memory == PANELS else 120
+    a = HARD["wilkinson"](n) * (1 - 1e-3 * np.tril(np.abs(draw((n, n))), -1))
+    a = a.astype(dtype)
+    assert np.linalg.cond(a) < 400  # though LU with partial pivoting has no digit right
+    x = draw((n, 2), dtype)
+    stored = put(a, tmp_path / "a", chunks=(100, 100))
+    r = lh.solve(stored, a @ x, memory=memory, precision=precision)
+    assert "rechunk mixed" in [stage.name for stage in r.report.stages]
+    assert r.certificate.growth < 10
+    require_honest(r, a, a @ x)
+    require_accurate(r, a, x)
+
+
+def test_inverses_of_what_grows_are_right_and_singular_matrices_are_not_factored_twice() -> None:
+    a = HARD["wilkinson"](300) * (1 - 1e-3 * np.tril(np.abs(draw((300, 300))), -1))
+    r = lh.inv(a, memory=MEMORY)
+    assert r.certificate.converged
+    allowed = 300 * np.finfo(float).eps * np.linalg.norm(a) * np.linalg.norm(np.linalg.inv(a))
+    assert np.linalg.norm(np.asarray(r) @ a - np.eye(300)) < allowed
+    b = np.ones((50, 50))
+    counted = []
+    job = lh.plan("solve", b, b[0]).job
+
+    def execute(stage: Any, small: Any) -> dict[str, Any]:
+        counted.append(stage.name)
+        return {"diagonal": np.zeros(50), "max_pivoted": 1.0, "max_entry": 1.0}
+
+    with pytest.raises(SingularMatrixError):
+        job.run(execute)
+    assert counted == ["factor"]
+
+
+def test_mixed_precision_of_what_is_not_held_is_refused() -> None:
+    a = draw((700, 700))
+    with pytest.raises(OptionError, match="in memory whole"):
+        lh.solve(a, a, precision="mixed", memory="175 MB")
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_many_right_hand_sides_that_are_not_held(
     dtype: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
