@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any, Literal, cast
 
@@ -24,6 +24,7 @@ from leptonhpc.errors import (
     ShapeError,
     StoreError,
 )
+from leptonhpc.store.contents import contents_of
 from leptonhpc.store.direct import DirectReader
 from leptonhpc.store.fast import by_zarrs
 from leptonhpc.store.locations import (
@@ -217,18 +218,20 @@ class StoredArray:
         Returns
         -------
         dict
-            Location, metadata digest, and for local arrays a digest of the chunks' names, sizes and
-            times of change.
+            Location, digest of the metadata, and digest of what the store tells of the chunks.
         """
         metadata = json.dumps(self._array.metadata.to_dict(), sort_keys=True, default=str)
-        result: dict[str, Any] = {
+        return {
             "location": str(local_path(self.location)) if is_local(self.location) else self.name,
             "store": id(self.location) if isinstance(self.location, MemoryStore) else None,
             "metadata": hashlib.sha256(metadata.encode()).hexdigest()[:16],
+            "chunks": contents_of(self._array.store, self._array.path, self._chunk_keys()),
         }
-        if is_local(self.location):
-            result["chunks"] = _listing_digest(str(local_path(self.location)))
-        return result
+
+    def _chunk_keys(self) -> Iterator[str]:
+        counts = (-(-n // u) for n, u in zip(self.shape, self.unit, strict=True))
+        for index in itertools.product(*map(range, counts)):
+            yield self._array.metadata.encode_chunk_key(index)
 
 
 def open_array(location: Location, *, writable: bool = False) -> StoredArray:
@@ -369,13 +372,3 @@ def create_array(
 
 def _reopen(location: Location, path: str, writable: bool) -> StoredArray:
     return StoredArray(location, path=path, writable=writable)
-
-
-def _listing_digest(folder: str) -> str:
-    entries = []
-    for root, _, files in os.walk(folder):
-        for file in files:
-            path = os.path.join(root, file)
-            status = os.stat(path)
-            entries.append(f"{os.path.relpath(path, folder)} {status.st_size} {status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(sorted(entries)).encode()).hexdigest()[:16]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -265,3 +266,52 @@ def test_workers_read_s3_themselves(bucket: str) -> None:
         )  # fmt: skip
     with cluster, Client(cluster):
         check(f"s3://{bucket}/x")
+
+
+def places(tmp_path: Path, http: tuple[str, Path], bucket: str, endpoint: str) -> dict[str, Any]:
+    """Give places of each kind: what writes there, and what is read."""
+    name = f"{tmp_path.name}-{abs(hash(bucket)):x}"
+    memory = MemoryStore()
+    s3 = obstore.store.S3Store(
+        bucket, prefix="y", endpoint=endpoint, client_options={"allow_http": True},
+        virtual_hosted_style_request=False,
+    )  # fmt: skip
+    return {
+        "memory": (f"memory://{name}/y", f"memory://{name}/y"),
+        "MemoryStore": (memory, memory),
+        "http": (http[1] / name, f"{http[0]}/{name}"),
+        "s3": (f"s3://{bucket}/y", f"s3://{bucket}/y"),
+        "obstore": (f"s3://{bucket}/y", ObjectStore(s3, read_only=True)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["memory", "MemoryStore", "http", "s3", "obstore"])
+def test_a_result_of_what_has_changed_since_is_not_given_again(
+    kind: str, tmp_path: Path, http: tuple[str, Path], bucket: str, endpoint: str
+) -> None:
+    written, read = places(tmp_path, http, bucket, endpoint)[kind]
+    put(written)
+    first = lh.svd(read, rank=2, out=tmp_path / "r")
+    assert lh.svd(read, rank=2, out=tmp_path / "r").report == first.report
+    time.sleep(1.1)  # web servers tell times of change in seconds
+    array = zarr.open_array(written, mode="r+")
+    array[...] = 1000 * A
+    with pytest.raises(OutputExistsError):
+        lh.svd(read, rank=2, out=tmp_path / "r")
+    again = lh.svd(read, rank=2, out=tmp_path / "r", overwrite=True)
+    np.testing.assert_allclose(again.s, 1000 * first.s, rtol=1e-12)
+
+
+def test_a_store_that_tells_nothing_of_its_contents_is_new_to_each_process() -> None:
+    program = (
+        "from leptonhpc.store.contents import contents_of\n"
+        "print(contents_of(object(), '', ()), contents_of(object(), '', ()))"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert said[0][0] == said[0][1]
+    assert said[0] != said[1]
