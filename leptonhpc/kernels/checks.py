@@ -38,8 +38,16 @@ def raise_at(block: NDArray[Any], at: Region, name: str) -> None:
     """Raise the typed error for the first number of a block that is not finite."""
     row, column = (int(i) for i in np.argwhere(~np.isfinite(block))[0])
     index = (row + at[0][0], column + at[1][0])
-    message = f"{name} has {block[row, column]} at index {index}. Remove such values first"
+    message = (
+        f"{name} has {block[row, column]} at index {index}, in block "
+        f"{block_in_words(at[0][0], at[1][0], block.shape)}. Remove such values first"
+    )
     raise NonFiniteError(message)
+
+
+def block_in_words(row: int, column: int, shape: tuple[int, ...]) -> str:
+    """Give the rows and columns of a block as they are written in Python."""
+    return f"[{row}:{row + shape[0]}, {column}:{column + shape[1]}]"
 
 
 def raise_out_of_range(block: NDArray[Any], dtype: np.dtype[Any], at: Region, small: Small) -> None:

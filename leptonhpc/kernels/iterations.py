@@ -71,8 +71,10 @@ class ApplyBands:
         if not finite.all():
             row, column = (int(i) for i in np.argwhere(~finite)[0])
             index = (column, row + begin) if small["transposed"] else (row + begin, column)
+            rows = f"{begin}:{begin + len(tile)}"
             message = (
-                f"{small['name']} has {tile[row, column]} at index {index}. Remove such values "
+                f"{small['name']} has {tile[row, column]} at index {index}, in block "
+                f"[{':, ' + rows if small['transposed'] else rows + ', :'}]. Remove such values "
                 "first"
             )
             raise NonFiniteError(message)
@@ -126,7 +128,10 @@ class GatherRows:
             row, *rest = (int(i) for i in np.argwhere(~np.isfinite(block))[0])
             index = (row + low, *rest) if rest else row + low
             value = block[(row, *rest)]
-            message = f"{small['name']} has {value} at index {index}. Remove such values first"
+            message = (
+                f"{small['name']} has {value} at index {index}, in block [{low}:{high}]. Remove "
+                "such values first"
+            )
             raise NonFiniteError(message)
         part[low - first : high - first] = block.reshape(high - low, -1)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.errors import LinAlgError, NonFiniteError
+from leptonhpc.kernels.checks import block_in_words
 from leptonhpc.kernels.conditioning import raise_non_finite, tile_rows
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.random import gaussian_rows
@@ -160,8 +161,10 @@ def raise_in_product(
         index = (row + at[0][0] + origin[0], column + at[1][0])
     else:
         index = (row + at[1][0], column + origin[1])
+    words = block_in_words(index[0] - row, index[1] - column, block.shape)
     message = (
-        f"{names[operand]} has {block[row, column]} at index {index}. Remove such values first"
+        f"{names[operand]} has {block[row, column]} at index {index}, in block {words}. Remove "
+        "such values first"
     )
     raise NonFiniteError(message)
 

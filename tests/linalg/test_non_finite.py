@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,30 @@ def test_a_large_finite_number_is_never_called_infinite(method: str, value: floa
     except NumericRangeError:
         return
     assert r.s[0] / value == pytest.approx(np.sqrt(a.size), rel=1e-10)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    "driver", ["matmul", "gram", "cholesky", "lu", "qr", "eigh", "solve", "lstsq", "inv"]
+)
+def test_every_driver_names_a_block_that_holds_the_index(
+    driver: str, value: float, tmp_path: Path
+) -> None:
+    a = np.eye(300) + 0.001
+    a[70, 33] = a[33, 70] = value
+    x = lh.open(put(a, tmp_path / "a.zarr", chunks=(64, 64)))
+    with pytest.raises(NonFiniteError) as caught:
+        if driver == "gram":
+            lh.matmul(x.H, x, memory=MEMORY)
+        elif driver in ("matmul", "solve", "lstsq"):
+            getattr(lh, driver)(x, x if driver == "matmul" else np.ones(300), memory=MEMORY)
+        else:
+            getattr(lh, driver)(x, memory=MEMORY)
+    found = re.search(
+        r"at index \((\d+), (\d+)\), in block \[(\d+):(\d+), (\d+):(\d+)\]", str(caught.value)
+    )
+    assert found is not None, caught.value
+    row, column, r0, r1, c0, c1 = map(int, found.groups())
+    assert {row, column} == {33, 70}
+    assert r0 <= row < r1 <= 300
+    assert c0 <= column < c1 <= 300
