@@ -15,6 +15,9 @@ from leptonhpc import store
 from leptonhpc.errors import (
     JobMismatchError,
     LeptonError,
+    LinAlgError,
+    NonFiniteError,
+    NumericRangeError,
     OptionError,
     OutputExistsError,
     StoreError,
@@ -28,6 +31,8 @@ from leptonhpc.store.standing import is_alive
 
 FORMAT = "leptonhpc-result-1"
 _MEMORY = "memory_nbytes"
+_NO_ANSWER = (LinAlgError, NonFiniteError, NumericRangeError)
+"""What the numbers of the input do not allow, however often it is tried."""
 
 
 def describe_job(job: Job) -> dict[str, Any]:
@@ -99,6 +104,9 @@ def run_to_output(
             job, output=partial, journal=journal, progress=progress
         )
         _finish(job, outcome, report, partial, out, description, overwrite=overwrite, single=single)
+    except _NO_ANSWER:
+        store.remove(partial)  # no call can go on with it: another input is another job
+        raise
     except LeptonError:
         raise
     except OSError as error:
@@ -267,9 +275,8 @@ def _write_small(location: Location, value: np.ndarray[Any, Any]) -> None:
     chunks = tuple(max(1, n) for n in value.shape)
     rows = max(1, int(2**27 // max(1, value.nbytes // max(1, chunks[0]))))
     chunks = (min(chunks[0], rows), *chunks[1:])
-    array = store.create_array(
-        location, shape=value.shape, dtype=value.dtype, chunks=chunks, overwrite=True
-    )
+    store.remove(location)  # what a run that was killed left, whole or half-made
+    array = store.create_array(location, shape=value.shape, dtype=value.dtype, chunks=chunks)
     for number, begin in enumerate(range(0, value.shape[0], chunks[0])):
         block = np.ascontiguousarray(value[begin : begin + chunks[0]])
         array.write_units((number,) + (0,) * (value.ndim - 1), block)

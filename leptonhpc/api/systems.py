@@ -19,7 +19,8 @@ from leptonhpc.errors import OptionError
 from leptonhpc.linalg import FactorCertificate, Job, SolveCertificate, plan_solve
 from leptonhpc.linalg.cholesky import require_square
 from leptonhpc.linalg.factored import plan_slogdet
-from leptonhpc.linalg.solve import Assume, Precision
+from leptonhpc.linalg.solve import Precision
+from leptonhpc.linalg.solve_choices import Assume
 from leptonhpc.planning.layout import compute_dtype
 from leptonhpc.store.locations import Location
 

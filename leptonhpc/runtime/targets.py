@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from leptonhpc.blocks import MemorySource, Region, Source, StoredSource
 from leptonhpc.blocks.triangles import TriangleSource
 from leptonhpc.errors import LeptonError, ShapeError
 from leptonhpc.planning import Stage, Target
+from leptonhpc.runtime.temporary import make_folder
 from leptonhpc.store.journal import FOLDER
 from leptonhpc.store.locations import Location
 
@@ -217,7 +217,7 @@ class Workspace:
     def _place(self, target: Target) -> Location:
         if self.output is None:
             if self.folder is None:
-                self.folder = tempfile.mkdtemp(prefix="leptonhpc-")
+                self.folder = str(make_folder())
             return Path(self.folder) / target.name
         if target.scratch:
             return store.join(store.join(store.join(self.output, FOLDER), "scratch"), target.name)

@@ -250,7 +250,7 @@ def read_attributes(location: Location) -> dict[str, Any]:
 
 
 def update_attributes(location: Location, attributes: Mapping[str, Any]) -> None:
-    """Add attributes to a Zarr array or group.
+    """Add attributes to a Zarr array or group, all at once.
 
     Parameters
     ----------
@@ -261,7 +261,9 @@ def update_attributes(location: Location, attributes: Mapping[str, Any]) -> None
     """
     store, path = resolve(location)
     with store_errors(location):
-        zarr.open(store, path=path, mode="r+").attrs.update(dict(attributes))
+        # in one write: a job that is killed between two would leave half of them
+        node = zarr.open(store, path=path, mode="r+")
+        node.update_attributes({**node.attrs, **attributes})
 
 
 def require_space(location: Location, nbytes: int) -> None:

@@ -1,7 +1,10 @@
 """Outputs appear whole or not at all, and never at the cost of an input."""
 
+import json
+import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,13 @@ from leptonhpc.errors import (
     NonFiniteError,
     NotAnArrayError,
     NotConvergedWarning,
+    NotPositiveDefiniteError,
     OptionError,
     OutputExistsError,
+    SingularMatrixError,
     StoreError,
 )
+from leptonhpc.runtime.temporary import make_folder
 from leptonhpc.testing import matrix_with_spectrum, spectrum
 
 A = matrix_with_spectrum((200, 80), spectrum("halving", 80), seed=2)
@@ -218,7 +224,43 @@ def test_numbers_that_are_not_finite_leave_nothing_under_the_final_name(
     plan = lh.plan(driver, *arrays, memory="1 GB", **options)
     with pytest.raises(NonFiniteError, match="150"):
         plan.run(out=tmp_path / "r")
-    assert not (tmp_path / "r").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"x"}
+
+
+def test_what_has_no_answer_leaves_nothing_and_can_be_mended(tmp_path: Path) -> None:
+    bad = np.eye(300)
+    bad[200, 200] = -1
+    with pytest.raises(NotPositiveDefiniteError):
+        lh.cholesky(bad, memory="1 GB", out=tmp_path / "r")
+    assert not list(tmp_path.iterdir())
+    lh.cholesky(np.eye(300), memory="1 GB", out=tmp_path / "r")
+    with pytest.raises(SingularMatrixError):
+        lh.solve(np.zeros((700, 700)), np.ones(700), memory="170 MB", out=tmp_path / "x")
+    assert {path.name for path in tmp_path.iterdir()} == {"r"}
+
+
+def test_folders_that_dead_processes_left_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    program = (
+        "import os, signal\n"
+        "from leptonhpc.runtime.temporary import make_folder\n"
+        "(make_folder() / 'x').write_text('values')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+    (dead,) = tmp_path.iterdir()
+    (tmp_path / "leptonhpc-of-the-user").mkdir()
+    elsewhere = tmp_path / "leptonhpc-elsewhere"
+    elsewhere.mkdir()
+    facts = json.loads((dead / "owner.json").read_text())
+    (elsewhere / "owner.json").write_text(json.dumps({**facts, "host": "another"}))
+    mine = make_folder()
+    again = make_folder()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {mine.name, again.name, "leptonhpc-of-the-user", "leptonhpc-elsewhere"}
 
 
 def test_nothing_has_the_final_name_while_the_job_runs(stored: Path, tmp_path: Path) -> None:
