@@ -135,8 +135,8 @@ def partial_location(final: Location) -> Location:
     str or path
         ``<final>.partial``.
     """
-    if isinstance(final, Store):
-        message = f"outputs need a path or a URL, not a store object: {final}"
+    if not isinstance(final, str | os.PathLike):
+        message = f"outputs need a path or a URL, not a {type(final).__name__}: {final}"
         raise StoreError(message)
     return os.fspath(final).rstrip("/") + PARTIAL_SUFFIX
 

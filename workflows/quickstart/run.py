@@ -42,8 +42,11 @@ def real_record(folder: Path) -> None:
     latitude = np.asarray(lh.open(path / "latitude"))
     # each grid cell counts by its area: the root of the cosine of its latitude
     weights = np.repeat(np.sqrt(np.cos(np.deg2rad(latitude))), x.shape[2])
-    r = lh.svd(x.as_matrix(), rank=4, center=True, weights=weights)
+    plan = lh.plan("svd", x.as_matrix(), rank=4, center=True, weights=weights)
+    console.print(str(plan), highlight=False)
+    r = plan.run()
     console.print(str(r.certificate), highlight=False)
+    console.print(str(r.report), highlight=False)
     console.print(f"EOF 1 holds {100 * r.certificate.captured_each[0]:.1f} % of the variance")
     draw_modes(r, x.shape[1:], weights, folder / "e1.png", "Met Office E1, yearly temperature")
 
