@@ -6,12 +6,12 @@ import os
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from leptonhpc import store
-from leptonhpc.blocks import BlockedArray, BlockGrid, MemorySource, Region, StoredSource
+from leptonhpc.blocks import BlockedArray, BlockGrid, MemorySource, StoredSource
+from leptonhpc.blocks.numbers import require_numbers
 from leptonhpc.blocks.persisted import PersistedArray
-from leptonhpc.errors import DTypeError, NotAnArrayError, ShapeError
+from leptonhpc.errors import NotAnArrayError
 
 
 def open(source: Any, *, chunks: Any = None) -> BlockedArray:  # noqa: A001  (as xarray and zarr)
@@ -93,13 +93,13 @@ def _opened(source: Any) -> BlockedArray:
     if isinstance(source, str | os.PathLike):
         return _stored(store.open_array(source))
     if isinstance(source, np.ndarray):
-        _require_numbers(source.dtype, "the array")
+        require_numbers(source.dtype, "the array")
         return BlockedArray(MemorySource(source))
     module = type(source).__module__.partition(".")[0]
     if module in ("zarr", "obstore") or store.is_store(source):
         return _stored(store.open_object(source))
     if module == "dask":
-        return _from_dask(source)
+        return BlockedArray.from_dask(source)
     if module == "xarray":
         return _from_xarray(source)
     if hasattr(source, "__array__") or isinstance(source, list | tuple):
@@ -117,58 +117,6 @@ def _stored(array: store.StoredArray) -> BlockedArray:
     return BlockedArray(StoredSource(array), dims=dims)
 
 
-class DaskSource:
-    """A ``dask.array`` read block by block.
-
-    Parameters
-    ----------
-    array : dask.array.Array
-        The array.
-    """
-
-    shareable = True
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-        if any(np.isnan(n) for lengths in array.chunks for n in lengths):
-            message = "the dask array has unknown chunk sizes; call compute_chunk_sizes() first"
-            raise ShapeError(message)
-        self.shape = tuple(int(n) for n in array.shape)
-        self.dtype = np.dtype(array.dtype)
-        _require_numbers(self.dtype, "the dask array")
-        self.unit = tuple(max(lengths) if lengths else 1 for lengths in array.chunks)
-        self.name = f"dask array of shape {self.shape}"
-
-    def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Compute the values of a region on this thread."""
-        import dask
-
-        part = self.array[tuple(slice(*pair) for pair in region)]
-        with dask.config.set(scheduler="synchronous"):
-            value = np.asarray(part.compute(scheduler="synchronous"))
-        if out is None:
-            return np.array(value, order="C")
-        out[...] = value
-        return out
-
-    def units_in(self, region: Region) -> int:
-        """Count nothing: what a dask array reads is its own affair."""
-        return 0
-
-    def identity(self) -> dict[str, Any]:
-        """Describe the array by Dask's token."""
-        from dask.base import tokenize
-
-        return {"dask": tokenize(self.array)}
-
-
-def _from_dask(array: Any) -> BlockedArray:
-    source = DaskSource(array)
-    # chunks of length zero, which a selection leaves, hold nothing
-    chunks = tuple(tuple(int(n) for n in c if n) or (0,) for c in array.chunks)
-    return BlockedArray(source, BlockGrid(chunks))
-
-
 def _from_xarray(array: Any) -> BlockedArray:
     if not hasattr(array, "dims") or hasattr(array, "data_vars"):
         message = f"one variable is needed; found {type(array).__name__}. Select it by name"
@@ -177,9 +125,3 @@ def _from_xarray(array: Any) -> BlockedArray:
     inner = variable.chunks is not None
     base = _opened(variable.data) if inner else _opened(np.asarray(variable.values))
     return BlockedArray(base.source, base.grid, dims=tuple(map(str, array.dims)))
-
-
-def _require_numbers(dtype: np.dtype[Any], what: str) -> None:
-    if dtype.kind not in "biufc" or dtype.itemsize > 16 or dtype.char in "gG":
-        message = f"{what} has dtype {dtype}; numbers of up to 64 bits or booleans are needed"
-        raise DTypeError(message)

@@ -13,8 +13,10 @@ from dask.task_spec import Task
 from dask.threaded import get as threaded_get
 from numpy.typing import NDArray
 
+from leptonhpc.blocks.dask_source import DaskSource
 from leptonhpc.blocks.drawing import draw_html, draw_text
 from leptonhpc.blocks.grid import BlockGrid, Region
+from leptonhpc.blocks.indexer import BlockIndexer
 from leptonhpc.blocks.namespace import array_namespace
 from leptonhpc.blocks.persisted import join_blocks, nested_keys, persisted
 from leptonhpc.blocks.sources import (
@@ -293,6 +295,30 @@ class BlockedArray(DaskMethodsMixin):
         """Keep the blocks in memory, as a Dask array."""
         return persisted, (self._dask_name, self.chunks, self.dtype)
 
+    @classmethod
+    def from_dask(cls, array: dask.array.Array) -> BlockedArray:
+        """Give a ``dask.array`` as a blocked one; its blocks are computed when they are read.
+
+        Parameters
+        ----------
+        array : dask.array.Array
+            Numbers, in chunks of known sizes.
+
+        Returns
+        -------
+        BlockedArray
+            With the same chunks, but for empty ones.
+
+        Raises
+        ------
+        ShapeError, DTypeError
+            If chunk sizes are unknown, or it does not hold numbers.
+        """
+        source = DaskSource(array)
+        # chunks of length zero, which a selection leaves, hold nothing
+        chunks = tuple(tuple(int(n) for n in c if n) or (0,) for c in array.chunks)
+        return cls(source, BlockGrid(chunks))
+
     def to_dask(self) -> dask.array.Array:
         """Give a ``dask.array`` with the same blocks.
 
@@ -328,33 +354,6 @@ class BlockedArray(DaskMethodsMixin):
         import xarray as xr
 
         return xr.DataArray(self.to_dask(), dims=self.dims, name=name)
-
-
-class BlockIndexer:
-    """Blocks of an array by index.
-
-    Parameters
-    ----------
-    array : BlockedArray
-        The array.
-    """
-
-    def __init__(self, array: BlockedArray) -> None:
-        self._array = array
-
-    def __getitem__(self, index: Any) -> BlockedArray:
-        """Give one block as an array."""
-        at = index if isinstance(index, tuple) else (index,)
-        counts = self._array.numblocks
-        if len(at) != len(counts) or not all(isinstance(i, int | np.integer) for i in at):
-            message = f"a block has {len(counts)} whole numbers as index; found {index!r}"
-            raise ShapeError(message)
-        at = tuple(i + n if i < 0 else i for i, n in zip(at, counts, strict=True))
-        if not all(0 <= i < n for i, n in zip(at, counts, strict=True)):
-            message = f"there are {counts} blocks; found {index!r}"
-            raise IndexError(message)
-        region = self._array.grid.region(at)
-        return self._array[tuple(slice(*pair) for pair in region)]
 
 
 class _Opaque:

@@ -15,7 +15,7 @@ from dask.base import tokenize
 
 import leptonhpc as lh
 from leptonhpc.blocks import BlockedArray
-from leptonhpc.errors import NotAnArrayError, ShapeError
+from leptonhpc.errors import DTypeError, NotAnArrayError, ShapeError
 from leptonhpc.testing import rounding
 
 A = np.random.default_rng(3).standard_normal((23, 17))
@@ -190,3 +190,16 @@ def test_a_zarr_store_written_by_xarray_is_opened(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(x), A)
     with pytest.raises(NotAnArrayError, match="t2m"):
         lh.open(tmp_path / "d")
+
+
+def test_a_dask_array_becomes_a_blocked_one_and_back() -> None:
+    lazy = da.from_array(A, chunks=((10, 0, 13), (9, 8)))
+    x = BlockedArray.from_dask(lazy)
+    assert x.chunks == ((10, 13), (9, 8))
+    np.testing.assert_array_equal(np.asarray(x), A)
+    np.testing.assert_array_equal(x.to_dask().compute(), A)
+    assert x.__dask_tokenize__() == BlockedArray.from_dask(lazy).__dask_tokenize__()
+    with pytest.raises(ShapeError, match="compute_chunk_sizes"):
+        BlockedArray.from_dask(lazy[lazy[:, 0] > 0])
+    with pytest.raises(DTypeError, match="numbers"):
+        BlockedArray.from_dask(da.from_array(np.array(["a", "b"])))

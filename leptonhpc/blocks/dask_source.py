@@ -1,0 +1,57 @@
+"""A dask array as a source: blocks of it are computed when they are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.blocks.grid import Region
+from leptonhpc.blocks.numbers import require_numbers
+from leptonhpc.errors import ShapeError
+
+
+class DaskSource:
+    """A ``dask.array`` read block by block.
+
+    Parameters
+    ----------
+    array : dask.array.Array
+        The array.
+    """
+
+    shareable = True
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        if any(np.isnan(n) for lengths in array.chunks for n in lengths):
+            message = "the dask array has unknown chunk sizes; call compute_chunk_sizes() first"
+            raise ShapeError(message)
+        self.shape = tuple(int(n) for n in array.shape)
+        self.dtype = np.dtype(array.dtype)
+        require_numbers(self.dtype, "the dask array")
+        self.unit = tuple(max(lengths) if lengths else 1 for lengths in array.chunks)
+        self.name = f"dask array of shape {self.shape}"
+
+    def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Compute the values of a region on this thread."""
+        import dask
+
+        part = self.array[tuple(slice(*pair) for pair in region)]
+        with dask.config.set(scheduler="synchronous"):
+            value = np.asarray(part.compute(scheduler="synchronous"))
+        if out is None:
+            return np.array(value, order="C")
+        out[...] = value
+        return out
+
+    def units_in(self, region: Region) -> int:
+        """Count nothing: what a dask array reads is its own affair."""
+        return 0
+
+    def identity(self) -> dict[str, Any]:
+        """Describe the array by Dask's token."""
+        from dask.base import tokenize
+
+        return {"dask": tokenize(self.array)}

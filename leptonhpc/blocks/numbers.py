@@ -1,0 +1,29 @@
+"""Which dtypes are numbers to us."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from leptonhpc.errors import DTypeError
+
+
+def require_numbers(dtype: np.dtype[Any], what: str) -> None:
+    """Refuse what is neither a number of up to 64 bits (128 if complex) nor a boolean.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of an array.
+    what : str
+        The array, for the message.
+
+    Raises
+    ------
+    DTypeError
+        If it is something else.
+    """
+    if dtype.kind not in "biufc" or dtype.itemsize > 16 or dtype.char in "gG":
+        message = f"{what} has dtype {dtype}; numbers of up to 64 bits or booleans are needed"
+        raise DTypeError(message)
