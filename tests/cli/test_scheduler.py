@@ -15,7 +15,7 @@ from leptonhpc.runtime import connected_client
 def cluster() -> Iterator[Any]:
     with LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
     ) as found:  # fmt: skip
         yield found
 

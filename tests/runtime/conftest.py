@@ -17,7 +17,7 @@ def cluster() -> Iterator[LocalCluster]:
     # workers remember what they did for as long as a test may ask
     with dask.config.set({"distributed.admin.low-level-log-length": 100_000}), LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, memory_limit=0,
-        dashboard_address=None, host="127.0.0.1",
+        dashboard_address="127.0.0.1:0", host="127.0.0.1",
         worker_dashboard_address="127.0.0.1:0",
     ) as running:  # fmt: skip
         yield running

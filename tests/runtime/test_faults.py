@@ -44,7 +44,7 @@ def cluster() -> Iterator[LocalCluster]:
     """Give three workers with nannies, which start what dies anew."""
     with LocalCluster(
         n_workers=3, threads_per_worker=1, processes=True, memory_limit=0,
-        dashboard_address=None, host="127.0.0.1", worker_dashboard_address="127.0.0.1:0",
+        dashboard_address="127.0.0.1:0", host="127.0.0.1", worker_dashboard_address="127.0.0.1:0",
         silence_logs=50,
     ) as running:  # fmt: skip
         yield running

@@ -122,7 +122,7 @@ if __name__ == "__main__":
     import dask
     assert dask.config.get("array.query-planning") is (sys.argv[2] == "True")
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=None,
+        n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0",
         host="127.0.0.1", worker_dashboard_address="127.0.0.1:0",
     ) as cluster, Client(cluster):
         folder = sys.argv[1]

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +56,33 @@ def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     bar.advance(2)
     bar.close()
     assert isinstance(bar._bar.console, Console)
+
+
+def test_a_notebook_has_a_bar_without_widgets(
+    stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+
+    class Handle:
+        def update(self, bar: Any) -> None:
+            drawn.append(bar._repr_html_())
+
+    def display(bar: Any, *, display_id: bool) -> Handle:
+        assert display_id
+        drawn.append(bar._repr_html_())
+        return Handle()
+
+    shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+    for name, contents in {
+        "IPython": {"get_ipython": lambda: shell}, "IPython.display": {"display": display},
+    }.items():  # fmt: skip
+        module = types.ModuleType(name)
+        vars(module).update(contents)
+        monkeypatch.setitem(sys.modules, name, module)
+    report = lh.svd(stored, rank=3, method="krylov", memory="1 GB").report
+    for stage in report.stages:
+        whole = f"<progress value='{stage.tasks}' max='{stage.tasks}'>"
+        assert any(f"svd {stage.name} {whole}" in html for html in drawn), stage.name
+    drawn.clear()
+    lh.svd(stored, rank=3, memory="1 GB", progress=False)
+    assert not drawn

@@ -275,7 +275,7 @@ def test_a_cluster_without_workers_is_refused(stored: Path) -> None:
     from distributed import LocalCluster
 
     with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as empty,
+        LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as empty,
         Client(empty),
         pytest.raises(WorkerError, match="no workers"),
     ):
@@ -290,7 +290,7 @@ def test_limits_of_workers_are_kept(stored: Path) -> None:
             n_workers=1,
             threads_per_worker=1,
             processes=False,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             memory_limit="400 MB",
         ) as small,  # fmt: skip
         Client(small),

@@ -261,7 +261,7 @@ def test_workers_read_s3_themselves(bucket: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cluster = LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None,
+            n_workers=1, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
         )  # fmt: skip
     with cluster, Client(cluster):
