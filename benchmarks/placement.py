@@ -160,8 +160,8 @@ def _cluster(workers: int) -> Iterator[tuple[Any, list[int]]]:
 
     with (
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0",
-            host="127.0.0.1", worker_dashboard_address="127.0.0.1:0",
+            n_workers=workers, threads_per_worker=1, memory_limit=0, host="127.0.0.1",
+            dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0",
         ) as cluster,
         Client(cluster) as client,
     ):  # fmt: skip

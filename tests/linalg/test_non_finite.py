@@ -147,13 +147,11 @@ def test_every_driver_names_a_block_that_holds_the_index(
     a = np.eye(300) + 0.001
     a[70, 33] = a[33, 70] = value
     x = lh.open(put(a, tmp_path / "a.zarr", chunks=(64, 64)))
+    arrays = {"gram": (x.H, x), "matmul": (x, x), "solve": (x, np.ones(300))}
+    arrays["lstsq"] = arrays["solve"]
+    function = getattr(lh, "matmul" if driver == "gram" else driver)
     with pytest.raises(NonFiniteError) as caught:
-        if driver == "gram":
-            lh.matmul(x.H, x, memory=MEMORY)
-        elif driver in ("matmul", "solve", "lstsq"):
-            getattr(lh, driver)(x, x if driver == "matmul" else np.ones(300), memory=MEMORY)
-        else:
-            getattr(lh, driver)(x, memory=MEMORY)
+        function(*arrays.get(driver, (x,)), memory=MEMORY)
     found = re.search(
         r"at index \((\d+), (\d+)\), in block \[(\d+):(\d+), (\d+):(\d+)\]", str(caught.value)
     )
