@@ -124,7 +124,10 @@ class Gram:
         trace = float(np.real(self.blas.get(self.blas.diagonal(acc["gram"]))).sum())
         if not np.isfinite(trace):
             raise_non_finite(block, small, at)
-        _note_tiny(acc, trace, block)
+        if trace < _TINY:  # so it is with zeros too, as what is centred may be
+            noted = {key: np.array(acc[key]) for key in ("mean", "scale") if key in acc}
+            for _, _, tile in tiles(block, wide, at, noted):
+                _note_tiny(acc, trace, tile)
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
         """Write nothing."""

@@ -267,3 +267,14 @@ def test_krylov_refuses_ranks_near_the_short_side(cases: tuple[Case, ...]) -> No
             continue
         with pytest.raises(OptionError, match="krylov"):
             lh.plan("svd", case.matrix(), rank=1, method="krylov", memory=MEMORY)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (300, 40), (40, 300)])
+@pytest.mark.parametrize("method", ["gram", "sketch"])
+def test_what_is_the_same_in_every_sample_is_zero_once_it_is_centred(
+    method: Any, shape: tuple[int, int]
+) -> None:
+    a = np.tile(np.arange(1.0, shape[1] + 1), (shape[0], 1))
+    r = lh.svd(a, rank=2, method=method, center=True, memory="1 GB")
+    assert np.all(r.s <= rounding(a, a.dtype))
+    np.testing.assert_allclose(r.mean, a[0], rtol=1e-15)
