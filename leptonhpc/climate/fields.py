@@ -1,0 +1,236 @@
+"""From what users have (xarray, Zarr, netCDF, GRIB) to fields with named dimensions, lazily."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import leptonhpc as lh
+from leptonhpc.blocks import Region, Source
+from leptonhpc.errors import DTypeError, NotAnArrayError, OptionError, ShapeError, StoreError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_DECODED = ("scale_factor", "add_offset", "missing_value")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One variable on a grid: values that stay where they are, and coordinates in memory."""
+
+    array: xr.DataArray
+    """With coordinates and attributes; its values are not touched."""
+    source: Source
+    dim: str
+    """The dimension of samples."""
+
+    @property
+    def axis(self) -> int:
+        """Which dimension of the source holds samples."""
+        return self.array.dims.index(self.dim)
+
+    @property
+    def space(self) -> tuple[str, ...]:
+        """Names of the other dimensions."""
+        return tuple(str(d) for d in self.array.dims if d != self.dim)
+
+    @property
+    def space_shape(self) -> tuple[int, ...]:
+        """Lengths of the other dimensions."""
+        return tuple(int(self.array.sizes[d]) for d in self.space)
+
+    @property
+    def labels(self) -> dict[str, NDArray[Any]]:
+        """Coordinates by dimension, samples first; numbers from 0 where there are none."""
+        return {name: np.asarray(self.array[name].values) for name in (self.dim, *self.space)}
+
+    @property
+    def space_coords(self) -> dict[str, Any]:
+        """Coordinates that do not run along the samples."""
+        kept = self.array.coords.items()
+        return {str(k): c.variable for k, c in kept if self.dim not in c.dims and k != "mode"}
+
+    @property
+    def dim_coords(self) -> dict[str, Any]:
+        """Coordinates that run along the samples only."""
+        kept = self.array.coords.items()
+        return {str(k): c.variable for k, c in kept if c.dims == (self.dim,)}
+
+
+class LazySource:
+    """An xarray variable whose values are in a file, read piece by piece.
+
+    Parameters
+    ----------
+    variable : xarray.Variable
+        The variable, as `xarray.open_dataset` gives it.
+    name : str
+        For messages.
+    """
+
+    shareable = True
+
+    def __init__(self, variable: Any, name: str) -> None:
+        self.variable = variable
+        self.shape = tuple(int(n) for n in variable.shape)
+        self.dtype = np.dtype(variable.dtype)
+        self.name = name
+        stored = variable.encoding.get("preferred_chunks") or {}
+        lengths = [stored.get(dim, 1) for dim in variable.dims]
+        self.unit = tuple(n if isinstance(n, int) else max(n) for n in lengths)
+
+    def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Give the values of a region."""
+        values = np.asarray(self.variable[tuple(slice(*pair) for pair in region)].values)
+        if out is None:
+            return np.array(values, order="C")
+        out[...] = values
+        return out
+
+    def units_in(self, region: Region) -> int:
+        """Count nothing: what a file reads is its own affair."""
+        return 0
+
+    def identity(self) -> dict[str, Any]:
+        """Describe the variable by Dask's token."""
+        from dask.base import tokenize
+
+        return {"xarray": tokenize(self.variable)}
+
+
+def open_fields(data: Any, *, dim: str, variable: str | Sequence[str] | None = None) -> list[Field]:
+    """Open one field or several of the same samples.
+
+    Parameters
+    ----------
+    data : DataArray, Dataset, path, list of paths, or list of DataArrays
+        Zarr groups, netCDF and GRIB files by path; several files are joined by their coordinates.
+    dim : str
+        The dimension of samples.
+    variable : str or list of str, optional
+        Which variables of a Dataset or file; not needed if there is one.
+
+    Returns
+    -------
+    list of Field
+        One per variable.
+
+    Raises
+    ------
+    OptionError, ShapeError, DTypeError, StoreError
+        If there is no such variable or dimension, or samples do not agree.
+    """
+    _require_xarray()
+    if isinstance(data, list | tuple) and not _are_paths(data):
+        found = [one for item in data for one in _arrays(item, variable)]
+    else:
+        found = _arrays(data, variable)
+    fields = [_field(array, dim, group) for array, group in found]
+    first = fields[0].array[dim]
+    for field in fields[1:]:
+        other = field.array[dim]
+        if first.size != other.size or not np.array_equal(first.values, other.values):
+            message = (
+                f"fields must have the same {dim}; {fields[0].array.name} has {first.size} and "
+                f"{field.array.name} {other.size}, or others. xarray.align makes them agree"
+            )
+            raise ShapeError(message)
+    return fields
+
+
+def _require_xarray() -> None:
+    try:
+        import_module("xarray")
+    except ImportError as error:
+        message = f"fields are read with xarray ({error}); install leptonhpc[xarray]"
+        raise StoreError(message) from error
+
+
+def _are_paths(items: Sequence[Any]) -> bool:
+    return bool(items) and all(isinstance(item, str | os.PathLike) for item in items)
+
+
+def _arrays(
+    data: Any, variable: str | Sequence[str] | None
+) -> list[tuple[xr.DataArray, str | None]]:
+    """Give variables, and the Zarr group that this function opened them in."""
+    import xarray as xr
+
+    if isinstance(data, xr.DataArray):
+        return [(data, None)]
+    given = isinstance(data, xr.Dataset)
+    dataset = data if given else _open_dataset(data)
+    group = None if given or not _is_zarr(data) else os.fspath(data).rstrip("/")
+    names = [variable] if isinstance(variable, str) else list(variable or dataset.data_vars)
+    found = [str(name) for name in dataset.data_vars]
+    if variable is None and len(found) != 1:
+        message = f"variable= says which is meant; there are {', '.join(found) or 'none'}"
+        raise OptionError(message)
+    for name in names:
+        if name not in found:
+            message = f"there is no variable {name!r}; there are {', '.join(found) or 'none'}"
+            raise OptionError(message)
+    return [(dataset[name], group) for name in names]
+
+
+def _open_dataset(data: Any) -> xr.Dataset:
+    import xarray as xr
+
+    if not isinstance(data, str | os.PathLike | list | tuple):
+        message = (
+            "a field is an xarray DataArray or Dataset, or the path of a Zarr group, netCDF or "
+            f"GRIB file; found {type(data).__name__}"
+        )
+        raise NotAnArrayError(message)
+    paths: Any = data if isinstance(data, list | tuple) else os.fspath(data)
+    try:
+        if not isinstance(paths, str) or "*" in paths:
+            opened = xr.open_mfdataset(paths, chunks={})
+        elif _is_zarr(paths):
+            opened = xr.open_zarr(paths, chunks=None, consolidated=False)
+        else:
+            opened = xr.open_dataset(paths, chunks=None)
+    except (OSError, ValueError) as error:
+        message = f"{data!r} cannot be opened as a Zarr group, netCDF or GRIB file: {error}"
+        raise StoreError(message) from error
+    return opened
+
+
+def _is_zarr(data: Any) -> bool:
+    if not isinstance(data, str | os.PathLike):
+        return False
+    return os.fspath(data).rstrip("/").endswith(".zarr") or Path(data).is_dir()
+
+
+def _field(array: xr.DataArray, dim: str, group: str | None) -> Field:
+    if dim not in array.dims:
+        message = f"{array.name} has no dimension {dim!r}; it has {', '.join(map(str, array.dims))}"
+        raise OptionError(f"{message}. Name the one of samples with dim=")
+    if array.ndim < 2 or 0 in array.shape:
+        message = (
+            f"a field needs {dim} and at least one more dimension, none of length 0; "
+            f"{array.name} has {dict(array.sizes)}"
+        )
+        raise ShapeError(message)
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"a field holds numbers; {array.name} has dtype {array.dtype}")
+    return Field(array, _source(array, group), dim)
+
+
+def _source(array: xr.DataArray, group: str | None) -> Source:
+    variable: Any = array.variable
+    if array.chunks is not None or variable._in_memory:
+        return lh.open(array).source
+    # what is stored as it is meant is read in whole storage units, without xarray
+    fill = array.encoding.get("_FillValue", np.nan)
+    if group is not None and fill != fill and not any(key in array.encoding for key in _DECODED):
+        return lh.open(f"{group}/{array.name}").source
+    return LazySource(variable, str(array.name or "the field"))

@@ -1,0 +1,148 @@
+"""Pictures of modes: maps on top, series below."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leptonhpc.climate.parts import one_field, part, sample_dim
+from leptonhpc.errors import OptionError, ShapeError
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+_POINTS = ("lat", "latitude", "y"), ("lon", "longitude", "x")
+
+
+def plot_eof(
+    modes: xr.Dataset,
+    n_modes: int | None = None,
+    *,
+    field: str | None = None,
+    title: str | None = None,
+    cmap: str = "RdBu_r",
+    projection: Any = None,
+) -> Figure:
+    """Draw modes: what one standard deviation of each adds to the field, and its series.
+
+    Parameters
+    ----------
+    modes : Dataset
+        A result of `eof` or `rotate`, with one or two dimensions of space; of more, select first.
+    n_modes : int, optional
+        So many from the first; default all, at most 4.
+    field : str, optional
+        Which, if there are several.
+    title : str, optional
+        Above all.
+    cmap : str
+        A diverging colour map of matplotlib; zero is in its middle.
+    projection : cartopy.crs.CRS, optional
+        Draw maps of latitude and longitude in it, with coastlines (cartopy fetches them once).
+
+    Returns
+    -------
+    Figure
+        Of matplotlib; ``figure.savefig("modes.png")`` keeps it.
+
+    Raises
+    ------
+    OptionError, ShapeError
+        If there are no such modes, or too many dimensions.
+    ImportError
+        If matplotlib, or cartopy where it is asked for, is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    name = one_field(modes, field)
+    there = modes.sizes["mode"]
+    count = min(4, there) if n_modes is None else n_modes
+    if not 1 <= count <= there:
+        raise OptionError(f"n_modes is from 1 to {there}; found {n_modes}")
+    patterns = _patterns(modes, name, count)
+    figure = Figure(figsize=(0.8 + 3.7 * count, 4.6), dpi=110, layout="constrained")
+    figure.suptitle(title or f"EOFs of {name}")
+    rows = figure.add_gridspec(2, count, height_ratios=(3, 2))
+    for number in range(count):
+        mode = patterns.isel(mode=number)
+        share = 100 * float(modes.variance_fraction[number])
+        axes = figure.add_subplot(
+            rows[0, number], projection=projection if mode.ndim == 2 else None
+        )
+        _draw_map(figure, axes, mode, cmap, projection)
+        axes.set_title(f"mode {int(mode['mode'])}: {share:.1f} %", fontsize=10)
+        below = figure.add_subplot(rows[1, number])
+        _draw_series(below, modes, number, first=number == 0)
+    return figure
+
+
+def _patterns(modes: xr.Dataset, name: str, count: int) -> xr.DataArray:
+    """Give EOFs in the units of the field, for one standard deviation of the scores."""
+    weights = part(modes, "weights", name)
+    eofs = part(modes, "eofs", name).isel(mode=slice(count))
+    if eofs.ndim not in (2, 3):
+        dims = ", ".join(str(dim) for dim in eofs.dims if dim != "mode")
+        message = (
+            f"maps have one or two dimensions; the EOFs of {name} have {dims}. Select one of a "
+            "dimension with modes.isel"
+        )
+        raise ShapeError(message)
+    deviation = np.sqrt(modes.eigenvalues.isel(mode=slice(count)))
+    patterns = (eofs / weights.where(weights > 0) * deviation).real.transpose("mode", ...)
+    units = part(modes, "mean", name).attrs.get("units", "")
+    found: xr.DataArray = patterns.assign_attrs(units=units).load()
+    return found
+
+
+def _draw_map(figure: Figure, axes: Any, mode: xr.DataArray, cmap: str, projection: Any) -> None:
+    units = mode.attrs["units"]
+    label = f"{units} per standard deviation" if units else "per standard deviation"
+    if mode.ndim == 1:
+        axes.plot(mode[mode.dims[0]], mode, color="0.2", linewidth=1)
+        axes.axhline(0, color="0.7", linewidth=0.6, zorder=0)
+        axes.set(xlabel=mode.dims[0], ylabel=label)
+        return
+    y, x = _axes_of(mode)
+    limit = float(abs(mode).max()) or 1.0
+    options: dict[str, Any] = {"cmap": cmap, "vmin": -limit, "vmax": limit, "shading": "nearest"}
+    if projection is not None:
+        crs: Any = import_module("cartopy.crs")
+        options["transform"] = crs.PlateCarree()
+        axes.coastlines(linewidth=0.5)
+    else:
+        axes.set_facecolor("0.85")  # land
+        axes.set(xlabel=x, ylabel=y)
+    drawn = axes.pcolormesh(mode[x].values, mode[y].values, mode.transpose(y, x).values, **options)
+    bar = figure.colorbar(drawn, ax=axes, orientation="horizontal", shrink=0.9, pad=0.04)
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+
+
+def _axes_of(mode: xr.DataArray) -> tuple[str, str]:
+    """Give the dimension that goes up, and the other."""
+    first, second = (str(dim) for dim in mode.dims)
+    swapped = first.lower() in _POINTS[1] or second.lower() in _POINTS[0]
+    return (second, first) if swapped else (first, second)
+
+
+def _draw_series(axes: Any, modes: xr.Dataset, number: int, *, first: bool) -> None:
+    dim = sample_dim(modes)
+    series = (modes.pcs / np.sqrt(modes.eigenvalues)).isel(mode=number).real
+    when = series[dim].values
+    if when.dtype == object:  # dates of other calendars, as years
+        when = np.array([date.year + (date.dayofyr - 1) / 365.25 for date in when])
+    axes.plot(when, series.values, color="0.2", linewidth=0.9)
+    axes.axhline(0, color="0.7", linewidth=0.6, zorder=0)
+    axes.margins(x=0.01)
+    axes.tick_params(labelsize=8)
+    axes.set_xlabel(dim)
+    if when.dtype.kind == "M":
+        dates: Any = import_module("matplotlib.dates")
+        locator = dates.AutoDateLocator(minticks=3, maxticks=6)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+    if first:
+        axes.set_ylabel("score (standardised)")

@@ -1,0 +1,99 @@
+"""Fields written in their own EOFs, X = U S V^H: what is left to compute with is small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import leptonhpc as lh
+from leptonhpc.blocks import BlockedArray
+from leptonhpc.climate.prepared import Prepared, joined
+from leptonhpc.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """Fields, and the SVD of their weighted anomalies."""
+
+    prepared: Sequence[Prepared]
+    result: lh.SvdResult
+    complete: bool
+    """Whether all EOFs are kept."""
+
+    @property
+    def u(self) -> NDArray[Any]:
+        """(samples, eofs): orthonormal columns."""
+        return np.asarray(self.result.u)
+
+    @property
+    def s(self) -> NDArray[Any]:
+        """(eofs,): singular values."""
+        return np.asarray(self.result.s)
+
+    @property
+    def mean(self) -> NDArray[Any]:
+        """(cells,): what was subtracted."""
+        return np.asarray(self.result.mean)
+
+    def patterns(self, a: NDArray[Any]) -> NDArray[Any]:
+        """Give A^H V^H, patterns as rows.
+
+        Parameters
+        ----------
+        a : array of shape (eofs, k)
+            Coefficients of the EOFs.
+
+        Returns
+        -------
+        array of shape (k, cells)
+            In memory.
+        """
+        vh: Any = self.result.vh
+        rows = vh.to_dask() if isinstance(vh, BlockedArray) else vh
+        return np.asarray(a.conj().T @ rows)
+
+
+def reduce_field(
+    prepared: Sequence[Prepared], eofs: int | None, *, seed: int, memory: Any
+) -> Reduced:
+    """Write fields in their leading EOFs, or in all.
+
+    Parameters
+    ----------
+    prepared : sequence of Prepared
+        The fields, taken together.
+    eofs : int or None
+        How many; None: all, which is exact.
+    seed : int
+        Of random starts.
+    memory : int, float, str or None
+        Budget of each worker.
+
+    Returns
+    -------
+    Reduced
+        The fields in their EOFs.
+
+    Raises
+    ------
+    OptionError
+        If there are fewer.
+    """
+    matrix = joined(prepared)
+    samples, terms = matrix.shape[0], prepared[0].terms
+    cells = sum(int(np.count_nonzero(one.weights)) for one in prepared)
+    most = min(samples - (1 if terms is None else len(terms.names)), cells)
+    if eofs is not None and not 1 <= eofs <= most:
+        names = ", ".join(one.name for one in prepared)
+        raise OptionError(f"eofs is from 1 to {most} for {names}; found {eofs}")
+    result = lh.svd(
+        BlockedArray(matrix), rank=most if eofs is None else eofs, center=True,
+        weights=np.concatenate([one.weights for one in prepared]),
+        method="gram" if eofs is None else "auto", accuracy=1e-6, most_passes=30, seed=seed,
+        memory=memory,
+    )  # fmt: skip
+    return Reduced(prepared, result, eofs in (None, most))

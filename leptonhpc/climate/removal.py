@@ -1,0 +1,185 @@
+"""Climatologies and trends: terms that are fitted to every cell and removed while it is read.
+
+A term is evaluated from the coordinate alone, so that the same terms are removed from new samples.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.blocks import BlockedArray
+from leptonhpc.climate.fields import Field
+from leptonhpc.climate.passes import blocks_of
+from leptonhpc.errors import OptionError, ShapeError
+
+CALENDAR = ("season", "month", "dayofyear", "hour")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Which terms: an indicator of each group, and powers of the coordinate."""
+
+    groups: tuple[Any, ...] = ()
+    """Labels of groups, each with its own mean."""
+    by: str | None = None
+    """What says which sample is in which group: a part of the calendar."""
+    degree: int = 0
+    """Largest power of the coordinate."""
+    origin: float = 0.0
+    span: float = 1.0
+    """Where the coordinate is -1 and how far it is to 1, in its own units (days for dates)."""
+
+    @property
+    def names(self) -> list[str]:
+        """Give a name to each term."""
+        means = [f"{self.by} {group}" for group in self.groups] or ["mean"]
+        return means + [f"trend {power}" for power in range(1, self.degree + 1)]
+
+    def evaluate(self, coordinate: Any) -> NDArray[np.float64]:
+        """Give the terms at some samples.
+
+        Parameters
+        ----------
+        coordinate : DataArray of shape (m,)
+            Of the samples.
+
+        Returns
+        -------
+        array of shape (m, terms)
+            One column for each term.
+        """
+        columns = [np.ones(coordinate.size)]
+        if self.by is not None:
+            labels = np.asarray(getattr(coordinate.dt, self.by).values)
+            columns = [(labels == group).astype(float) for group in self.groups]
+            strange = set(labels.tolist()) - set(self.groups)
+            if strange:
+                raise OptionError(f"no climatology is known of {self.by} {sorted(strange)}")
+        if self.degree:
+            where = 2 * (_numbers(coordinate) - self.origin) / self.span - 1
+            columns += [where**power for power in range(1, self.degree + 1)]
+        return np.stack(columns, axis=1)
+
+    def to_json(self) -> str:
+        """Give it as an attribute of a file."""
+        data = {"by": self.by, "groups": list(self.groups), "degree": self.degree}
+        return json.dumps({**data, "origin": self.origin, "span": self.span})
+
+    @staticmethod
+    def from_json(text: str) -> Terms:
+        """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+            The attribute.
+
+        Returns
+        -------
+        Terms
+            The same terms.
+        """
+        data = json.loads(text)
+        return Terms(**{**data, "groups": tuple(data["groups"])})
+
+
+def choose_terms(field: Field, *, anomalies: str | None, detrend: bool | int) -> Terms | None:
+    """Choose the terms that are removed from a field.
+
+    Parameters
+    ----------
+    field : Field
+        The field.
+    anomalies : str or None
+        From which climatology departures are taken.
+    detrend : bool or int
+        Degree of the polynomial; True is 1.
+
+    Returns
+    -------
+    Terms or None
+        None: nothing but the mean is removed.
+
+    Raises
+    ------
+    OptionError
+        If the coordinate has no calendar, or too few samples are there.
+    """
+    degree = int(detrend)
+    if not 0 <= degree <= 9:
+        raise OptionError(f"detrend is True, False or a degree up to 9; found {detrend!r}")
+    if anomalies is None and not degree:
+        return None
+    coordinate = field.array[field.dim]
+    groups = () if anomalies is None else _groups(coordinate, anomalies)
+    numbers = _numbers(coordinate) if degree else np.zeros(2)
+    low, high = float(numbers.min()), float(numbers.max())
+    return Terms(groups, anomalies, degree, low, high - low or 1.0)
+
+
+def fit_terms(matrix: Any, design: NDArray[np.float64], memory: Any) -> NDArray[np.float64]:
+    """Fit terms to every cell by least squares, in one pass.
+
+    Parameters
+    ----------
+    matrix : FieldMatrix
+        The field.
+    design : array of shape (m, terms)
+        The terms.
+    memory : int, float, str or None
+        Budget.
+
+    Returns
+    -------
+    array of shape (terms, cells)
+        Coefficients of minimum norm.
+    """
+    import dask.array as da
+
+    array: BlockedArray = blocks_of(matrix, memory)
+    basis, factor = np.linalg.qr(design)
+    if np.linalg.matrix_rank(factor) < design.shape[1]:
+        message = "the samples do not determine the climatology and the trend; remove fewer terms"
+        raise OptionError(message)
+    left = da.from_array(basis.T, chunks=(basis.shape[1], array.chunks[0]))
+    fitted = np.asarray((left @ array.to_dask().astype(np.float64)).compute())
+    coefficients: NDArray[np.float64] = np.linalg.solve(factor, fitted)
+    return coefficients
+
+
+def _groups(coordinate: Any, anomalies: str) -> tuple[Any, ...]:
+    if anomalies not in CALENDAR:
+        message = f"anomalies is one of {', '.join(CALENDAR)}, or None; found {anomalies!r}"
+        raise OptionError(message)
+    if not hasattr(coordinate, "dt"):
+        message = (
+            f"anomalies={anomalies!r} needs dates; {coordinate.name} has dtype {coordinate.dtype}"
+        )
+        raise OptionError(message)
+    labels, counts = np.unique(getattr(coordinate.dt, anomalies).values, return_counts=True)
+    if counts.min() < 2:
+        message = (
+            f"anomalies={anomalies!r} needs at least two samples of each {anomalies}; there is one "
+            f"of {labels[counts.argmin()]}"
+        )
+        raise ShapeError(message)
+    return tuple(labels.tolist())
+
+
+def _numbers(coordinate: Any) -> NDArray[np.float64]:
+    """Give the coordinate as numbers; dates as days since 1970."""
+    values = coordinate.values
+    if values.dtype.kind == "M":
+        days = (values - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
+        return np.asarray(days, dtype=np.float64)
+    if values.dtype == object:  # dates of cftime
+        import cftime  # type: ignore[import-untyped]
+
+        numbers = cftime.date2num(values, "days since 1970-01-01", calendar=values[0].calendar)
+        return np.asarray(numbers, dtype=np.float64)
+    return np.asarray(values, dtype=np.float64)

@@ -1,0 +1,93 @@
+"""Coupled modes equal those of the covariance matrix itself."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.typing import NDArray
+
+from leptonhpc.climate import cca, mca
+from leptonhpc.errors import OptionError, ShapeError
+
+EPS = np.finfo(float).eps
+Pair = tuple[xr.DataArray, xr.DataArray]
+
+
+@pytest.fixture
+def pair(make_field: Callable[..., xr.DataArray], rng: np.random.Generator) -> Pair:
+    """Two fields that share three signals; the second on another grid."""
+    left = make_field(50, name="sst")
+    right = make_field(50, lats=7, lons=8, name="rain").rename(lat="y", lon="x")
+    signals = left.values[:, [0, 4, 8], [0, 6, 9]] - 280
+    right = right + np.tensordot(signals, rng.standard_normal((3, 7, 8)), 1)
+    return left, right.rename("rain")
+
+
+def plain(field: xr.DataArray) -> NDArray[np.float64]:
+    flat = field.values.reshape(len(field), -1)
+    flat = flat[:, ~np.isnan(flat[0])]
+    return flat - flat.mean(axis=0)
+
+
+def flat(patterns: xr.DataArray) -> NDArray[np.float64]:
+    rows = patterns.values.reshape(len(patterns), -1)
+    return rows[:, ~np.isnan(rows[0])]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_maximum_covariance_is_the_svd_of_the_covariance_matrix(pair: Pair, chunked: bool) -> None:
+    x, y = plain(pair[0]), plain(pair[1])
+    u, s, vh = np.linalg.svd(x.T @ y / 49, full_matrices=False)
+    given = (pair[0].chunk(time=9, lat=4), pair[1].chunk(time=20, x=3)) if chunked else pair
+    found = mca(*given, modes=3, weights=None)
+    np.testing.assert_allclose(found.covariances, s[:3], rtol=1e-10)
+    share = s[:3] ** 2 / np.sum(s**2)
+    np.testing.assert_allclose(found.squared_covariance_fraction, share, rtol=1e-10)
+    left, right = flat(found.patterns_left), flat(found.patterns_right)
+    assert np.all(np.abs(np.sum(left * u[:, :3].T, axis=1)) >= 1 - 1e-10)
+    assert np.all(np.abs(np.sum(right * vh[:3], axis=1)) >= 1 - 1e-10)
+    size = 1e-10 * np.linalg.norm(x)
+    np.testing.assert_allclose(found.scores_left, x @ left.T, rtol=0, atol=size)
+    np.testing.assert_allclose(found.scores_right, y @ right.T, rtol=0, atol=size)
+    pairs = zip(found.scores_left.values.T, found.scores_right.values.T, strict=True)
+    expected = [np.corrcoef(one, other)[0, 1] for one, other in pairs]
+    np.testing.assert_allclose(found.correlations, expected, rtol=1e-10)
+
+
+def test_maximum_covariance_of_a_field_with_itself_is_its_eofs(field: xr.DataArray) -> None:
+    other = field.rename("other").rename(lat="y", lon="x")
+    other["y"].attrs["units"] = "degrees_north"
+    found = mca(field, other, modes=2)
+    weighted = field * np.sqrt(np.cos(np.deg2rad(field.lat)))
+    s = np.linalg.svd(plain(weighted.transpose("time", "lat", "lon")), compute_uv=False)
+    np.testing.assert_allclose(found.covariances, s[:2] ** 2 / 59, rtol=1e-10)
+    np.testing.assert_allclose(found.correlations, 1, rtol=1e-12)
+
+
+def test_canonical_correlations_are_those_of_the_leading_scores(pair: Pair) -> None:
+    x, y = plain(pair[0]), plain(pair[1])
+    ux, sx, vx = np.linalg.svd(x, full_matrices=False)
+    uy = np.linalg.svd(y, full_matrices=False)[0]
+    found = cca(*pair, modes=3, eofs=6, weights=None)
+    # angles between subspaces, by QR of the scores themselves (Bjorck and Golub 1973)
+    expected = np.linalg.svd(ux[:, :6].T @ uy[:, :6], compute_uv=False)
+    np.testing.assert_allclose(found.correlations, expected[:3], rtol=1e-5)
+    left, right = found.scores_left.values, found.scores_right.values
+    np.testing.assert_allclose(left.T @ left / 49, np.eye(3), atol=1e-10)
+    np.testing.assert_allclose(left.T @ right / 49, np.diag(found.correlations.values), atol=1e-10)
+    covariance = left.T @ (ux[:, :6] * sx[:6]) @ vx[:6] / 49
+    bound = 1e-5 * np.abs(covariance).max()
+    np.testing.assert_allclose(flat(found.patterns_left), covariance, rtol=0, atol=bound)
+
+
+def test_pairs_that_do_not_fit_are_refused(pair: Pair) -> None:
+    left, right = pair
+    with pytest.raises(ShapeError, match="same time"):
+        mca(left, right.isel(time=slice(40)), weights=None)
+    with pytest.raises(ShapeError, match="different lat.*rename"):
+        mca(left, right.rename(y="lat"), weights=None)
+    with pytest.raises(OptionError, match="from 1 to 49"):
+        mca(left, right, modes=50, weights=None)
+    with pytest.raises(OptionError, match="eofs is from 1 to"):
+        cca(left, right, eofs=50, weights=None)
