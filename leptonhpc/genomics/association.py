@@ -1,0 +1,252 @@
+"""Genome-wide association: each variant tested against each trait, in one pass."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.genomics import linear, logistic, mixed
+from leptonhpc.genomics.designs import Design, make_designs
+from leptonhpc.genomics.extras import require_xarray
+from leptonhpc.genomics.genotypes import Genotypes, sample_variables, variant_variables
+from leptonhpc.genomics.linear import Fits
+from leptonhpc.genomics.opening import open_genotypes
+from leptonhpc.genomics.passes import Nbytes, map_variants
+from leptonhpc.genomics.phenotypes import Unmatched, aligned
+from leptonhpc.genomics.statistics import Counting, Statistics, genotype_statistics
+
+if TYPE_CHECKING:
+    import xarray
+
+Model = Literal["linear", "logistic", "mixed"]
+Missing = Literal["drop", "mean"]
+
+_RESULT_NBYTES = 250
+"""For each variant and trait, in blocks and put together."""
+
+VARIABLES: dict[str, str] = {"linear": "linreg", "logistic": "logreg", "mixed": "lmm"}
+"""What the variables of each model are called, after ``variant_``."""
+
+
+def gwas(
+    genotypes: Any,
+    phenotypes: Any,
+    *,
+    covariates: Any = None,
+    model: Model = "linear",
+    missing: Missing = "drop",
+    unmatched: Unmatched = "raise",
+    relationship: Any = None,
+    loco: bool = False,
+    memory: Nbytes = None,
+    progress: bool | None = None,
+) -> xarray.Dataset:
+    """Test every variant for association with every trait.
+
+    Parameters
+    ----------
+    genotypes : Genotypes, or what `open_genotypes` takes
+        The cohort.
+    phenotypes : path, Table, array of shape (n,) or (n, t), or mapping of names to arrays
+        The traits: a table with FID and IID, or numbers in the samples' order. NaN (NA and -9 in a
+        table) is missing; a sample without a trait or a covariate is left out for that trait.
+    covariates : as phenotypes, optional
+        An intercept is added.
+    model : {"linear", "logistic", "mixed"}
+        Least squares; Newton's method for traits of 0 and 1; least squares with a random effect of
+        relationship, whose variance is found by REML without the variants.
+    missing : {"drop", "mean"}
+        A sample without a call is left out of that variant's fit, or has the variant's mean. The
+        mixed model takes the mean always.
+    unmatched : {"raise", "drop"}
+        Whether all samples must be in both genotypes and tables.
+    relationship : xarray.Dataset or array of shape (n, n), optional
+        For the mixed model; default: computed, in two more passes.
+    loco : bool
+        For the mixed model: leave the contig of the tested variant out of the relationship.
+    memory : int, float or str, optional
+        Budget of each worker, such as "2 GB".
+    progress : bool, optional
+        Of the relationship matrices and their spectra: show a bar.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``variant_linreg_beta``, ``_se``, ``_t_value``, ``_p_value`` (variants, traits), or
+        ``logreg`` (z as ``t_value``) or ``lmm``; ``variant_n_tested``, frequencies and names. Of
+        the mixed model also ``null_heritability`` and the variances (contigs tested, traits).
+
+    Raises
+    ------
+    ShapeError
+        If samples do not match, or there are too few.
+    LinAlgError
+        If a trait does not vary, or covariates depend on one another.
+    OptionError
+        If keywords do not go together.
+
+    Warns
+    -----
+    UserWarning
+        If variants have no statistics (NaN): they do not vary among the analysed samples, follow
+        from covariates, or separate cases from controls.
+
+    Notes
+    -----
+    One pass over the genotypes, in blocks of variants. Effects are per copy of the alternate
+    allele.
+    """
+    require_xarray()
+    cohort = open_genotypes(genotypes)
+    _check(cohort, model, missing, relationship, loco)
+    traits, names = aligned(phenotypes, cohort, what="phenotypes", unmatched=unmatched)
+    known, labels = (None, ()) if covariates is None else aligned(
+        covariates, cohort, what="covariates", unmatched=unmatched
+    )  # fmt: skip
+    designs = make_designs(traits, names, known, labels)
+    if model == "mixed":
+        return _mixed(cohort, designs, relationship, loco, memory, progress)
+    impute = missing == "mean"
+    block: Any = (linear.LinearBlock if model == "linear" else logistic.LogisticBlock)(
+        designs, impute=impute
+    )
+    cell = (linear if model == "linear" else logistic).CELL_NBYTES
+    squares = designs[0].covariates.shape[1] ** 2 * 8 * cohort.shape[0]
+    fixed = sum(design.nbytes + squares for design in designs)
+    fits, counted = _pass(cohort, block, memory, cell, fixed)
+    return _dataset(cohort, model, designs, fits, counted)
+
+
+def _check(cohort: Genotypes, model: str, missing: str, relationship: Any, loco: bool) -> None:
+    if model not in VARIABLES:
+        raise OptionError(f"model is one of {', '.join(VARIABLES)}; found {model!r}")
+    if missing not in ("drop", "mean"):
+        raise OptionError(f"missing is 'drop' or 'mean'; found {missing!r}")
+    if model != "mixed" and (relationship is not None or loco):
+        raise OptionError("relationship= and loco=True are for model='mixed'")
+    if cohort.shape[0] < 3:
+        message = f"association needs three samples or more; {cohort.name} has {cohort.shape[0]}"
+        raise ShapeError(message)
+
+
+def _pass(
+    cohort: Genotypes, block: Any, memory: Nbytes, cell_nbytes: int, fixed_nbytes: int
+) -> tuple[list[Fits], Statistics]:
+    """Fit all traits at all variants, and count them, in one pass."""
+    fixed_nbytes += _RESULT_NBYTES * cohort.shape[1] * len(block.rows)
+    parts = list(
+        map_variants(
+            cohort.calls, _Tested(block, Counting(cohort)), memory=memory,
+            cell_nbytes=cell_nbytes, fixed_nbytes=fixed_nbytes,
+        )
+    )  # fmt: skip
+    traits = range(len(parts[0][0]))
+    fits = [joined([fit[t] for fit, _ in parts]) for t in traits]
+    return fits, Statistics.joined([counts for _, counts in parts])
+
+
+class _Tested:
+    """Fit and count one block."""
+
+    def __init__(self, block: Any, counting: Counting) -> None:
+        self.block = block
+        self.counting = counting
+
+    def __call__(
+        self, block: NDArray[Any], start: int
+    ) -> tuple[list[Fits], tuple[NDArray[Any], ...]]:
+        counts = self.counting(block, start)  # first: it refuses impossible calls
+        return self.block(block, start), counts
+
+
+def joined(parts: list[Fits]) -> Fits:
+    """Put the statistics of blocks one after another.
+
+    Parameters
+    ----------
+    parts : list of Fits
+        In the variants' order.
+
+    Returns
+    -------
+    Fits
+        Of all.
+    """
+    names = ("beta", "se", "statistic", "p_value", "tested")
+    return Fits(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def _mixed(
+    cohort: Genotypes, designs: list[Design], relationship: Any, loco: bool,
+    memory: Nbytes, progress: bool | None,
+) -> xarray.Dataset:  # fmt: skip
+    counted = None if relationship is not None else genotype_statistics(cohort, memory=memory)
+    tested, order, contigs, nulls = [], [], [], []
+    for part in mixed.relationship_parts(
+        cohort, relationship, loco=loco, counted=counted, memory=memory, progress=progress
+    ):
+        block = mixed.MixedBlock(designs, part.relationship, memory=memory, progress=progress)
+        chosen = cohort.select(variants=part.variants) if part.contig else cohort
+        tested.append(_pass(chosen, block, memory, mixed.CELL_NBYTES, block.nbytes))
+        order.append(part.variants)
+        contigs.append(part.contig or "all")
+        nulls.append(block.nulls)
+    back = np.argsort(np.concatenate(order))
+    fits = [joined([fits[t] for fits, _ in tested]).taken(back) for t in range(len(designs))]
+    if counted is None:
+        counted = tested[0][1]
+    found = _dataset(cohort, "mixed", designs, fits, counted)
+    found["null_contig"] = ("nulls", np.array(contigs))
+    for name, field in (
+        ("null_heritability", "heritability"), ("null_genetic_variance", "genetic"),
+        ("null_residual_variance", "residual"), ("null_log_likelihood", "log_likelihood"),
+    ):  # fmt: skip
+        values = [[getattr(null, field) for null in row] for row in nulls]
+        found[name] = (("nulls", "traits"), np.array(values))
+    return found
+
+
+def _dataset(
+    cohort: Genotypes, model: Model, designs: list[Design], fits: list[Fits], counted: Statistics
+) -> xarray.Dataset:
+    import xarray as xr
+
+    stem = f"variant_{VARIABLES[model]}"
+    _warn_of_gaps(cohort, designs, fits)
+    columns: dict[str, list[Any]] = {
+        f"{stem}_beta": [f.beta for f in fits],
+        f"{stem}_se": [f.se for f in fits],
+        f"{stem}_t_value": [f.statistic for f in fits],
+        f"{stem}_p_value": [f.p_value for f in fits],
+        "variant_n_tested": [f.tested for f in fits],
+    }
+    frequency = np.stack([1 - counted.frequency, counted.frequency], axis=1)
+    return xr.Dataset(
+        {
+            **{name: (("variants", "traits"), np.stack(v, 1)) for name, v in columns.items()},
+            "trait": ("traits", np.array([d.trait for d in designs])),
+            "trait_n_samples": ("traits", np.array([len(d.rows) for d in designs])),
+            "variant_allele_frequency": (("variants", "alleles"), frequency),
+            **sample_variables(cohort.samples),
+            **variant_variables(cohort.variants),
+        },
+        attrs={"model": model, "source": cohort.name},
+    )
+
+
+def _warn_of_gaps(cohort: Genotypes, designs: list[Design], fits: list[Fits]) -> None:
+    for design, fit in zip(designs, fits, strict=True):
+        gaps = np.flatnonzero(np.isnan(fit.beta))
+        if gaps.size:
+            message = (
+                f"{gaps.size} of {cohort.shape[1]} variants of {cohort.name} have no statistics "
+                f"for trait {design.trait!r} (the first: "
+                f"{str(cohort.variants.variant_id[gaps[0]])!r}, number {gaps[0]}): they do not "
+                "vary among the analysed samples, follow from covariates, or separate cases from "
+                "controls. filter_variants(genotypes, min_maf=...) leaves rare ones out"
+            )
+            warnings.warn(message, UserWarning, stacklevel=4)

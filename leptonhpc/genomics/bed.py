@@ -1,0 +1,175 @@
+"""PLINK 1 files: a .bed matrix that is read lazily, with its .bim and .fam tables."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.blocks import BlockedArray, Region
+from leptonhpc.errors import ShapeError, StoreError
+from leptonhpc.genomics.genotypes import Genotypes, Samples, Variants
+from leptonhpc.genomics.packed import MISSING, decoding_table
+
+_MAGIC = bytes([0x6C, 0x1B])
+_VARIANT_MAJOR = 0x01
+_HEADER_NBYTES = 3
+# PLINK's codes: two copies of the first allele, missing, one copy, none
+_TABLE = decoding_table(np.array([2, MISSING, 1, 0], np.int8))
+_READ_NBYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class BedSource:
+    """The matrix of a .bed file: samples by variants, copies of the first allele of the .bim."""
+
+    path: str
+    samples: int
+    variants: int
+
+    dtype = np.dtype(np.int8)
+    shareable = True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Samples and variants."""
+        return self.samples, self.variants
+
+    @property
+    def unit(self) -> tuple[int, int]:
+        """Shape of the piece that is read at once: some variants of all samples."""
+        width = max(1, _READ_NBYTES // max(1, self.samples))
+        return max(1, self.samples), min(width, max(1, self.variants))
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return self.path
+
+    def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Decode a region; of each variant only the bytes of the samples asked for are read."""
+        (first, last), (left, right) = region
+        if out is None:
+            out = np.empty((last - first, right - left), np.int8)
+        stride, begin, end = -(-self.samples // 4), first // 4, -(-last // 4)
+        step = max(1, _READ_NBYTES // max(1, 4 * (end - begin)))
+        # mapped anew for each region: nothing stays open, and pages are not kept
+        mapped = np.memmap(self.path, np.uint8, "r", _HEADER_NBYTES, (self.variants, stride))
+        for start in range(left, right, step):
+            stop = min(start + step, right)
+            calls = _TABLE[mapped[start:stop, begin:end]].reshape(stop - start, -1)
+            out[:, start - left : stop - left] = calls[:, first - 4 * begin : last - 4 * begin].T
+        return out
+
+    def units_in(self, region: Region) -> int:
+        """Count the pieces that a region touches."""
+        (left, right), width = region[1], self.unit[1]
+        return -(-right // width) - left // width if right > left else 0
+
+    def identity(self) -> dict[str, Any]:
+        """Describe the file by its path, size and time of change."""
+        status = os.stat(self.path)
+        return {"bed": self.path, "size": status.st_size, "changed": status.st_mtime_ns}
+
+
+def read_bed(path: str | os.PathLike[str]) -> Genotypes:
+    """Open a PLINK 1 file set lazily.
+
+    Parameters
+    ----------
+    path : str or path
+        The .bed file, or the name that it has in common with its .bim and .fam.
+
+    Returns
+    -------
+    Genotypes
+        Copies of the .bim's fifth column (A1, "alternate"), -1 where missing.
+
+    Raises
+    ------
+    StoreError
+        If a file is not there, is not what it should be, or is too short or too long: before
+        anything is computed.
+    """
+    bed = Path(path)
+    if bed.suffix != ".bed":
+        bed = Path(f"{bed}.bed")
+    for file in (bed, bed.with_suffix(".bim"), bed.with_suffix(".fam")):
+        if not file.is_file():
+            message = f"a PLINK 1 file set needs {file.name!r} beside the others; it is not there"
+            raise StoreError(message)
+    samples = _read_fam(bed.with_suffix(".fam"))
+    variants = _read_bim(bed.with_suffix(".bim"))
+    _check_bed(bed, len(samples), len(variants))
+    source = BedSource(str(bed.resolve()), len(samples), len(variants))
+    return Genotypes(BlockedArray(source), samples, variants)
+
+
+def _check_bed(bed: Path, samples: int, variants: int) -> None:
+    if not samples or not variants:
+        message = f"{str(bed)!r} has {samples} samples in its .fam, {variants} variants in its .bim"
+        raise ShapeError(message)
+    with bed.open("rb") as file:
+        header = file.read(_HEADER_NBYTES)
+    if header[:2] != _MAGIC:
+        message = (
+            f"{str(bed)!r} does not begin as a .bed file does (6c 1b); found {header.hex(' ')}"
+        )
+        raise StoreError(message)
+    if header[2:] != bytes([_VARIANT_MAJOR]):
+        message = (
+            f"{str(bed)!r} is ordered by samples (PLINK before 1.0), or cut off in its header; "
+            "write it anew with plink --make-bed"
+        )
+        raise StoreError(message)
+    stride = -(-samples // 4)
+    expected, found = _HEADER_NBYTES + variants * stride, bed.stat().st_size
+    if found == expected:
+        return
+    whole = (found - _HEADER_NBYTES) // stride
+    what = (
+        f"is truncated in variant {whole + 1} of {variants}" if found < expected else "is too long"
+    )
+    message = (
+        f"{str(bed)!r} {what}: {samples} samples x {variants} variants take {expected} bytes, "
+        f"found {found}. Copy it again, or use the .bim and .fam that belong to it"
+    )
+    raise StoreError(message)
+
+
+def _read_fam(path: Path) -> Samples:
+    columns = _columns(path, 6, "family, sample, father, mother, sex, phenotype")
+    pairs = list(zip(columns[0], columns[1], strict=True))
+    if len(set(pairs)) != len(pairs):
+        repeated = next(p for p in pairs if pairs.count(p) > 1)
+        message = f"{str(path)!r} has the sample {' '.join(repeated)!r} twice"
+        raise StoreError(message)
+    return Samples(np.array(columns[0], np.str_), np.array(columns[1], np.str_))
+
+
+def _read_bim(path: Path) -> Variants:
+    contig, names, _, position, first, second = _columns(
+        path, 6, "chromosome, variant, centimorgans, position, allele 1, allele 2"
+    )
+    try:
+        positions = np.array(position, np.int64)
+    except ValueError as error:
+        raise StoreError(f"{str(path)!r} has a position that is no whole number: {error}") from None
+    text = (np.array(column, np.str_) for column in (contig, names, second, first))
+    contigs, ids, reference, alternate = text
+    return Variants(contigs, positions, ids, reference, alternate)
+
+
+def _columns(path: Path, count: int, meaning: str) -> list[tuple[str, ...]]:
+    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    for number, row in enumerate(rows, 1):
+        if len(row) != count:
+            message = (
+                f"{str(path)!r} needs {count} columns ({meaning}); line {number} has {len(row)}"
+            )
+            raise StoreError(message)
+    return list(zip(*rows, strict=True)) if rows else [()] * count

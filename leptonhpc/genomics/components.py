@@ -1,0 +1,272 @@
+"""Principal components of a cohort, exact or truncated, and projection of new samples."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.api import SvdResult, matmul, svd
+from leptonhpc.blocks import BlockedArray
+from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.genomics.extras import require_xarray
+from leptonhpc.genomics.genotypes import (
+    Genotypes,
+    Samples,
+    as_strings,
+    sample_variables,
+    variant_variables,
+)
+from leptonhpc.genomics.opening import open_genotypes
+from leptonhpc.genomics.passes import Nbytes
+from leptonhpc.genomics.standardised import StandardisedSource, standardised
+from leptonhpc.genomics.statistics import Statistics, genotype_statistics
+
+if TYPE_CHECKING:
+    import xarray
+
+Method = Literal["auto", "exact", "truncated"]
+Precision = Literal["double", "single"]
+_SVD_METHODS: dict[Method, Literal["auto", "gram", "krylov"]] = {
+    "auto": "auto",
+    "exact": "gram",
+    "truncated": "krylov",
+}
+
+
+def pca(
+    genotypes: Any,
+    *,
+    components: int = 10,
+    method: Method = "auto",
+    precision: Precision = "double",
+    accuracy: float = 1e-3,
+    most_passes: int = 30,
+    statistics: Statistics | None = None,
+    seed: int = 0,
+    memory: Nbytes = None,
+    progress: bool | None = None,
+) -> xarray.Dataset:
+    """Find the principal components of a cohort.
+
+    Parameters
+    ----------
+    genotypes : Genotypes, or what `open_genotypes` takes
+        Calls are standardised as they are read: (g - 2 p) / sqrt(2 p (1 - p)), missing ones are at
+        their mean.
+    components : int
+        How many.
+    method : {"auto", "exact", "truncated"}
+        By the relationship matrix of the samples (or its counterpart of the variants, if they are
+        fewer): two passes. By block Krylov iteration, until each component's residual is below
+        `accuracy`. "auto" takes the one that is predicted to be faster.
+    precision : {"double", "single"}
+        Of computing.
+    accuracy, most_passes : float, int
+        When the iteration stops.
+    statistics : Statistics, optional
+        Of the cohort; default: computed in one more pass.
+    seed : int
+        Of the iteration's start.
+    memory : int, float or str, optional
+        Budget of each worker, such as "2 GB".
+    progress : bool, optional
+        Show a bar; default: where somebody looks.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``sample_pca_projection`` (samples, components), ``sample_pca_component`` and
+        ``sample_pca_loading`` (variants, components), ``sample_pca_explained_variance`` and
+        ``_ratio``, ``sample_pca_eigenvalue`` (of the relationship matrix, as PLINK prints), the
+        frequencies, and the names of samples and variants. The certificate is in the attributes.
+
+    Raises
+    ------
+    OptionError
+        If there are not so many components, or a keyword is unknown.
+    LinAlgError
+        If a variant does not vary.
+
+    Warns
+    -----
+    NotConvergedWarning
+        If a component did not reach its accuracy.
+    """
+    require_xarray()
+    cohort = open_genotypes(genotypes)
+    _check(cohort, components, method, precision)
+    counted = statistics or genotype_statistics(cohort, memory=memory)
+    dtype = np.float64 if precision == "double" else np.float32
+    x = standardised(cohort, counted.frequency, dtype=dtype)
+    found = svd(
+        x, rank=components, method=_SVD_METHODS[method], accuracy=accuracy,
+        most_passes=most_passes, seed=seed, memory=memory, progress=progress,
+    )  # fmt: skip
+    return _dataset(cohort, counted, found)
+
+
+def project(
+    model: xarray.Dataset, genotypes: Any, *, memory: Nbytes = None, progress: bool | None = None
+) -> xarray.Dataset:
+    """Place new samples among the principal components of others.
+
+    Parameters
+    ----------
+    model : xarray.Dataset
+        What `pca` gave.
+    genotypes : Genotypes, or what `open_genotypes` takes
+        New samples at the same variants, in the same order. They are standardised with the
+        model's frequencies.
+    memory : int, float or str, optional
+        Budget of each worker.
+    progress : bool, optional
+        Show a bar; default: where somebody looks.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``sample_pca_projection`` (samples, components).
+
+    Raises
+    ------
+    ShapeError
+        If the variants are others; the message names the first that differs.
+
+    Notes
+    -----
+    Projections of samples that were not in the model shrink towards zero where there are many more
+    variants than samples.
+    """
+    require_xarray()
+    import xarray as xr
+
+    cohort = open_genotypes(genotypes)
+    _require_same_variants(model, cohort)
+    frequency = np.asarray(model["variant_allele_frequency"])[:, 1]
+    scale = np.sqrt(2 * frequency * (1 - frequency))
+    source = StandardisedSource(cohort.calls.source, 2 * frequency, scale, np.dtype(np.float64))
+    axes = np.asarray(model["sample_pca_component"], np.float64)
+    placed = matmul(BlockedArray(source), axes, memory=memory, progress=progress)
+    return xr.Dataset(
+        {
+            "sample_pca_projection": (("samples", "components"), np.asarray(placed)),
+            **sample_variables(cohort.samples),
+        }
+    )
+
+
+def _check(cohort: Genotypes, components: int, method: str, precision: str) -> None:
+    if method not in _SVD_METHODS:
+        raise OptionError(f"method is one of {', '.join(_SVD_METHODS)}; found {method!r}")
+    if precision not in ("double", "single"):
+        raise OptionError(f"precision is 'double' or 'single'; found {precision!r}")
+    if cohort.shape[0] < 2:
+        message = f"principal components need two samples or more; {cohort.name} has 1"
+        raise ShapeError(message)
+    # standardised columns have mean zero: one dimension less than there are samples
+    most = min(cohort.shape[0] - 1, cohort.shape[1])
+    if not 1 <= components <= most:
+        message = (
+            f"{cohort.name} with {cohort.shape[0]} samples and {cohort.shape[1]} variants has from "
+            f"1 to {most} components; found components={components}"
+        )
+        raise OptionError(message)
+
+
+def _dataset(cohort: Genotypes, counted: Statistics, found: SvdResult) -> xarray.Dataset:
+    import xarray as xr
+
+    samples, variants = cohort.shape
+    s = np.asarray(found.s, np.float64)
+    u, axes = np.asarray(found.u), np.asarray(found.vh).T
+    deviation = s / np.sqrt(samples - 1)
+    frequency = np.stack([1 - counted.frequency, counted.frequency], axis=1)
+    certificate: Any = found.certificate
+    return xr.Dataset(
+        {
+            "sample_pca_projection": (("samples", "components"), u * s),
+            "sample_pca_component": (("variants", "components"), axes),
+            "sample_pca_loading": (("variants", "components"), axes * deviation),
+            "sample_pca_explained_variance": ("components", deviation**2),
+            "sample_pca_explained_variance_ratio": (
+                "components",
+                np.asarray(certificate.captured_each),
+            ),
+            "sample_pca_eigenvalue": ("components", s**2 / variants),
+            "variant_allele_frequency": (("variants", "alleles"), frequency),
+            **sample_variables(cohort.samples),
+            **variant_variables(cohort.variants),
+        },
+        attrs={
+            "source": cohort.name,
+            "certificate": json.dumps(certificate.to_dict(), default=_plain),
+            "converged": int(certificate.converged),
+            "passes": 1 + int(certificate.passes),
+        },
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist()
+
+
+def _require_same_variants(model: xarray.Dataset, cohort: Genotypes) -> None:
+    expected = as_strings(model["variant_id"])
+    alleles = as_strings(model["variant_allele"])
+    variants = cohort.variants
+    if len(expected) != len(variants):
+        message = f"the model has {len(expected)} variants; {cohort.name} has {len(variants)}"
+        raise ShapeError(f"{message}. Select the model's variants, in its order")
+    found = (variants.variant_id, variants.reference, variants.alternate)
+    for names, wanted in zip(found, (expected, *alleles.T), strict=True):
+        different = np.flatnonzero(names != wanted)
+        if different.size:
+            at = different[0]
+            message = (
+                f"variant number {at} of {cohort.name} is {_described(cohort, at)}; the model has "
+                f"{expected[at]} {alleles[at, 0]}/{alleles[at, 1]} there. Select the model's "
+                "variants, in its order and with its alleles"
+            )
+            raise ShapeError(message)
+
+
+def _described(cohort: Genotypes, at: int) -> str:
+    v = cohort.variants
+    return f"{v.variant_id[at]} {v.reference[at]}/{v.alternate[at]}"
+
+
+def eigenvectors(model: xarray.Dataset) -> NDArray[np.float64]:
+    """Give the components of the samples with length one, as PLINK prints them.
+
+    Parameters
+    ----------
+    model : xarray.Dataset
+        What `pca` gave.
+
+    Returns
+    -------
+    array of shape (samples, components)
+        Eigenvectors of the relationship matrix.
+    """
+    scores = np.asarray(model["sample_pca_projection"], np.float64)
+    vectors: NDArray[np.float64] = scores / np.linalg.norm(scores, axis=0)
+    return vectors
+
+
+def samples_of(dataset: xarray.Dataset) -> Samples:
+    """Give the people that a dataset is of.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        What `pca`, `grm` or `project` gave.
+
+    Returns
+    -------
+    Samples
+        Their names.
+    """
+    return Samples(as_strings(dataset["sample_family_id"]), as_strings(dataset["sample_id"]))

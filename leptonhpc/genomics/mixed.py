@@ -1,0 +1,191 @@
+"""The linear mixed model: relatives share a random effect with the covariance of their genomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.api import eigh
+from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.genomics.designs import Design
+from leptonhpc.genomics.genotypes import Genotypes, as_strings
+from leptonhpc.genomics.linear import Fits, centred, fit_whole, known_of
+from leptonhpc.genomics.passes import Nbytes
+from leptonhpc.genomics.relationship import pair_sums, require_pairs
+from leptonhpc.genomics.reml import NullModel, Rotated, fit_null
+from leptonhpc.genomics.statistics import Statistics
+
+Floats = NDArray[np.float64]
+
+CELL_NBYTES = 50
+"""Bytes for each call: int8, masks, and six float64 matrices at most."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Variants that are tested with one relationship matrix."""
+
+    contig: str
+    """ "" for all."""
+    variants: NDArray[np.int64]
+    relationship: Floats
+
+
+class MixedBlock:
+    """Regress traits on the variants of a block by generalised least squares.
+
+    Parameters
+    ----------
+    designs : list of Design
+        The traits.
+    relationship : array of shape (samples, samples)
+        K.
+    memory : int, float or str, optional
+        Budget of the eigendecompositions.
+    progress : bool, optional
+        Show a bar for each.
+
+    Notes
+    -----
+    With V = W^-1 W^-T of the null model, W y on W C and W g is an ordinary regression; its error's
+    scale is estimated anew for each variant. Missing calls are the variant's mean.
+    """
+
+    def __init__(
+        self,
+        designs: list[Design],
+        relationship: Floats,
+        *,
+        memory: Nbytes,
+        progress: bool | None = None,
+    ) -> None:
+        self.rows = [design.rows for design in designs]
+        self.nulls: list[NullModel] = []
+        self.whitening: list[Floats] = []
+        self.known = []
+        found: dict[bytes, tuple[Floats, Floats]] = {}
+        for design in designs:
+            key = design.rows.tobytes()
+            if key not in found:
+                pairs = relationship[np.ix_(design.rows, design.rows)]
+                spectrum = eigh(
+                    pairs, memory=memory, progress=progress
+                )  # its temporary store goes with it
+                vectors = np.asarray(spectrum.eigenvectors, np.float64)
+                found[key] = np.asarray(spectrum.eigenvalues, np.float64), vectors
+            values, vectors = found[key]
+            rotated = Rotated(values, vectors.T @ design.y, vectors.T @ design.covariates)
+            null = fit_null(rotated)
+            root = np.sqrt(rotated.diagonal(null.heritability))
+            self.nulls.append(null)
+            self.whitening.append(vectors.T / root[:, None])
+            whitened = rotated.covariates / root[:, None], rotated.y / root
+            self.known.append(known_of(*whitened))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the matrices that every block needs."""
+        return sum(w.nbytes for w in self.whitening)
+
+    def __call__(self, block: NDArray[Any], start: int) -> list[Fits]:
+        """Give the statistics of each trait."""
+        fits = []
+        for rows, whitening, known in zip(self.rows, self.whitening, self.known, strict=True):
+            g, _ = centred(block[rows])
+            fit = fit_whole(whitening @ g, known, len(rows) - known.q.shape[1] - 1)
+            varies = g.any(axis=0)  # of a constant, rotation would leave rounding
+            found = {
+                name: np.where(varies, values, np.nan)
+                for name, values in vars(fit).items()
+                if name != "tested"
+            }
+            fits.append(Fits(**found, tested=fit.tested))
+        return fits
+
+
+def relationship_parts(
+    cohort: Genotypes,
+    relationship: Any,
+    *,
+    loco: bool,
+    counted: Statistics | None,
+    memory: Nbytes,
+    progress: bool | None,
+) -> Iterator[Part]:
+    """Give the relationship matrices, each with the variants that are tested with it.
+
+    Parameters
+    ----------
+    cohort : Genotypes
+        The genotypes.
+    relationship : xarray.Dataset, array, or None
+        Given by the caller, or computed here.
+    loco : bool
+        One matrix for each contig, of all others: a variant is not tested against itself.
+    counted : Statistics, optional
+        Of the cohort; needed where matrices are computed here.
+    memory : int, float or str, optional
+        Budget of each worker.
+    progress : bool, optional
+        Show a bar.
+
+    Yields
+    ------
+    Part
+        In the order of the contigs.
+
+    Raises
+    ------
+    OptionError
+        If both a matrix and `loco` are given, or there is one contig only.
+    ShapeError
+        If the matrix is of other samples.
+    """
+    everything = np.arange(cohort.shape[1])
+    if relationship is not None:
+        if loco:
+            raise OptionError("loco=True computes its own matrices; leave relationship= out")
+        yield Part("", everything, _given(relationship, cohort))
+        return
+    assert counted is not None
+    sums, counts = pair_sums(cohort, counted, memory=memory, progress=progress)
+    if not loco:
+        yield Part("", everything, sums / require_pairs(cohort, counts))
+        return
+    contigs, first = np.unique(cohort.variants.contig, return_index=True)
+    if len(contigs) < 2:
+        message = f"loco=True needs two contigs or more; all of {cohort.name} is on {contigs[0]!r}"
+        raise OptionError(message)
+    for contig in contigs[np.argsort(first)]:
+        variants = np.flatnonzero(cohort.variants.contig == contig)
+        own, own_counts = pair_sums(
+            cohort.select(variants=variants), counted.of_variants(variants),
+            memory=memory, progress=progress,
+        )  # fmt: skip
+        left = require_pairs(cohort, counts - own_counts)
+        yield Part(str(contig), variants, (sums - own) / left)
+
+
+def _given(relationship: Any, cohort: Genotypes) -> Floats:
+    if hasattr(relationship, "data_vars"):
+        ids, ours = as_strings(relationship["sample_id"]), cohort.samples.sample_id
+        if len(ids) == len(ours) and np.any(ids != ours):
+            at = int(np.flatnonzero(ids != ours)[0])
+            message = (
+                f"the relationship matrix has sample {str(ids[at])!r} as number {at}; "
+                f"{cohort.name} has {str(ours[at])!r}. Put them in the same order"
+            )
+            raise ShapeError(message)
+        relationship = relationship["stat_genomic_relationship"]
+    matrix = np.asarray(relationship, np.float64)
+    if matrix.shape != (cohort.shape[0],) * 2:
+        message = (
+            f"the relationship matrix needs {cohort.shape[0]} rows and columns, as {cohort.name} "
+            f"has samples; found shape {matrix.shape}"
+        )
+        raise ShapeError(message)
+    return matrix

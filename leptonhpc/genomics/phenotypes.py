@@ -1,0 +1,184 @@
+"""Tables of traits and covariates: read as PLINK writes them, and put in the samples' order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.errors import OptionError, ShapeError, StoreError
+from leptonhpc.genomics.genotypes import Genotypes
+
+Unmatched = Literal["raise", "drop"]
+_MISSING = {"NA", "NaN", "nan", "na", "."}
+_MISSING_NUMBER = -9.0  # PLINK's
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers of people by name."""
+
+    name: str
+    """Where they come from, for messages."""
+    keys: tuple[tuple[str, ...], ...]
+    """(family, sample) of each row, or (sample,) where there are no families."""
+    columns: tuple[str, ...]
+    values: NDArray[np.float64]
+    """(rows, columns), NaN where missing."""
+
+
+def read_table(path: str | os.PathLike[str]) -> Table:
+    """Read a table of traits or covariates.
+
+    Parameters
+    ----------
+    path : str or path
+        Text in columns between blanks. The first line names them: FID and IID, or IID alone, with
+        or without #; without such a line the first two columns are FID and IID. NA, ``nan`` and -9
+        are missing.
+
+    Returns
+    -------
+    Table
+        Its rows.
+
+    Raises
+    ------
+    StoreError
+        If it is not there, a line is too short or too long, or a value is no number.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise StoreError(f"nothing is stored at {str(file)!r}; a table of samples is needed")
+    lines = [line.split() for line in file.read_text().splitlines() if line.strip()]
+    if not lines or len(lines[0]) < 2:
+        raise StoreError(f"{str(file)!r} needs sample names and at least one column of numbers")
+    first = [name.lstrip("#").upper() for name in lines[0]]
+    header = first[0] in ("FID", "IID")
+    names = 1 if first[0] == "IID" else 2
+    traits = lines[0][names:] if header else [f"PHENO{i + 1}" for i in range(len(lines[0]) - names)]
+    rows = list(enumerate(lines, 1))[1:] if header else list(enumerate(lines, 1))
+    for number, row in rows:
+        if len(row) != names + len(traits):
+            message = (
+                f"{str(file)!r} has {names + len(traits)} columns; line {number} has {len(row)}"
+            )
+            raise StoreError(message)
+    keys = tuple(tuple(row[:names]) for _, row in rows)
+    _require_once(str(file), keys)
+    values = [[_number(text, str(file), number) for text in row[names:]] for number, row in rows]
+    return Table(str(file), keys, tuple(traits), np.array(values).reshape(len(rows), len(traits)))
+
+
+def aligned(
+    given: Any, cohort: Genotypes, *, what: str, unmatched: Unmatched
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Put numbers of people in the order of a cohort's samples.
+
+    Parameters
+    ----------
+    given : path, Table, array of shape (n,) or (n, k), or mapping of names to arrays
+        The numbers; without names they are in the samples' order.
+    cohort : Genotypes
+        The samples.
+    what : str
+        "phenotypes" or "covariates", for messages.
+    unmatched : {"raise", "drop"}
+        Whether all samples must be in both.
+
+    Returns
+    -------
+    tuple of (array of shape (samples, k), names)
+        NaN where there is no number.
+
+    Raises
+    ------
+    ShapeError
+        If samples are in one and not in the other; the message names the first.
+    OptionError
+        If `unmatched` is unknown.
+    """
+    if unmatched not in ("raise", "drop"):
+        raise OptionError(f"unmatched is 'raise' or 'drop'; found {unmatched!r}")
+    if isinstance(given, str | os.PathLike):
+        given = read_table(given)
+    if isinstance(given, Table):
+        return _matched(given, cohort, what, unmatched), given.columns
+    return _in_order(given, cohort, what)
+
+
+def _in_order(
+    given: Any, cohort: Genotypes, what: str
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    names: Sequence[str] | None = None
+    if hasattr(given, "keys"):
+        names = [str(name) for name in given.keys()]  # noqa: SIM118  (a dataset's keys are not all)
+        given = np.stack([np.asarray(given[name], np.float64) for name in names], axis=1)
+    values = np.asarray(given, np.float64)
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or len(values) != cohort.shape[0]:
+        message = (
+            f"{what} need one row for each of the {cohort.shape[0]} samples of {cohort.name}; "
+            f"found shape {values.shape}"
+        )
+        raise ShapeError(message)
+    stem = "PHENO" if what == "phenotypes" else "COVAR"
+    return values, tuple(names or (f"{stem}{i + 1}" for i in range(values.shape[1])))
+
+
+def _matched(
+    table: Table, cohort: Genotypes, what: str, unmatched: Unmatched
+) -> NDArray[np.float64]:
+    people = cohort.samples
+    ours: list[tuple[str, ...]] = [(str(s),) for s in people.sample_id]
+    if table.keys and len(table.keys[0]) == 2:
+        pairs = zip(people.family_id, people.sample_id, strict=True)
+        ours = [(str(f), str(s)) for f, s in pairs]
+    _require_once(cohort.name, tuple(ours))
+    row = {key: i for i, key in enumerate(table.keys)}
+    absent = [key for key in ours if key not in row]
+    known = set(ours)
+    strangers = [key for key in table.keys if key not in known]
+    if len(absent) == len(ours) or (unmatched == "raise" and (absent or strangers)):
+        parts = [
+            f"{len(keys)} of {total} samples of {there!r} are not in {other!r} (the first: "
+            f"{' '.join(keys[0])!r})"
+            for keys, total, there, other in (
+                (absent, len(ours), cohort.name, table.name),
+                (strangers, len(table.keys), table.name, cohort.name),
+            )
+            if keys
+        ]
+        way = "unmatched='drop' analyses the common ones"
+        if len(absent) == len(ours):
+            way = "they have none in common: compare their FID and IID columns"
+        raise ShapeError(f"{what} and genotypes are of other samples: {'; '.join(parts)}; {way}")
+    values = np.full((len(ours), len(table.columns)), np.nan)
+    for i, key in enumerate(ours):
+        if key in row:
+            values[i] = table.values[row[key]]
+    return values
+
+
+def _require_once(name: str, keys: tuple[tuple[str, ...], ...]) -> None:
+    seen: set[tuple[str, ...]] = set()
+    for key in keys:
+        if key in seen:
+            message = f"{name!r} has the sample {' '.join(key)!r} twice; names must tell rows apart"
+            raise StoreError(message)
+        seen.add(key)
+
+
+def _number(text: str, file: str, line: int) -> float:
+    if text in _MISSING:
+        return np.nan
+    try:
+        value = float(text)
+    except ValueError:
+        raise StoreError(f"{file!r} has {text!r}, no number, in line {line}") from None
+    return np.nan if value == _MISSING_NUMBER else value

@@ -1,0 +1,226 @@
+"""Counts, allele frequencies and call rates of a cohort, all in one pass; filters by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.genomics.genotypes import Genotypes
+from leptonhpc.genomics.passes import Nbytes, map_variants
+from leptonhpc.genomics.standardised import missing_in
+
+if TYPE_CHECKING:
+    import xarray
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What one pass over a cohort counts."""
+
+    called: NDArray[np.int64]
+    """(m,): samples with a call."""
+    copies: NDArray[np.float64]
+    """(m,): copies of the alternate allele in them."""
+    hom_ref: NDArray[np.int64]
+    het: NDArray[np.int64]
+    hom_alt: NDArray[np.int64]
+    """(m,): samples with 0, 1, 2 copies exactly."""
+    sample_called: NDArray[np.int64]
+    """(n,): variants with a call."""
+
+    @property
+    def frequency(self) -> NDArray[np.float64]:
+        """Frequency of the alternate allele; NaN where nothing was called."""
+        alleles = np.where(self.called > 0, 2.0 * self.called, np.nan)
+        frequency: NDArray[np.float64] = self.copies / alleles
+        return frequency
+
+    @property
+    def maf(self) -> NDArray[np.float64]:
+        """Frequency of the rarer allele."""
+        return np.minimum(self.frequency, 1 - self.frequency)
+
+    @property
+    def call_rate(self) -> NDArray[np.float64]:
+        """Share of the samples with a call, of each variant."""
+        return self.called / len(self.sample_called)
+
+    @property
+    def sample_call_rate(self) -> NDArray[np.float64]:
+        """Share of the variants with a call, of each sample."""
+        return self.sample_called / len(self.called)
+
+    @property
+    def complete(self) -> bool:
+        """Whether no call is missing."""
+        return bool(np.all(self.called == len(self.sample_called)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[NDArray[Any], ...]]) -> Statistics:
+        """Put the counts of blocks together.
+
+        Parameters
+        ----------
+        parts : sequence of tuple
+            What `Counting` gave, in the variants' order.
+
+        Returns
+        -------
+        Statistics
+            Of the cohort.
+        """
+        columns = [np.concatenate([part[i] for part in parts]) for i in range(5)]
+        columns.append(np.sum([part[5] for part in parts], axis=0))
+        return cls(*columns)
+
+    def of_variants(self, index: NDArray[np.int64]) -> Statistics:
+        """Keep the counts of some variants.
+
+        Parameters
+        ----------
+        index : array of int
+            Which.
+
+        Returns
+        -------
+        Statistics
+            Theirs; the counts of the samples are still of all.
+        """
+        found = {
+            name: values[index] for name, values in vars(self).items() if name != "sample_called"
+        }
+        return Statistics(**found, sample_called=self.sample_called)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Give the same with sgkit's variable names.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``variant_call_rate``, ``variant_allele_frequency``, ....
+        """
+        import xarray as xr
+
+        frequency = np.stack([1 - self.frequency, self.frequency], axis=1)
+        return xr.Dataset(
+            {
+                "variant_n_called": ("variants", self.called),
+                "variant_call_rate": ("variants", self.call_rate),
+                "variant_n_hom_ref": ("variants", self.hom_ref),
+                "variant_n_het": ("variants", self.het),
+                "variant_n_hom_alt": ("variants", self.hom_alt),
+                "variant_allele_frequency": (("variants", "alleles"), frequency),
+                "sample_n_called": ("samples", self.sample_called),
+                "sample_call_rate": ("samples", self.sample_call_rate),
+            }
+        )
+
+
+def genotype_statistics(genotypes: Genotypes, *, memory: Nbytes = None) -> Statistics:
+    """Count calls and alleles in one pass.
+
+    Parameters
+    ----------
+    genotypes : Genotypes
+        The cohort.
+    memory : int, float or str, optional
+        Budget of each worker, such as "2 GB".
+
+    Returns
+    -------
+    Statistics
+        Counts, frequencies, call rates.
+
+    Raises
+    ------
+    ShapeError
+        If a call is neither missing nor from 0 to 2; the message names sample and variant.
+    """
+    parts = list(map_variants(genotypes.calls, Counting(genotypes), memory=memory, cell_nbytes=6))
+    return Statistics.joined(parts)
+
+
+def filter_variants(
+    genotypes: Genotypes,
+    *,
+    min_maf: float = 0.0,
+    min_call_rate: float = 0.0,
+    statistics: Statistics | None = None,
+    memory: Nbytes = None,
+) -> Genotypes:
+    """Keep the variants that vary and are called often enough.
+
+    Parameters
+    ----------
+    genotypes : Genotypes
+        The cohort.
+    min_maf : float
+        Least frequency of the rarer allele; variants that do not vary always go.
+    min_call_rate : float
+        Least share of samples with a call.
+    statistics : Statistics, optional
+        Of the cohort; default: computed in one pass.
+    memory : int, float or str, optional
+        Budget of that pass.
+
+    Returns
+    -------
+    Genotypes
+        Lazy; the others are skipped inside each later pass.
+
+    Raises
+    ------
+    OptionError
+        If a threshold is out of range, or no variant is left.
+    """
+    if not 0 <= min_maf <= 0.5:
+        raise OptionError(f"min_maf is from 0 to 0.5; found {min_maf}")
+    if not 0 <= min_call_rate <= 1:
+        raise OptionError(f"min_call_rate is from 0 to 1; found {min_call_rate}")
+    found = statistics or genotype_statistics(genotypes, memory=memory)
+    keep = (found.maf > 0) & (found.maf >= min_maf) & (found.call_rate >= min_call_rate)
+    if keep.all():
+        return genotypes
+    return genotypes.select(variants=keep)
+
+
+class Counting:
+    """Counts the calls of a block, and refuses impossible ones.
+
+    Parameters
+    ----------
+    genotypes : Genotypes
+        Whose name is in the message.
+    """
+
+    def __init__(self, genotypes: Genotypes) -> None:
+        self.name = genotypes.name
+
+    def __call__(self, block: NDArray[Any], start: int) -> tuple[NDArray[Any], ...]:
+        """Give called, copies, hom_ref, het, hom_alt of each variant, and called of each sample."""
+        missing = missing_in(block)
+        self._require_calls(block, missing, start)
+        kinds = [np.count_nonzero(block == copies, axis=0) for copies in (0, 1, 2)]
+        if block.dtype.kind == "f":
+            copies = np.nansum(block, axis=0, dtype=np.float64)
+        else:
+            copies = (kinds[1] + 2 * kinds[2]).astype(np.float64)
+        called = len(block) - np.count_nonzero(missing, axis=0)
+        per_sample = block.shape[1] - np.count_nonzero(missing, axis=1)
+        return called, copies, *kinds, per_sample
+
+    def _require_calls(self, block: NDArray[Any], missing: NDArray[np.bool_], start: int) -> None:
+        wrong = (block > 2) | ((block < 0) & ~missing)
+        if wrong.any():
+            sample, variant = np.argwhere(wrong)[0]
+            message = (
+                f"a call is 0, 1 or 2 copies (or a dosage between), negative or NaN where missing; "
+                f"{self.name} has {block[sample, variant]} for sample number {sample} at variant "
+                f"number {start + variant}"
+            )
+            raise ShapeError(message)

@@ -1,0 +1,75 @@
+"""The templates run from copies outside the repository, and their notebooks top to bottom."""
+
+import json
+import os
+import runpy
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+TEMPLATES = Path(__file__).parents[2] / "workflows"
+NOTEBOOKS = [("genotype_pca", 2), ("gwas", 4)]
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run a copy of a template as a program, in this process, and give what it printed."""
+
+    def program(name: str, *arguments: str) -> str:
+        copied = Path(shutil.copytree(TEMPLATES / name, tmp_path / "mine"))
+        monkeypatch.chdir(copied)
+        monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+        runpy.run_path("run.py", run_name="__main__")
+        return capsys.readouterr().out
+
+    return program
+
+
+def test_components_run_on_a_cohort_of_the_user(
+    complete: Any, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    given = ("--data", str(complete.bed), "--components", "3", "--maf", "0.1")
+    assert "PC1 holds" in run("genotype_pca", *given)
+    left = tmp_path / "mine" / "genotype-pca-output"
+    assert {p.name for p in left.iterdir()} == {
+        "cohort.eigenvec", "cohort.eigenval", "cohort.pca.png",
+    }  # fmt: skip
+    assert len(np.loadtxt(left / "cohort.eigenval")) == 3
+
+
+def test_association_finds_what_was_planted(tmp_path: Path, run: Callable[..., str]) -> None:
+    printed = run("gwas", "--people", "400", "--variants", "660", "--no-mixed")
+    strongest, planted = printed.splitlines()[1:3]
+    for name in planted.partition(": ")[2].split(", "):
+        assert f"{name} (p = " in strongest
+    left = {p.name for p in (tmp_path / "mine" / "gwas-output").iterdir()}
+    assert {"linear.height.glm.linear", "linear.height.manhattan.png"} < left
+
+
+def images(notebook: Any) -> int:
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    return sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+@pytest.mark.parametrize(("name", "pictures"), NOTEBOOKS)
+def test_notebook_holds_its_pictures_and_runs(name: str, pictures: int, tmp_path: Path) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
+    nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
+    pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    path = TEMPLATES / name / "notebook.ipynb"
+    assert images(json.loads(path.read_text())) == pictures
+    assert os.fspath(TEMPLATES.parent) not in path.read_text()
+    notebook = nbformat.read(path, as_version=4)
+    where = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=120, resources=where).execute()
+    assert images(notebook) == pictures
