@@ -1,0 +1,141 @@
+"""Connecting to a scheduler that is there already."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leptonhpc.cluster.security import security_of
+from leptonhpc.errors import OptionError, WorkerError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+SCHEDULER = "LEPTONHPC_SCHEDULER"
+"""Environment variable: the scheduler file that programs connect to."""
+
+
+@contextmanager
+def connect(
+    scheduler: str | Path | None = None,
+    *,
+    security: str | Path | None = None,
+    insecure: bool = False,
+    workers: int = 0,
+    timeout: float = 30.0,
+) -> Iterator[Client]:
+    """Run what is inside on a cluster that is there already.
+
+    Parameters
+    ----------
+    scheduler : str or path, optional
+        Address of the scheduler, its scheduler file, or a folder of a run (or made by `invite`)
+        with ``scheduler.json`` and keys in it. Default: $LEPTONHPC_SCHEDULER, which `leptonhpc
+        cluster run` sets.
+    security : str or path, optional
+        Folder with ``ca.pem``, ``client.pem`` and ``client-key.pem``; default: that of the
+        scheduler file, else what Dask's configuration (``distributed.comm.tls``) names.
+    insecure : bool
+        Connect to ``tcp://`` as well: whoever reaches such a port runs code as its owner.
+    workers : int
+        Workers to wait for.
+    timeout : float
+        Seconds to wait, for the scheduler and then for its workers.
+
+    Yields
+    ------
+    distributed.Client
+        Connected: drivers inside run on it. It is closed at the end; the cluster stays.
+
+    Raises
+    ------
+    OptionError
+        If it is not encrypted and `insecure` was not said, or there are no keys.
+    WorkerError
+        If it does not answer, or refuses the certificate, or the workers do not come.
+    """
+    chosen = scheduler if scheduler is not None else os.environ.get(SCHEDULER)
+    if chosen is None:
+        raise OptionError(f"connect needs a scheduler; none was given, and ${SCHEDULER} is not set")
+    address, folder = _find(chosen)
+    if security is not None:
+        folder = Path(security)
+    keys = _keys(address, folder, insecure=insecure)
+    client = _connected(address, keys, timeout)
+    with client:
+        if workers:
+            _wait(client, workers, timeout)
+        yield client
+
+
+def _find(scheduler: str | Path) -> tuple[str, Path | None]:
+    """Give the address, and the folder that may hold keys."""
+    path = Path(scheduler)
+    file = path / "scheduler.json" if path.is_dir() else path
+    if not file.is_file():
+        if "://" in str(scheduler):
+            return str(scheduler), None
+        message = (
+            "a scheduler is an address such as tls://host:8786, a scheduler file, or the folder of "
+            f"a run; found {str(scheduler)!r}"
+        )
+        raise OptionError(message)
+    try:
+        address = str(json.loads(file.read_text())["address"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{str(file)!r} is not a scheduler file: {error}"
+        raise OptionError(message) from error
+    return address, file.parent if (file.parent / "ca.pem").is_file() else None
+
+
+def _keys(address: str, folder: Path | None, *, insecure: bool) -> Any:
+    scheme = address.partition("://")[0]
+    if scheme == "tcp" and insecure:
+        return None
+    if scheme != "tls":
+        message = (
+            f"a scheduler must be reached by tls://; found {address!r}, where everybody who "
+            "reaches its port runs code as its owner. Start it with TLS, or pass insecure=True"
+        )
+        raise OptionError(message)
+    if folder is not None:
+        return security_of(folder)
+    from distributed.security import Security
+
+    configured: Any = Security(require_encryption=True)
+    if not configured.tls_ca_file or not configured.tls_client_cert:
+        message = (
+            f"{address} needs keys: pass security=FOLDER with ca.pem, client.pem and "
+            "client-key.pem, or name them in Dask's configuration (distributed.comm.tls)"
+        )
+        raise OptionError(message)
+    return configured
+
+
+def _connected(address: str, keys: Any, timeout: float) -> Client:
+    from distributed import Client
+
+    problem = ""
+    try:
+        return Client(address, security=keys, timeout=timeout)
+    except (OSError, ValueError) as error:
+        problem = str(error)
+    # not raised above: a traceback would keep the half-made client alive
+    message = f"cannot connect to the scheduler at {address}: {problem}"
+    raise WorkerError(message)
+
+
+def _wait(client: Client, workers: int, timeout: float) -> None:
+    found = 0
+    try:
+        client.wait_for_workers(workers, timeout=timeout)
+    except TimeoutError:
+        with suppress(OSError):
+            found = len(client.scheduler_info(n_workers=-1)["workers"])
+        message = f"{workers} workers were to come within {timeout:g} seconds; {found} came"
+        raise WorkerError(message) from None

@@ -1,0 +1,115 @@
+"""Groups of like workers: how many, how large, on which device."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from leptonhpc.errors import OptionError
+from leptonhpc.planning.amounts import parse_nbytes
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,40}")
+SMALLEST_NBYTES = 100_000_000
+"""Less does not hold the libraries of a worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Like workers of one cluster."""
+
+    name: str
+    """Begins the names of its workers."""
+    workers: int = 1
+    """How many; on SLURM each is a job."""
+    memory: str | int = "1 GB"
+    """Limit of each worker."""
+    threads: int = 1
+    """Of each worker."""
+    device: str | None = None
+    """Kind of device that its workers compute with (LEPTONHPC_DEVICE); None: their cores."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """More variables for its workers."""
+    partition: str | None = None
+    """Of its SLURM jobs."""
+    walltime: str | None = None
+    """Of its SLURM jobs; a worker whose job reached it is submitted again."""
+    options: Sequence[str] = ()
+    """More of sbatch's (of a step: srun's) options, such as ``--gres=gpu:1``."""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            message = f"a group's name has letters, digits, dots and _; found {self.name!r}"
+            raise OptionError(message)
+        for name in ("workers", "threads"):
+            count = getattr(self, name)
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                message = f"group {self.name}: {name} is a number from 1; found {count!r}"
+                raise OptionError(message)
+        if self.nbytes < SMALLEST_NBYTES:
+            message = (
+                f"group {self.name}: a worker needs memory='100 MB' or more; found {self.memory!r}"
+            )
+            raise OptionError(message)
+        for option in self.options:
+            if not isinstance(option, str) or not option.startswith("-") or "\n" in option:
+                message = (
+                    f"group {self.name}: options are sbatch's, such as '--gres=gpu:1'; "
+                    f"found {option!r}"
+                )
+                raise OptionError(message)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory limit of each worker in bytes."""
+        return parse_nbytes(self.memory) or 0
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Environment of its workers."""
+        named = {} if self.device is None else {"LEPTONHPC_DEVICE": self.device}
+        return {**{k: str(v) for k, v in self.environment.items()}, **named}
+
+    @property
+    def worker_names(self) -> list[str]:
+        """Name of each worker."""
+        return [f"{self.name}-{number}" for number in range(self.workers)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give its fields for JSON.
+
+        Returns
+        -------
+        dict
+            As `Group` takes them.
+        """
+        return {**asdict(self), "options": list(self.options)}
+
+
+def group_from(name: str, table: Mapping[str, Any]) -> Group:
+    """Make a group of a table of a profile.
+
+    Parameters
+    ----------
+    name : str
+        The group.
+    table : mapping
+        Its fields.
+
+    Returns
+    -------
+    Group
+        The group.
+
+    Raises
+    ------
+    OptionError
+        If a field is not known, or has a value that it cannot take.
+    """
+    known = [f.name for f in fields(Group) if f.name != "name"]
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        message = f"group {name}: unknown {', '.join(unknown)}; there are {', '.join(known)}"
+        raise OptionError(message)
+    return Group(name, **table)

@@ -1,0 +1,157 @@
+"""Dask's scheduler and worker, listening to nobody but whom they should.
+
+Both open their HTTP server on all interfaces by default, and a TLS handshake may take for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from typing import Any
+
+from distributed import Scheduler, Worker
+from distributed.comm.registry import backends
+from distributed.comm.tcp import TLSBackend, TLSListener
+from distributed.http.routing import RoutingApplication
+from tornado.httpserver import HTTPServer
+
+from leptonhpc.cluster.audit import Audit, AuditPlugin, holder
+from leptonhpc.cluster.gate import Gate
+
+logger = logging.getLogger(__name__)
+
+HANDSHAKE_SECONDS = 10.0
+"""Who has not shown a certificate by then is cut off."""
+
+
+def guard_listeners(audit: Audit | None = None) -> None:
+    """Make what listens for TLS in this process note and cut off those who show no certificate.
+
+    Parameters
+    ----------
+    audit : Audit, optional
+        Where refusals are noted; default: Python's log.
+    """
+    backend: Any = TLSBackend()
+    backend._listener_class = functools.partial(_Listener, audit or Audit(None))
+    backends["tls"] = backend
+
+
+class _Listener(TLSListener):
+    def __init__(self, audit: Audit, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self._audit = audit
+
+    async def _prepare_stream(self, stream: Any, address: str) -> Any | None:
+        try:
+            await asyncio.wait_for(stream.wait_for_handshake(), HANDSHAKE_SECONDS)
+        except OSError as error:  # TimeoutError is one
+            stream.close()
+            reason = str(getattr(error, "real_error", None) or error)
+            reason = reason or f"no TLS handshake within {HANDSHAKE_SECONDS:g} seconds"
+            logger.warning("refused %s: %s", address, reason)
+            self._audit.note("refused", peer=address, reason=reason)
+            return None
+        return stream
+
+
+class GuardedScheduler(Scheduler):
+    """A scheduler whose HTTP server listens on loopback behind a token, or not at all.
+
+    Parameters
+    ----------
+    audit : Audit
+        Where connections are noted.
+    token : str, optional
+        Of the HTTP server; None: it does not listen.
+    **options : object
+        As `distributed.Scheduler` takes them.
+    """
+
+    def __init__(self, *, audit: Audit, token: str | None = None, **options: Any) -> None:
+        self._audit, self._token = audit, token
+        super().__init__(**options)
+        self.add_plugin(AuditPlugin(audit))
+
+    def start_http_server(
+        self, routes: Any, dashboard_address: Any, default_port: int = 0, ssl_options: Any = None
+    ) -> None:
+        """Listen on loopback behind the token, or not at all.
+
+        Parameters
+        ----------
+        routes, dashboard_address, default_port, ssl_options : object
+            As Dask gives them; the address is not used.
+        """
+        if self._token is None:
+            _serve_nobody(self, routes)
+            return
+        super().start_http_server(  # type: ignore[no-untyped-call]
+            routes, "127.0.0.1:0", 0, ssl_options
+        )
+        self.http_server.request_callback = Gate(self.http_application, self._token)
+
+    def handle_comm(self, comm: Any) -> Any:
+        """Note who connected.
+
+        Parameters
+        ----------
+        comm : distributed.comm.Comm
+            The connection; its certificate was accepted.
+
+        Returns
+        -------
+        awaitable
+            As Dask's own.
+        """
+        self._audit.note("connected", peer=comm.peer_address, **holder(comm))
+        return super().handle_comm(comm)
+
+    async def add_client(self, comm: Any, client: str, versions: dict[str, Any]) -> None:
+        """Note a client; its jobs are noted under its id.
+
+        Parameters
+        ----------
+        comm : distributed.comm.Comm
+            The connection.
+        client : str
+            Its id.
+        versions : dict
+            As Dask gives them.
+        """
+        self._audit.note("client joined", client=client, peer=comm.peer_address, **holder(comm))
+        await super().add_client(comm=comm, client=client, versions=versions)
+
+
+class GuardedWorker(Worker):
+    """A worker whose HTTP server does not listen.
+
+    Parameters
+    ----------
+    *args : object
+        As `distributed.Worker` takes them.
+    **options : object
+        As `distributed.Worker` takes them.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        guard_listeners()
+        super().__init__(*args, **options)
+
+    def start_http_server(
+        self, routes: Any, dashboard_address: Any, default_port: int = 0, ssl_options: Any = None
+    ) -> None:
+        """Do not listen.
+
+        Parameters
+        ----------
+        routes, dashboard_address, default_port, ssl_options : object
+            As Dask gives them; not used.
+        """
+        _serve_nobody(self, routes)
+
+
+def _serve_nobody(server: Any, routes: Any) -> None:
+    server.http_application = RoutingApplication(routes)
+    server.http_server = HTTPServer(server.http_application)

@@ -1,0 +1,150 @@
+"""Workers that are SLURM jobs, one each, by dask-jobqueue: submitted again when they are lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import shlex
+import sys
+import time
+from typing import Any
+
+from dask_jobqueue.slurm import SLURMJob
+
+from leptonhpc.cluster.groups import Group
+from leptonhpc.cluster.launching import Launch
+from leptonhpc.cluster.runs import Run
+
+logger = logging.getLogger(__name__)
+
+_call: Any = SLURMJob._call
+
+_LOOK_SECONDS = 0.25
+"""Between looks at who has joined, which cost SLURM nothing."""
+_ASK_SECONDS = 30.0
+"""Between questions to SLURM, which many users ask."""
+_ASK_SOON_SECONDS = 2.0
+_SOON_SECONDS = 20.0
+"""After a worker was lost SLURM is asked more often for so long: its job may take long to end."""
+_END_SECONDS = 15.0
+_MOST_FAILURES = 3
+"""A job that ended so often before its worker joined is not submitted again."""
+_NANNY_NBYTES = 300_000_000
+"""Of a job, beside its worker."""
+
+
+class WorkerJob(SLURMJob):
+    """A job that runs one worker, which finds everything in the run's folder.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler.
+    name : str
+        Of the worker.
+    run : Run
+        The run's folder.
+    group : Group
+        The worker's group.
+    prologue : sequence of str
+        Lines of the script before the worker.
+    """
+
+    def __init__(
+        self, address: str, name: str, *, run: Run, group: Group, prologue: tuple[str, ...]
+    ) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            address, name, cores=group.threads, processes=1, memory=f"{group.nbytes} B",
+            job_mem=f"{math.ceil((group.nbytes + _NANNY_NBYTES) / 2**20)}M",
+            queue=group.partition, walltime=group.walltime,
+            job_extra_directives=list(group.options), job_script_prologue=list(prologue),
+            log_directory=str(run.folder / "logs"), job_name=run.name, protocol="tls",
+        )  # fmt: skip
+        command = [sys.executable, "-P", "-m", "leptonhpc.cluster.member", str(run.folder)]
+        # exec: SLURM's signals reach the worker, not a shell before it
+        self._command_template = "exec " + shlex.join([*command, group.name, name])
+
+
+class JobMembers:
+    """The jobs of a run.
+
+    Parameters
+    ----------
+    run : Run
+        The run's folder.
+    launch : Launch
+        What was asked for.
+    scheduler : distributed.Scheduler
+        The scheduler.
+    """
+
+    def __init__(self, run: Run, launch: Launch, scheduler: Any) -> None:
+        self._run, self._launch, self._scheduler = run, launch, scheduler
+        self._groups = {n: group for group in launch.groups for n in group.worker_names}
+        self._jobs: dict[str, WorkerJob] = {}
+        self._failures = dict.fromkeys(self._groups, 0)
+        self._joined: set[str] = set()
+
+    async def start(self) -> None:
+        """Submit all."""
+        (self._run.folder / "logs").mkdir(mode=0o700, exist_ok=True)
+        for name in self._groups:
+            await self._submit(name)
+
+    async def tend(self) -> None:
+        """Submit again what was cancelled, ran into its walltime, or lost its node."""
+        there: set[str] = set()
+        lost = asked = time.monotonic()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            now = time.monotonic()
+            before, there = there, {ws.name for ws in self._scheduler.workers.values()}
+            self._joined |= there
+            lost = now if before - there else lost
+            if now - asked > (_ASK_SOON_SECONDS if now - lost < _SOON_SECONDS else _ASK_SECONDS):
+                asked = now
+                with contextlib.suppress(RuntimeError, OSError):  # SLURM is away: later
+                    await self._replace_lost()
+
+    async def close(self) -> None:
+        """Cancel all, and wait until SLURM has forgotten them."""
+        jobs, self._jobs = self._jobs, {}
+        ids = [job.job_id for job in jobs.values()]
+        if not ids:
+            return
+        with contextlib.suppress(RuntimeError, OSError):
+            await _call(["scancel", *ids])
+            for _ in range(int(_END_SECONDS / 0.25)):
+                if not set(ids) & await self._queued():
+                    return
+                await asyncio.sleep(0.25)
+
+    async def _submit(self, name: str) -> None:
+        job: Any = WorkerJob(
+            self._scheduler.address, name, run=self._run, group=self._groups[name],
+            prologue=self._launch.prologue,
+        )  # fmt: skip
+        await job.start()
+        self._jobs[name] = job
+        with open(self._run.jobs_file, "a") as file:  # whoever finds the run dead cancels them
+            file.write(f"{job.job_id}\n")
+
+    async def _replace_lost(self) -> None:
+        queued = await self._queued()
+        for name in [n for n, job in self._jobs.items() if job.job_id not in queued]:
+            failures = 0 if name in self._joined else self._failures[name] + 1
+            if failures >= _MOST_FAILURES:
+                del self._jobs[name]
+                logger.error("worker %s never joined in %d jobs: given up", name, failures)
+                continue
+            logger.warning("job %s of worker %s is gone", self._jobs[name].job_id, name)
+            await self._submit(name)
+            self._failures[name] = failures
+            self._joined.discard(name)
+
+    async def _queued(self) -> set[str]:
+        """Give the ids of this user's jobs that wait, run or end."""
+        out = await _call(["squeue", "--noheader", "--me", "--format=%A"])
+        return set(out.split())

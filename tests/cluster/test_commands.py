@@ -1,0 +1,106 @@
+"""`leptonhpc cluster up|run|status|down` as a user types them."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from leptonhpc.cli.app import app
+from leptonhpc.cluster import connect, status
+from leptonhpc.cluster.runs import Run
+
+from .conftest import alive, listening, processes_of, wait_until
+
+PROFILE = """
+kind = "local"
+audit = "{audit}"
+[groups.a]
+memory = "300 MB"
+"""
+
+
+PROGRAM = """
+import distributed
+from leptonhpc import cluster
+with distributed.Client() as client:
+    print(client.submit(pow, 2, 6).result(), end=" ")
+with cluster.connect() as client:
+    print(client.submit(pow, 3, 4).result())
+"""
+
+
+@pytest.fixture
+def profile(tmp_path: Path, runs: Path) -> Path:
+    path = tmp_path / "one.toml"
+    path.write_text(PROFILE.format(audit=tmp_path / "audit.jsonl"))
+    return path
+
+
+def _invoke(*words: str, code: int = 0) -> str:
+    """Run a command in this process."""
+    done = CliRunner().invoke(app, ["cluster", *words])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def _run(*words: str, code: int = 0) -> str:
+    """Run a command in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "leptonhpc", "cluster", *words],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_up_status_run_and_down(profile: Path, runs: Path, tmp_path: Path) -> None:
+    before = set(os.listdir(runs))
+    name = str(profile)
+    folder = Path(json.loads(_run("up", "--profile", name, "--json"))["folder"])
+    processes = processes_of(Run(folder))
+    assert len(alive(processes)) >= 2  # though the command that started them has ended
+    try:
+        with connect(folder, workers=1) as client:
+            assert client.submit(pow, 2, 5).result() == 32
+        assert f"{folder.name}  (local" in _invoke("status")
+        (found,) = [s for s in status(name) if s.run == folder.name]
+        assert (found.workers, found.wanted, found.dashboard) == (1, 1, None)
+        assert "is up already" in _invoke("up", "--profile", name, code=2)
+        # a program finds the cluster by its environment alone, and it is the one that is up
+        assert _run("run", "--profile", name, "--", sys.executable, "-c", PROGRAM) == "64 81\n"
+        assert set(os.listdir(runs)) == before | {folder.name}
+    finally:
+        assert _invoke("down", "--profile", name) == "ended: 1\n"
+    wait_until(lambda: not alive(processes), "all processes to end")
+    assert listening(processes) == set()
+    assert set(os.listdir(runs)) == before
+    assert "no cluster of profile" in _invoke("down", "--profile", name, code=2)
+    # the log was asked for, so it outlives the run; nobody else can read it
+    log = tmp_path / "audit.jsonl"
+    events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    assert events.count("client joined") == 5  # this process, both looks, the program twice
+    assert events[-1] == "ended"
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def test_run_starts_a_cluster_for_as_long_as_a_program_runs(
+    profile: Path, runs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = set(os.listdir(runs))
+    program = "echo $LEPTONHPC_SCHEDULER; ls $(dirname $LEPTONHPC_SCHEDULER); exit 7"
+    _invoke("run", "--profile", str(profile), "--", "sh", "-c", program, code=7)
+    file, *names = capfd.readouterr().out.split()
+    assert Path(file).is_relative_to(runs)
+    assert {"scheduler.json", "ca.pem", "client.pem", "client-key.pem"} <= set(names)
+    assert set(os.listdir(runs)) == before
+
+
+def test_wrong_use_is_exit_code_2(profile: Path) -> None:
+    assert "no profile" in _invoke("up", "--profile", "nowhere", code=2)
+    words = ("run", "--profile", str(profile), "--", "no-such-program")
+    assert "no program 'no-such-program'" in _invoke(*words, code=2)

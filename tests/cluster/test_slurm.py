@@ -1,0 +1,209 @@
+"""The launchers on a real SLURM of three nodes, two groups of jobs, one allocation."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+import leptonhpc as lh
+from leptonhpc import cluster as launchers
+from leptonhpc.cluster.runs import live_runs, remove_dead_runs
+from leptonhpc.errors import OptionError
+
+from . import private_slurm
+from .conftest import alive, killable, wait_until
+
+WORKFLOW = Path(__file__).parents[2] / "workflows" / "slurm"
+
+PROFILE = """
+kind = "slurm"
+interface = "lo"
+prologue = ["export LEPTONHPC_TEST_PROLOGUE=1"]
+[groups.cpu]
+workers = 2
+memory = "300 MB"
+walltime = "00:10:00"
+[groups.gpu]
+memory = "300 MB"
+partition = "main"
+options = ["--gres=gpu:1"]
+device = "leptonhpc.testing.strict_device"
+"""
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from leptonhpc.cluster import slurm
+with slurm(sys.argv[1]) as client:
+    print(Path(client.security.tls_ca_file).parent.name, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _slurm(tmp_path_factory: pytest.TempPathFactory, runs: Path) -> Iterator[None]:
+    private_slurm.require()
+    with private_slurm.running(tmp_path_factory.mktemp("slurm")):
+        yield
+
+
+ONE_JOB = """
+kind = "slurm"
+interface = "lo"
+[groups.cpu]
+memory = "300 MB"
+"""
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    path = tmp_path / "two-groups.toml"
+    path.write_text(PROFILE)
+    return path
+
+
+@pytest.fixture
+def stored(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, np.ndarray]:
+    x = rng.standard_normal((400, 30))
+    array = zarr.create_array(tmp_path / "x.zarr", shape=x.shape, dtype="f8", chunks=(50, 30))
+    array[...] = x
+    return tmp_path / "x.zarr", x
+
+
+def test_two_groups_of_jobs_make_one_cluster_that_mends_itself_and_leaves_nothing(
+    profile: Path, stored: tuple[Path, np.ndarray], tmp_path: Path, runs: Path
+) -> None:
+    before = set(os.listdir(runs))
+    with launchers.slurm(profile, workers=3) as client:
+        (run,) = [r for r in live_runs() if r.name not in before]
+        assert sorted(line.split()[3] for line in private_slurm.jobs()) == [
+            "N/A", "N/A", "gres:gpu:1"
+        ]  # fmt: skip
+        seen = client.run(_look)
+        assert sorted(seen.values()) == [
+            ("cpu-0", None, os.environ.get("LEPTONHPC_DEVICE"), "1"),
+            ("cpu-1", None, os.environ.get("LEPTONHPC_DEVICE"), "1"),
+            ("gpu-0", "0", "leptonhpc.testing.strict_device", "1"),
+        ]
+        assert {address.rsplit(":", 1)[0] for address in seen} == {"tls://127.0.0.1"}
+
+        # a job that is cancelled is submitted again; the driver waits for nobody
+        lost = next(line for line in private_slurm.jobs() if line.endswith("N/A")).split()[0]
+        private_slurm.command("scancel", lost)
+        wait_until(lambda: _workers(client) == 2, "the worker to be lost")
+        r = lh.svd(stored[0], rank=5, out=tmp_path / "svd.zarr")
+        _assert_singular_values(r.s, stored[1])
+        wait_until(lambda: lost not in _ids() and len(_ids()) == 3, "the job to be replaced")
+        client.wait_for_workers(3, timeout=60)
+        assert {name for name, *_ in client.run(_look).values()} == {"cpu-0", "cpu-1", "gpu-0"}
+        jobs_processes = _members_of(run.folder)
+        assert len(jobs_processes) >= 3
+    assert private_slurm.jobs() == []
+    assert set(os.listdir(runs)) == before
+    wait_until(lambda: not _members_of(run.folder), "the jobs' processes to end")
+
+
+def test_jobs_end_after_sigkill_of_the_client_or_of_client_and_host(
+    tmp_path: Path, runs: Path
+) -> None:
+    before = set(os.listdir(runs))
+    (tmp_path / "one-job.toml").write_text(ONE_JOB)
+    with ExitStack() as stack:
+        killed = {
+            victims: stack.enter_context(killable(SCRIPT, str(tmp_path / "one-job.toml")))
+            for victims in ("client", "client and host")
+        }
+        for victims, victim in killed.items():
+            victim.wait_until_up()
+            assert len(victim.processes) >= 3  # host, nanny, worker
+            victim.kill(victims)
+        # without a host nobody cancels the job: its worker ends as its scheduler is gone
+        for victims, victim in killed.items():
+            wait_until(lambda v=victim: not alive(v.processes), f"the end, without {victims}")
+    wait_until(lambda: private_slurm.jobs() == [], "the jobs to end")
+    wait_until(lambda: not killed["client"].run.folder.exists(), "the host to remove its folder")
+    remove_dead_runs()
+    assert set(os.listdir(runs)) == before
+
+
+def test_the_template_runs_in_one_allocation_and_goes_on_after_its_walltime(
+    stored: tuple[Path, np.ndarray], tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(os.listdir(runs))
+    out, folder = tmp_path / "svd.zarr", tmp_path / "submitted"
+    folder.mkdir()
+    for name in ("job.sbatch", "run.py"):
+        (folder / name).write_text((WORKFLOW / name).read_text())
+    monkeypatch.setenv("PYTHON", sys.executable)
+    submit = ["sbatch", "job.sbatch", str(stored[0]), str(out), "--rank=5", "--interface=lo"]
+    done = subprocess.run(submit, cwd=folder, capture_output=True, text=True, check=True)
+    first = done.stdout.split()[-1]
+    first_log = folder / f"leptonhpc-{first}.out"
+    wait_until(lambda: first_log.exists() and "submitted" in _signalled(first, first_log), "USR1")
+    second = re.findall(r"Submitted batch job (\d+)", first_log.read_text())
+    wait_until(lambda: _ids() == set(), "the second job to end", seconds=60)
+    text = (folder / f"leptonhpc-{second[0]}.out").read_text()
+    assert "2 workers" in text
+    _assert_singular_values(lh.load(out).s, stored[1])
+    assert set(os.listdir(runs)) == before
+
+
+def _signalled(job: str, log: Path) -> str:
+    """Send what SLURM sends before the walltime ends, once the script works; give its log."""
+    with_work = any(job == line.split()[0] and "RUNNING" in line for line in private_slurm.jobs())
+    if with_work and live_runs():
+        private_slurm.command("scancel", "--batch", "--signal=USR1", job)
+        time.sleep(0.5)
+    return log.read_text()
+
+
+def test_in_allocation_outside_of_one_is_refused() -> None:
+    with pytest.raises(OptionError, match="SLURM_JOB_ID"), launchers.in_allocation(1, "200 MB"):
+        pytest.fail("it started")
+
+
+def _look(dask_worker: Any) -> tuple[str, str | None, str | None, str | None]:
+    environment = os.environ
+    return (
+        dask_worker.name,
+        environment.get("CUDA_VISIBLE_DEVICES"),
+        environment.get("LEPTONHPC_DEVICE"),
+        environment.get("LEPTONHPC_TEST_PROLOGUE"),
+    )
+
+
+def _workers(client: Any) -> int:
+    return len(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def _ids() -> set[str]:
+    return {line.split()[0] for line in private_slurm.jobs()}
+
+
+def _members_of(folder: Path) -> list[int]:
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(folder) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _assert_singular_values(found: np.ndarray, x: np.ndarray) -> None:
+    s = np.linalg.svd(x, compute_uv=False)[: len(found)]
+    # of a Gram matrix: sqrt(n) eps |A|^2 / s_k, with 10 for the order of the sums
+    bound = 10 * np.sqrt(x.shape[1]) * np.finfo(float).eps * s[0] ** 2 / s[-1]
+    assert np.abs(found - s).max() <= bound

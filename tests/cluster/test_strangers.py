@@ -1,0 +1,244 @@
+"""Who has no certificate of the run is refused and noted; the job goes on; nothing else listens."""
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client
+from distributed.security import Security
+
+from leptonhpc.cluster import guarded, security_of
+from leptonhpc.cluster.certificates import make_certificate
+from leptonhpc.cluster.runs import Run
+from leptonhpc.cluster.security import make_keys
+
+from .conftest import listening, noted, processes_of, slow_square, wait_until
+
+Cluster = tuple[Any, Run]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def dawdlers(cluster: Cluster) -> Iterator[list[socket.socket]]:
+    """Keep 50 strangers at the scheduler's port who begin a handshake and never go on."""
+    with contextlib.ExitStack() as stack:
+        strangers = [
+            stack.enter_context(socket.create_connection(_scheduler(cluster), timeout=30))
+            for _ in range(50)
+        ]
+        for stranger in strangers:
+            stranger.sendall(b"\x16\x03\x01")
+        yield strangers
+
+
+def _endpoint(address: str) -> tuple[str, int]:
+    host, port = address.removeprefix("tls://").rsplit(":", 1)
+    return host, int(port)
+
+
+def _scheduler(cluster: Cluster) -> tuple[str, int]:
+    return _endpoint(json.loads(cluster[1].scheduler_file.read_text())["address"])
+
+
+def _ports(cluster: Cluster) -> list[tuple[str, int]]:
+    """Give where the scheduler, the nannies and the workers listen."""
+    info = cluster[0].scheduler_info(n_workers=-1)["workers"]
+    return [
+        _scheduler(cluster),
+        *(_endpoint(address) for address in info),
+        *(_endpoint(worker["nanny"]) for worker in info.values()),
+    ]
+
+
+@contextlib.contextmanager
+def _unharmed(cluster: Cluster, *, refused: bool = True) -> Any:
+    """Run tasks while a stranger tries: all are right, nothing died, and he was noted."""
+    client, run = cluster
+    processes = {p.pid for p in processes_of(run)}
+    before, joined = len(noted(run, "refused")), len(noted(run, "client joined"))
+    futures = client.map(slow_square, range(20), pure=False)
+    yield
+    assert client.gather(futures) == [i * i for i in range(20)]
+    assert {p.pid for p in processes_of(run)} >= processes
+    assert len(noted(run, "client joined")) == joined
+    if refused:
+        wait_until(lambda: len(noted(run, "refused")) > before, "the refusal to be noted")
+
+
+def _greet(address: tuple[str, int], context: ssl.SSLContext) -> bytes:
+    """Shake hands, speak, and give what is answered; refusal is an error or nothing at all."""
+    with socket.create_connection(address, timeout=20) as raw, context.wrap_socket(raw) as tls:
+        tls.sendall(b"\0" * 64)
+        return tls.recv(1)  # in TLS 1.3 the server's refusal of a certificate is read here
+
+
+def _is_refused(address: tuple[str, int], context: ssl.SSLContext) -> bool:
+    try:
+        return _greet(address, context) == b""
+    except (ssl.SSLError, ConnectionError):
+        return True
+
+
+def _context(folder: Path) -> ssl.SSLContext:
+    context: ssl.SSLContext = security_of(folder).get_connection_args("client")["ssl_context"]
+    return context
+
+
+def test_only_the_intended_ports_listen_and_only_on_loopback(cluster: Cluster) -> None:
+    intended = {f"{host}:{port}" for host, port in _ports(cluster)}
+    dashboard = json.loads(cluster[1].scheduler_file.read_text())["dashboard"]
+    intended.add(dashboard.removeprefix("http://").partition("/")[0])
+    assert len(intended) == 6  # scheduler, two nannies, two workers, dashboard
+    assert listening(processes_of(cluster[1])) == intended
+    assert {address.rsplit(":", 1)[0] for address in intended} == {"127.0.0.1"}
+
+
+def test_the_runs_own_certificate_is_accepted_on_every_port(cluster: Cluster) -> None:
+    for address in _ports(cluster):
+        assert not _is_refused(address, _context(cluster[1].folder))
+
+
+def test_a_client_of_another_authority_is_refused_on_every_port(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    make_keys(tmp_path)
+    other = _context(tmp_path)
+    other.check_hostname, other.verify_mode = False, ssl.CERT_NONE  # he takes anybody's
+    with _unharmed(cluster):
+        assert [a for a in _ports(cluster) if not _is_refused(a, other)] == []
+    reasons = {line["reason"] for line in noted(cluster[1], "refused")}
+    assert any("certificate verify failed" in reason for reason in reasons)
+
+
+def test_a_client_without_a_certificate_is_refused_on_every_port(cluster: Cluster) -> None:
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    with _unharmed(cluster):
+        assert [a for a in _ports(cluster) if not _is_refused(a, anybody)] == []
+
+
+def test_an_expired_certificate_is_refused_on_every_port(cluster: Cluster, tmp_path: Path) -> None:
+    folder = cluster[1].folder
+    make_certificate(folder, "client", into=tmp_path, lifetime=-datetime.timedelta(minutes=1))
+    shutil.copy(folder / "ca.pem", tmp_path)
+    with _unharmed(cluster):
+        assert [a for a in _ports(cluster) if not _is_refused(a, _context(tmp_path))] == []
+    assert "expired" in noted(cluster[1], "refused")[-1]["reason"]
+
+
+def test_tls_1_2_is_refused_even_with_the_runs_certificate(cluster: Cluster) -> None:
+    old = _context(cluster[1].folder)
+    old.minimum_version = ssl.TLSVersion.TLSv1_2
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with _unharmed(cluster):
+        assert [a for a in _ports(cluster) if not _is_refused(a, old)] == []
+
+
+def test_a_clients_certificate_cannot_play_the_scheduler(cluster: Cluster) -> None:
+    folder = cluster[1].folder
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "ca.pem"))
+    server.load_cert_chain(folder / "client.pem", folder / "client-key.pem")
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    victim = _context(folder).wrap_bio(incoming, outgoing)
+    impostor = server.wrap_bio(outgoing, incoming, server_side=True)
+    with pytest.raises(ssl.SSLCertVerificationError, match="purpose"):
+        _shake_hands(victim, impostor)
+
+
+def _shake_hands(*sides: ssl.SSLObject) -> None:
+    for side in sides * 4:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+
+
+def test_a_plain_client_is_refused(cluster: Cluster) -> None:
+    host, port = _scheduler(cluster)
+    with _unharmed(cluster), pytest.raises(OSError, match=r"(?i)timed out|closed"):
+        Client(f"tcp://{host}:{port}", timeout=2, security=Security(require_encryption=False))
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1_000_000])
+def test_random_bytes_are_refused_on_every_port(cluster: Cluster, size: int) -> None:
+    noise = os.urandom(size)
+    with _unharmed(cluster, refused=size > 1):
+        for address in _ports(cluster):
+            _shout(address, noise)
+
+
+def _shout(address: tuple[str, int], noise: bytes) -> None:
+    with (
+        socket.create_connection(address, timeout=20) as stranger,
+        contextlib.suppress(ConnectionError),
+    ):
+        stranger.sendall(noise)
+        while len(noise) > 1 and stranger.recv(4096):  # one byte is the beginning of something
+            pass
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Authorization": "Bearer wrong"}, {"Cookie": "leptonhpc-token=wrong"}, {"Cookie": "=;="}],
+)
+def test_the_dashboard_without_its_token_says_nothing(
+    cluster: Cluster, headers: dict[str, str]
+) -> None:
+    code, body = _get(cluster, "/health", headers)
+    assert (code, body) == (401, b"Unauthorized")
+    assert _get(cluster, "/health?token=wrong", headers)[0] == 401
+
+
+def test_the_dashboard_with_its_token_answers(cluster: Cluster) -> None:
+    token = json.loads(cluster[1].launch_file.read_text())["token"]
+    for headers in ({"Authorization": f"Bearer {token}"}, {"Cookie": f"leptonhpc-token={token}"}):
+        assert _get(cluster, "/health", headers) == (200, b"ok")
+    # in an address it becomes a cookie and leaves the address
+    assert _get(cluster, f"/health?token={token}", {})[0] == 302
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _get(cluster: Cluster, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+    address = json.loads(cluster[1].scheduler_file.read_text())["dashboard"]
+    request = urllib.request.Request(address.removesuffix("/status") + path, headers=headers)
+    try:
+        with urllib.request.build_opener(_Stay).open(request, timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def test_who_dawdled_over_the_handshake_was_cut_off(
+    cluster: Cluster, dawdlers: list[socket.socket]
+) -> None:
+    # all the while the other tests of this file got in and computed
+    for stranger in dawdlers:
+        with contextlib.suppress(ConnectionError):
+            assert stranger.recv(1) == b""
+    reasons = [line["reason"] for line in noted(cluster[1], "refused")]
+    assert sum(f"{guarded.HANDSHAKE_SECONDS:g} seconds" in reason for reason in reasons) == 50
+
+
+def test_another_user_of_the_machine_can_read_no_key(cluster: Cluster) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    for path in (cluster[1].folder, cluster[1].folder / "client-key.pem"):
+        done = subprocess.run(
+            ["cat" if path.suffix else "ls", str(path)], user="nobody", group="nogroup",
+            extra_groups=[], capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode != 0
+        assert "Permission denied" in done.stderr
