@@ -105,8 +105,14 @@ __all__ = [
 ]
 
 
+_PACKAGES = ("climate", "cluster", "decomposition", "genomics")
+"""Loaded when they are named: ``lh.cluster.local()``."""
+
+
 def __getattr__(name: str) -> Any:
     """Load public names on first use: importing leptonhpc imports neither Dask nor Zarr."""
+    if name in _PACKAGES:
+        return import_module(f"leptonhpc.{name}")
     if name in __all__:
         home = "leptonhpc.blocks" if name == "BlockedArray" else "leptonhpc.api"
         return getattr(import_module(home), name)
@@ -116,4 +122,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List public names."""
-    return [*__all__, "__version__"]
+    return [*__all__, *_PACKAGES, "__version__"]

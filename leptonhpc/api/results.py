@@ -51,11 +51,6 @@ class Result:
         found = {name: getattr(self, name) for name in self.FIELDS}
         return {name: value for name, value in found.items() if value is not None}
 
-    def __del__(self) -> None:
-        """Remove the temporary folder of a result that was not stored."""
-        if self._workspace is not None:
-            self._workspace.close()
-
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class SvdResult(Result):

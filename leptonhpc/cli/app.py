@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from leptonhpc.cli import datasets, drivers, explain, machine, stored
+from leptonhpc.cli import cluster, datasets, drivers, eof, explain, genomics, machine, stored
 from leptonhpc.cli.commands import run_command, shell_name
 from leptonhpc.cli.exits import GuardedGroup
 
@@ -18,7 +18,21 @@ HELP = "Linear algebra on Zarr arrays larger than memory: planned, bounded, cert
 EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
 
 COMPUTING = tuple(shell_name(driver.name) for driver in drivers.DRIVERS)
-ORDER = ("explain", *COMPUTING, "load", "status", "clean", "info", "probe", "datasets")
+ORDER = (
+    "explain",
+    *COMPUTING,
+    "eof",
+    "gpca",
+    "grm",
+    "gwas",
+    "load",
+    "status",
+    "clean",
+    "info",
+    "probe",
+    "cluster",
+    "datasets",
+)
 
 
 class _Commands(GuardedGroup):
@@ -39,11 +53,16 @@ app = typer.Typer(
 app.add_typer(explain.app, name="explain")
 for driver in drivers.DRIVERS:
     app.command(shell_name(driver.name))(run_command(driver))
+app.command()(eof.eof)
+app.command()(genomics.gpca)
+app.command()(genomics.grm)
+app.command()(genomics.gwas)
 app.command()(stored.load)
 app.command()(stored.status)
 app.command()(stored.clean)
 app.command()(stored.info)
 app.command()(machine.probe)
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(datasets.app, name="datasets")
 
 

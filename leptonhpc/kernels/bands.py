@@ -125,7 +125,7 @@ class Gram:
         if not np.isfinite(trace):
             raise_non_finite(block, small, at)
         if trace < _TINY:  # so it is with zeros too, as what is centred may be
-            noted = {key: np.array(acc[key]) for key in ("mean", "scale") if key in acc}
+            noted: Accumulator = {k: np.array(acc[k]) for k in ("mean", "scale") if k in acc}
             for _, _, tile in tiles(block, wide, at, noted):
                 _note_tiny(acc, trace, tile)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,18 +31,29 @@ def ask(
     -------
     dict
         By address what it gave, or the exception that it raised; nothing of those that are gone,
-        and of all if one of them does not answer within ten seconds.
+        or do not answer within ten seconds.
     """
     if not workers:
         return {}
-    answers: dict[str, Any] = {}
 
-    def run() -> None:
-        found = client.run(function, *arguments, workers=list(workers), on_error="return")
-        answers.update({a: v for a, v in found.items() if not isinstance(v, OSError)})
+    async def ask_all() -> dict[str, Any]:
+        asked = {
+            asyncio.ensure_future(
+                client.run(function, *arguments, workers=[address], on_error="return")
+            ): address
+            for address in workers
+        }
+        done, silent = await asyncio.wait(asked, timeout=_ANSWER_SECONDS)
+        for each in silent:
+            each.cancel()
+        answers: dict[str, Any] = {}
+        for each in done:
+            if each.exception() is None:
+                answers.update(each.result())
+        return answers
 
-    _in_thread(run).join(_ANSWER_SECONDS)
-    return dict(answers)
+    found: dict[str, Any] = client.sync(ask_all)
+    return {address: value for address, value in found.items() if not isinstance(value, OSError)}
 
 
 def fetch(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from leptonhpc.blocks import MemorySource, Region, Source, StoredSource
 from leptonhpc.blocks.triangles import TriangleSource
 from leptonhpc.errors import LeptonError, ShapeError
 from leptonhpc.planning import Stage, Target
-from leptonhpc.runtime.temporary import make_folder
+from leptonhpc.runtime.temporary import TemporaryFolder
 from leptonhpc.store.journal import FOLDER
 from leptonhpc.store.locations import Location
 
@@ -113,7 +111,7 @@ class Workspace:
     arrays: dict[str, store.StoredArray | NDArray[Any] | TriangleSource] = field(
         default_factory=dict
     )
-    folder: str | None = None
+    folder: TemporaryFolder | None = None
 
     def create(self, target: Target, threads: int = 1) -> Writer:
         """Make the array of a target anew.
@@ -150,6 +148,7 @@ class Workspace:
                 ),
                 compression="none" if target.scratch else "fast",
             )
+            array.keeper = self.folder  # who has the array has what it reads from
         self.arrays[target.name] = array
         return Writer(target, array, threads)
 
@@ -211,14 +210,14 @@ class Workspace:
     def close(self) -> None:
         """Remove the temporary folder."""
         if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.remove()
             self.folder = None
 
     def _place(self, target: Target) -> Location:
         if self.output is None:
             if self.folder is None:
-                self.folder = str(make_folder())
-            return Path(self.folder) / target.name
+                self.folder = TemporaryFolder()
+            return self.folder.path / target.name
         if target.scratch:
             return store.join(store.join(store.join(self.output, FOLDER), "scratch"), target.name)
         return store.join(self.output, target.name)

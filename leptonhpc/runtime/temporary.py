@@ -6,11 +6,24 @@ import json
 import os
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 from leptonhpc.store.standing import is_alive, this_process
 
 _PREFIX, _OWNER = "leptonhpc-", "owner.json"
+
+
+class TemporaryFolder:
+    """A folder that goes when nothing refers to it any more, or the process ends."""
+
+    def __init__(self) -> None:
+        self.path = make_folder()
+        self._finalizer = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove it now."""
+        self._finalizer()
 
 
 def make_folder() -> Path:

@@ -76,6 +76,8 @@ class StoredArray:
         self.location = location
         self.writable = writable
         self.path = path
+        self.keeper: object = None
+        """What must live as long as this array is read here: a temporary folder."""
         self._array = array if array is not None else opened(location, writable, path)
         self.shape: tuple[int, ...] = tuple(self._array.shape)
         self.dtype: np.dtype[Any] = np.dtype(self._array.dtype).newbyteorder("=")

@@ -1,5 +1,6 @@
 """Outputs appear whole or not at all, and never at the cost of an input."""
 
+import gc
 import json
 import os
 import subprocess
@@ -107,14 +108,22 @@ def test_plans_are_values_that_running_does_not_change(stored: Path, tmp_path: P
     assert np.array_equal(np.asarray(first.u), np.asarray(second.u))
 
 
-def test_a_result_that_was_not_stored_lives_as_long_as_it_is_held() -> None:
-    import gc
-
-    r = lh.svd(A, **OPTIONS)
-    u = r.u
-    del r
+def test_arrays_of_a_result_that_was_not_stored_live_as_long_as_they_are_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    a = np.random.default_rng(0).standard_normal((3000, 200))
+    product = lh.matmul(a, a.T, memory="240 MB").product  # the result itself is let go
     gc.collect()
-    assert np.asarray(u).shape == (200, 3)
+    assert isinstance(product, lh.BlockedArray)
+    assert len(list(tmp_path.iterdir())) == 1
+    row = product[7:9].T
+    del product
+    gc.collect()
+    np.testing.assert_allclose(np.asarray(row), (a[7:9] @ a.T).T, rtol=0, atol=1e-10)
+    del row
+    gc.collect()
+    assert not list(tmp_path.iterdir())
 
 
 PLACES = {
