@@ -164,7 +164,9 @@ Scheduler = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS|FILE",
-        help="Run on this Dask cluster: its scheduler's address or file. Default: in this process.",
+        envvar="LEPTONHPC_SCHEDULER",
+        help="Run on this Dask cluster: its scheduler's address or file; insecure+ADDRESS for one "
+        "without TLS. Default: in this process.",
     ),
 ]
 Machine = Annotated[

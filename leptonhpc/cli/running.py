@@ -12,6 +12,9 @@ import typer
 
 from leptonhpc.cli.exits import INTERRUPTED, in_shell_words, print_line
 
+_INSECURE = "insecure+"
+"""Before an address: yes, without encryption."""
+
 
 @contextmanager
 def running(
@@ -41,9 +44,7 @@ def running(
         stack.enter_context(_warnings_as_lines())
         try:
             if scheduler is not None:
-                from leptonhpc.runtime import connect
-
-                stack.enter_context(connect(scheduler))
+                stack.enter_context(_connected(scheduler))
             yield
         except KeyboardInterrupt:
             hint = _how_to_go_on(out, resume=resume, overwrite=overwrite)
@@ -105,6 +106,22 @@ def load_numbers(path: Path | str | None, *, option: str) -> Any:
         message = f"{option} needs one array (.npy); {str(path)!r} holds several"
         raise OptionError(message)
     return numbers
+
+
+@contextmanager
+def _connected(scheduler: str) -> Iterator[None]:
+    """Connect to a cluster; one without encryption must be asked for in so many words."""
+    from leptonhpc.cluster import connect
+    from leptonhpc.errors import OptionError
+
+    place = scheduler.removeprefix(_INSECURE)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(connect(place, insecure=place != scheduler))
+        except OptionError as error:
+            words = str(error).replace("pass insecure=True", f"give {_INSECURE}{place}")
+            raise OptionError(words) from error
+        yield
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Running jobs on Dask: in this process, or on the connected cluster."""
 
-from leptonhpc.runtime.connect import connect
 from leptonhpc.runtime.probe import probe
 from leptonhpc.runtime.report import Report
 from leptonhpc.runtime.run import cluster_machine, connected_client, resources_of, run_job
@@ -8,7 +7,6 @@ from leptonhpc.runtime.run import cluster_machine, connected_client, resources_o
 __all__ = [
     "Report",
     "cluster_machine",
-    "connect",
     "connected_client",
     "probe",
     "resources_of",
