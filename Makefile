@@ -31,7 +31,7 @@ docs: .venv/installed-gate
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 
 bench: .venv/installed-bench
-	for name in svd matmul svd_values factorisations plan overhead placement scale; do \
+	for name in svd matmul svd_values factorisations plan overhead placement scale eof genotypes; do \
 	  $(BIN)/python benchmarks/$$name.py --tiny || exit 1; done
 
 clean:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import domain_peers
 import factor_peers
 import limits
 import measure
@@ -41,6 +42,8 @@ class Contest:
     """Of the work, where all contestants have the same."""
     before: Callable[[], None] = lambda: None
     """Run before each contestant, off the clock."""
+    limits: bool = True
+    """Also measure gemm, and reading the input, which is then one Zarr array."""
 
 
 def run_contest(contest: Contest, arguments: argparse.Namespace) -> list[Row]:
@@ -56,7 +59,7 @@ def run_contest(contest: Contest, arguments: argparse.Namespace) -> list[Row]:
         print(f"{contest.subject}: {row['contestant']}: {row['status']} {seconds}", flush=True)
 
     for turn in range(arguments.repeats):
-        for name in [*limits.GEMM, *limits.READ]:
+        for name in [*limits.GEMM, *limits.READ] if contest.limits else []:
             keep({**shared, "turn": turn, **_run_limit(contest, name, arguments)})
         for name in names:
             keep({**shared, "turn": turn, **_run_contestant(contest, name, arguments)})
@@ -72,7 +75,8 @@ def _run_limit(contest: Contest, name: str, arguments: argparse.Namespace) -> Ro
 
 
 def _run_contestant(contest: Contest, name: str, arguments: argparse.Namespace) -> Row:
-    contestant = {**peers.CONTESTANTS, **factor_peers.CONTESTANTS}[contest.work, name]
+    known = {**peers.CONTESTANTS, **factor_peers.CONTESTANTS, **domain_peers.CONTESTANTS}
+    contestant = known[contest.work, name]
     contest.before()
     processes.touch(arguments.hot_memory)
     row = run_fresh(contest.work, name, contestant, dict(contest.options), arguments)
@@ -89,7 +93,8 @@ def _run_contestant(contest: Contest, name: str, arguments: argparse.Namespace) 
         "gbytes_per_second": 1e-9 * read / seconds,
         "gflops": None if contest.flops is None else 1e-9 * contest.flops / seconds,
     }
-    row.pop("s", None)
+    for bulky in ("s", "modes"):
+        row.pop(bulky, None)
     return {**own, **{**derived, **row}}
 
 

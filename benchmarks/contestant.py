@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import domain_peers
 import factor_peers
 import limits
 import own
@@ -19,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     (text,) = sys.argv[1:] if argv is None else argv
     case = json.loads(text)
     contestants = {
-        **limits.CONTESTANTS, **peers.CONTESTANTS, **factor_peers.CONTESTANTS, **own.CONTESTANTS
+        **limits.CONTESTANTS, **peers.CONTESTANTS, **factor_peers.CONTESTANTS, **own.CONTESTANTS,
+        **domain_peers.CONTESTANTS,
     }  # fmt: skip
     timer = Timer()
     answer = contestants[case["work"], case["contestant"]].run(case["options"], timer)

@@ -76,6 +76,17 @@ def test_contest_runs_on_a_cluster(folder: Path) -> None:
     assert rows[-1]["peak_nbytes"] > rows[-2]["peak_nbytes"]
 
 
+def test_domains_are_judged_by_numpy(folder: Path) -> None:
+    (eof,), shown = _run("eof", folder, "--peers", "none")
+    assert eof["status"] == "ok", shown
+    assert 0 < eof["error"] <= 1e2 * EPS["float32"], eof
+    rows, shown = _run("genotypes", folder)
+    assert {row["status"] for row in rows} == {"ok"}, shown
+    assert rows[0]["error"] <= 1e3 * EPS["float64"]
+    for row in rows[1:]:  # plink2, where it is installed; its randomized method is not exact
+        assert row["error"] < (0.1 if "approx" in row["contestant"] else 1e-5)
+
+
 def test_placement_is_compared_with_dasks(folder: Path) -> None:
     rows, shown = _run("placement", folder)
     assert len(rows) == 10, shown
