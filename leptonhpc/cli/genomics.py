@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -146,9 +146,11 @@ def gwas(
     with running(scheduler), _log(out, overwrite, json) as log:
         from leptonhpc import genomics
 
+        traits = genomics.read_table(phenotypes)
+        _refuse_taken(out, traits.columns, model, overwrite=overwrite, plot=plot)
         cohort = _chosen(genotypes, log, maf, min_call_rate, None, 2, memory)
         found = genomics.gwas(
-            cohort, phenotypes, covariates=covariates, model=model, missing=missing,
+            cohort, traits, covariates=covariates, model=model, missing=missing,
             unmatched=unmatched, loco=loco, memory=memory, progress=progress,
         )  # fmt: skip
         log.files += genomics.write_gwas(found, out, overwrite=overwrite)
@@ -212,6 +214,19 @@ def _refuse(path: Path, overwrite: bool) -> None:
 
     if not overwrite:
         refuse_existing(path)
+
+
+def _refuse_taken(
+    prefix: str, traits: Sequence[str], model: str, *, overwrite: bool, plot: bool
+) -> None:
+    """Refuse names of traits and files before anything is computed."""
+    from leptonhpc.genomics.text_files import gwas_endings
+
+    endings = gwas_endings(traits, model)
+    if plot:
+        endings += [f"{trait}.{kind}.png" for trait in traits for kind in ("manhattan", "qq")]
+    for ending in endings:
+        _refuse(Path(f"{prefix}.{ending}"), overwrite)
 
 
 def _chosen(

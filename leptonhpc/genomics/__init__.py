@@ -3,6 +3,7 @@
 from leptonhpc.genomics.association import gwas
 from leptonhpc.genomics.bed import read_bed
 from leptonhpc.genomics.components import pca, project
+from leptonhpc.genomics.filtering import filter_variants
 from leptonhpc.genomics.genotypes import Genotypes, Samples, Variants
 from leptonhpc.genomics.hwe import hwe
 from leptonhpc.genomics.linkage import ld, ld_prune
@@ -10,7 +11,7 @@ from leptonhpc.genomics.opening import open_genotypes
 from leptonhpc.genomics.phenotypes import Table, read_table
 from leptonhpc.genomics.plots import plot_components, plot_manhattan, plot_qq
 from leptonhpc.genomics.relationship import grm, kinship
-from leptonhpc.genomics.statistics import Statistics, filter_variants, genotype_statistics
+from leptonhpc.genomics.statistics import Statistics, genotype_statistics
 from leptonhpc.genomics.storing import store_genotypes
 from leptonhpc.genomics.text_files import write_gwas, write_pairs, write_pca
 

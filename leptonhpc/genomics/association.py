@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.errors import NotConvergedWarning, OptionError, ShapeError
 from leptonhpc.genomics import linear, logistic, mixed
 from leptonhpc.genomics.designs import Design, make_designs
 from leptonhpc.genomics.extras import require_xarray
@@ -52,8 +55,9 @@ def gwas(
     genotypes : Genotypes, or what `open_genotypes` takes
         The cohort.
     phenotypes : path, Table, array of shape (n,) or (n, t), or mapping of names to arrays
-        The traits: a table with FID and IID, or numbers in the samples' order. NaN (NA and -9 in a
-        table) is missing; a sample without a trait or a covariate is left out for that trait.
+        The traits: a table with FID and IID, a pandas object whose index holds sample ids or
+        (family, sample), or numbers in the samples' order. NaN (NA and -9 in a table) is missing;
+        a sample without a trait or a covariate is left out for that trait.
     covariates : as phenotypes, optional
         An intercept is added.
     model : {"linear", "logistic", "mixed"}
@@ -77,8 +81,10 @@ def gwas(
     -------
     xarray.Dataset
         ``variant_linreg_beta``, ``_se``, ``_t_value``, ``_p_value`` (variants, traits), or
-        ``logreg`` (z as ``t_value``) or ``lmm``; ``variant_n_tested``, frequencies and names. Of
-        the mixed model also ``null_heritability`` and the variances (contigs tested, traits).
+        ``logreg`` (z as ``t_value``) or ``lmm``; ``variant_n_tested`` and
+        ``variant_tested_frequency`` (of the alternate allele among each trait's samples);
+        ``trait_n_covariates`` (intercept included), frequencies in the cohort and names. Of the
+        mixed model also ``null_heritability`` and the variances (contigs tested, traits).
 
     Raises
     ------
@@ -87,13 +93,14 @@ def gwas(
     LinAlgError
         If a trait does not vary, or covariates depend on one another.
     OptionError
-        If keywords do not go together.
+        If keywords do not go together, or two traits have the same name.
 
     Warns
     -----
     UserWarning
         If variants have no statistics (NaN): they do not vary among the analysed samples, follow
-        from covariates, or separate cases from controls.
+        from covariates, or separate cases from controls. If logistic fits did not converge. If
+        variants that a relationship matrix is made of are not on autosomes.
 
     Notes
     -----
@@ -107,6 +114,7 @@ def gwas(
     known, labels = (None, ()) if covariates is None else aligned(
         covariates, cohort, what="covariates", unmatched=unmatched
     )  # fmt: skip
+    _require_names(names)
     designs = make_designs(traits, names, known, labels)
     if model == "mixed":
         return _mixed(cohort, designs, relationship, loco, memory, progress)
@@ -133,6 +141,12 @@ def _check(cohort: Genotypes, model: str, missing: str, relationship: Any, loco:
         raise ShapeError(message)
 
 
+def _require_names(traits: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(traits).items() if count > 1]
+    if twice:
+        raise OptionError(f"traits are told apart by their names; {twice[0]!r} is there twice")
+
+
 def _pass(
     cohort: Genotypes, block: Any, memory: Nbytes, cell_nbytes: int, fixed_nbytes: int
 ) -> tuple[list[Fits], Statistics]:
@@ -146,7 +160,7 @@ def _pass(
     )  # fmt: skip
     traits = range(len(parts[0][0]))
     fits = [joined([fit[t] for fit, _ in parts]) for t in traits]
-    return fits, Statistics.joined([counts for _, counts in parts])
+    return fits, Statistics.joined([counts for _, counts in parts], cohort)
 
 
 class _Tested:
@@ -176,7 +190,7 @@ def joined(parts: list[Fits]) -> Fits:
     Fits
         Of all.
     """
-    names = ("beta", "se", "statistic", "p_value", "tested")
+    names = [field.name for field in fields(Fits)]
     return Fits(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
@@ -223,6 +237,7 @@ def _dataset(
         f"{stem}_t_value": [f.statistic for f in fits],
         f"{stem}_p_value": [f.p_value for f in fits],
         "variant_n_tested": [f.tested for f in fits],
+        "variant_tested_frequency": [f.frequency for f in fits],
     }
     frequency = np.stack([1 - counted.frequency, counted.frequency], axis=1)
     return xr.Dataset(
@@ -230,6 +245,7 @@ def _dataset(
             **{name: (("variants", "traits"), np.stack(v, 1)) for name, v in columns.items()},
             "trait": ("traits", np.array([d.trait for d in designs])),
             "trait_n_samples": ("traits", np.array([len(d.rows) for d in designs])),
+            "trait_n_covariates": ("traits", np.array([d.covariates.shape[1] for d in designs])),
             "variant_allele_frequency": (("variants", "alleles"), frequency),
             **sample_variables(cohort.samples),
             **variant_variables(cohort.variants),
@@ -240,7 +256,15 @@ def _dataset(
 
 def _warn_of_gaps(cohort: Genotypes, designs: list[Design], fits: list[Fits]) -> None:
     for design, fit in zip(designs, fits, strict=True):
-        gaps = np.flatnonzero(np.isnan(fit.beta))
+        given_up = np.flatnonzero(~fit.converged)
+        if given_up.size:
+            message = (
+                f"the logistic fits of {given_up.size} of {cohort.shape[1]} variants of "
+                f"{cohort.name} did not converge for trait {design.trait!r} (the first: "
+                f"{str(cohort.variants.variant_id[given_up[0]])!r}, number {given_up[0]})"
+            )
+            warnings.warn(message, NotConvergedWarning, stacklevel=4)
+        gaps = np.flatnonzero(np.isnan(fit.beta) & fit.converged)
         if gaps.size:
             message = (
                 f"{gaps.size} of {cohort.shape[1]} variants of {cohort.name} have no statistics "

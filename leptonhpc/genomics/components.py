@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from leptonhpc.api import SvdResult, matmul, svd
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.genomics.autosomes import warn_of_other_contigs
 from leptonhpc.genomics.extras import require_xarray
 from leptonhpc.genomics.genotypes import (
     Genotypes,
@@ -22,7 +23,7 @@ from leptonhpc.genomics.genotypes import (
 from leptonhpc.genomics.opening import open_genotypes
 from leptonhpc.genomics.passes import Nbytes
 from leptonhpc.genomics.standardised import StandardisedSource, standardised
-from leptonhpc.genomics.statistics import Statistics, genotype_statistics
+from leptonhpc.genomics.statistics import Statistics, statistics_of
 
 if TYPE_CHECKING:
     import xarray
@@ -80,7 +81,8 @@ def pca(
     xarray.Dataset
         ``sample_pca_projection`` (samples, components), ``sample_pca_component`` and
         ``sample_pca_loading`` (variants, components), ``sample_pca_explained_variance`` and
-        ``_ratio``, ``sample_pca_eigenvalue`` (of the relationship matrix, as PLINK prints), the
+        ``_ratio``, ``sample_pca_eigenvalue`` (of the relationship matrix with
+        missing calls at their mean; PLINK's, where no call is missing), the
         frequencies, and the names of samples and variants. The certificate is in the attributes.
 
     Raises
@@ -89,16 +91,21 @@ def pca(
         If there are not so many components, or a keyword is unknown.
     LinAlgError
         If a variant does not vary.
+    ShapeError
+        If `statistics` are of other samples or variants.
 
     Warns
     -----
     NotConvergedWarning
         If a component did not reach its accuracy.
+    UserWarning
+        If variants are not on autosomes.
     """
     require_xarray()
     cohort = open_genotypes(genotypes)
     _check(cohort, components, method, precision)
-    counted = statistics or genotype_statistics(cohort, memory=memory)
+    warn_of_other_contigs(cohort, "principal component analysis")
+    counted = statistics_of(cohort, statistics, memory=memory)
     dtype = np.float64 if precision == "double" else np.float32
     x = standardised(cohort, counted.frequency, dtype=dtype)
     found = svd(

@@ -31,6 +31,14 @@ class Samples:
         """Count them."""
         return len(self.sample_id)
 
+    def label(self, at: int) -> str:
+        """Give the name of one, for messages."""
+        return f"{self.family_id[at]} {self.sample_id[at]}"
+
+    def first_difference(self, other: Samples) -> int | None:
+        """Find the first that another table of the same length does not have in its place."""
+        return _first_difference(self, other)
+
 
 @dataclass(frozen=True)
 class Variants:
@@ -48,6 +56,19 @@ class Variants:
     def __len__(self) -> int:
         """Count them."""
         return len(self.variant_id)
+
+    def label(self, at: int) -> str:
+        """Give the name of one, for messages."""
+        return f"{self.variant_id[at]} {self.reference[at]}/{self.alternate[at]}"
+
+    def first_difference(self, other: Variants) -> int | None:
+        """Find the first that another table of the same length does not have in its place."""
+        return _first_difference(self, other)
+
+    def taken(self, index: NDArray[np.int64]) -> Variants:
+        """Choose some of them."""
+        chosen: Variants = _taken(self, index)
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -197,6 +218,15 @@ def variant_variables(variants: Variants) -> dict[str, Any]:
         "variant_id": ("variants", variants.variant_id),
         "variant_allele": (("variants", "alleles"), alleles),
     }
+
+
+def _first_difference(table: Any, other: Any) -> int | None:
+    if table is other:
+        return None
+    same = np.ones(len(table), bool)
+    for name in table.__annotations__:
+        same &= getattr(table, name) == getattr(other, name)
+    return None if same.all() else int(np.argmin(same))
 
 
 def _taken(table: Any, index: NDArray[np.int64]) -> Any:

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.errors import ShapeError
+from leptonhpc.genomics.autosomes import warn_of_other_contigs
 from leptonhpc.genomics.extras import require_xarray
 from leptonhpc.genomics.genotypes import variant_variables
 from leptonhpc.genomics.opening import open_genotypes
 from leptonhpc.genomics.passes import Nbytes
-from leptonhpc.genomics.statistics import Statistics, genotype_statistics
+from leptonhpc.genomics.statistics import Statistics, statistics_of
 
 if TYPE_CHECKING:
     import xarray
@@ -44,7 +45,12 @@ def hwe(
     Raises
     ------
     ShapeError
-        If the genotypes are dosages.
+        If the genotypes are dosages, or `statistics` are of other samples or variants.
+
+    Warns
+    -----
+    UserWarning
+        If variants are not on autosomes.
 
     Notes
     -----
@@ -62,7 +68,8 @@ def hwe(
     cohort = open_genotypes(genotypes)
     if cohort.calls.dtype.kind == "f":
         raise ShapeError(f"the exact test needs whole calls; {cohort.name} holds dosages")
-    counted = statistics or genotype_statistics(cohort, memory=memory)
+    warn_of_other_contigs(cohort, "the exact test")
+    counted = statistics_of(cohort, statistics, memory=memory)
     p = exact_p_values(counted.het, counted.hom_ref, counted.hom_alt)
     return xr.Dataset(
         {

@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 
 _COLLINEAR = 1e-10
 """Share of a variant's sum of squares below which what covariates leave of it is rounding."""
+_CONSTANT = 1e-10
+"""Range of dosages, relative to the largest, below which a variant does not vary."""
 CELL_NBYTES = 34
 """Bytes for each call: int8, two masks, and four float64 matrices at most."""
 
@@ -31,6 +33,10 @@ class Fits:
     """NaN where the variant says nothing, or the fit did not converge."""
     tested: NDArray[np.int64]
     """Samples in the fit."""
+    frequency: Floats
+    """Of the alternate allele among the samples of the trait that were called."""
+    converged: NDArray[np.bool_]
+    """False where an iteration was given up though there is an estimate."""
 
     def taken(self, index: NDArray[np.int64]) -> Fits:
         """Choose variants.
@@ -78,10 +84,10 @@ class LinearBlock:
         ]
 
     def _fit(self, calls: NDArray[Any], known: _Known) -> Fits:
-        g, missing = centred(calls)
+        g, missing, mean = centred(calls)
         if self.impute or not missing.any():
-            return fit_whole(g, known, len(calls) - known.q.shape[1] - 1)
-        return _fit_without(g, missing, known)
+            return fit_whole(g, known, len(calls) - known.q.shape[1] - 1, mean=mean)
+        return _fit_without(g, missing, mean, known)
 
 
 @dataclass(frozen=True)
@@ -116,8 +122,8 @@ def known_of(covariates: Floats, y: Floats) -> _Known:
     return _Known.of(covariates, y)
 
 
-def centred(calls: NDArray[Any]) -> tuple[Floats, NDArray[np.bool_]]:
-    """Give calls less their variant's mean, zero where missing, and where that is.
+def centred(calls: NDArray[Any]) -> tuple[Floats, NDArray[np.bool_], Floats]:
+    """Give calls less their variant's mean, zero where missing, where that is, and the mean.
 
     Parameters
     ----------
@@ -126,18 +132,30 @@ def centred(calls: NDArray[Any]) -> tuple[Floats, NDArray[np.bool_]]:
 
     Returns
     -------
-    tuple of (array of shape (n, b), array of bool)
-        Numbers and mask.
+    tuple of (array of shape (n, b), array of bool, array of shape (b,))
+        Numbers, exactly zero where a variant does not vary; mask; means, NaN where nothing was
+        called.
     """
     missing = missing_in(calls)
     g = np.where(missing, 0, calls).astype(np.float64)
-    called = np.maximum(len(g) - np.count_nonzero(missing, axis=0), 1)
-    g -= g.sum(axis=0) / called
+    called = len(g) - np.count_nonzero(missing, axis=0)
+    mean = g.sum(axis=0) / np.maximum(called, 1)
+    g -= mean
     g[missing] = 0
-    return g, missing
+    if calls.dtype.kind == "f":  # whole numbers have exact sums
+        g[:, _constant(calls, missing)] = 0
+    return g, missing, np.where(called > 0, mean, np.nan)
 
 
-def fit_whole(g: Floats, known: _Known, freedom: int) -> Fits:
+def _constant(calls: NDArray[Any], missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Say which variants have the same dosage wherever it is called."""
+    least = np.min(calls, axis=0, where=~missing, initial=np.inf)
+    most = np.max(calls, axis=0, where=~missing, initial=-np.inf)
+    found: NDArray[np.bool_] = most - least <= _CONSTANT * np.abs(most)
+    return found
+
+
+def fit_whole(g: Floats, known: _Known, freedom: int, *, mean: Floats) -> Fits:
     """Fit each variant with all samples.
 
     Parameters
@@ -148,6 +166,8 @@ def fit_whole(g: Floats, known: _Known, freedom: int) -> Fits:
         Covariates and trait.
     freedom : int
         Degrees of freedom of the error.
+    mean : array of shape (b,)
+        Of the calls.
 
     Returns
     -------
@@ -159,10 +179,11 @@ def fit_whole(g: Floats, known: _Known, freedom: int) -> Fits:
     left = squares - np.einsum("ij,ij->j", on_q, on_q)
     residual = np.full(g.shape[1], known.residual @ known.residual)
     tested = np.full(g.shape[1], len(g))
-    return _wald(known.residual @ g, left, squares, residual, np.full(len(tested), freedom), tested)
+    freedoms = np.full(len(tested), freedom)
+    return _wald(known.residual @ g, left, squares, residual, freedoms, tested, mean)
 
 
-def _fit_without(g: Floats, missing: NDArray[np.bool_], known: _Known) -> Fits:
+def _fit_without(g: Floats, missing: NDArray[np.bool_], mean: Floats, known: _Known) -> Fits:
     """Fit each variant with the samples that it was called in."""
     q, r = known.q, known.residual
     k, gone = q.shape[1], missing.T.astype(np.float64)
@@ -181,12 +202,12 @@ def _fit_without(g: Floats, missing: NDArray[np.bool_], known: _Known) -> Fits:
     squares = np.einsum("ij,ij->j", g, g)
     slope = r @ g - inner[:, 0, 1]
     left = np.where(usable, squares - inner[:, 0, 0], 0)
-    return _wald(slope, left, squares, r_r - inner[:, 1, 1], np.maximum(freedom, 1), tested)
+    return _wald(slope, left, squares, r_r - inner[:, 1, 1], np.maximum(freedom, 1), tested, mean)
 
 
 def _wald(
     slope: Floats, left: Floats, squares: Floats, residual: Floats,
-    freedom: NDArray[np.int64], tested: NDArray[np.int64],
+    freedom: NDArray[np.int64], tested: NDArray[np.int64], mean: Floats,
 ) -> Fits:  # fmt: skip
     """Make statistics of g^T M y, g^T M g and y^T M y, where M takes the covariates out."""
     usable = left > _COLLINEAR * np.maximum(squares, np.finfo(float).tiny)
@@ -196,4 +217,5 @@ def _wald(
     se = np.sqrt(error / left)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = beta / se
-    return Fits(beta, se, t, 2 * stdtr(freedom, -np.abs(t)), tested)
+    p = 2 * stdtr(freedom, -np.abs(t))
+    return Fits(beta, se, t, p, tested, mean / 2, np.ones(len(t), bool))

@@ -13,7 +13,7 @@ from leptonhpc.genomics.genotypes import Genotypes, variant_variables
 from leptonhpc.genomics.opening import open_genotypes
 from leptonhpc.genomics.passes import Nbytes, map_variants
 from leptonhpc.genomics.standardised import missing_in
-from leptonhpc.genomics.statistics import Statistics, genotype_statistics
+from leptonhpc.genomics.statistics import Statistics, statistics_of
 
 if TYPE_CHECKING:
     import xarray
@@ -116,7 +116,7 @@ def ld_prune(
     """
     cohort = open_genotypes(genotypes)
     i, j, _ = _pairs(cohort, window, threshold, memory, strictly=True)
-    counted = statistics or genotype_statistics(cohort, memory=memory)
+    counted = statistics_of(cohort, statistics, memory=memory)
     return cohort.select(variants=_independent(i, j, counted.maf))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from leptonhpc.api import eigh
 from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.genomics.autosomes import warn_of_other_contigs
 from leptonhpc.genomics.designs import Design
-from leptonhpc.genomics.genotypes import Genotypes, as_strings
+from leptonhpc.genomics.genotypes import Genotypes, Samples, as_strings
 from leptonhpc.genomics.linear import Fits, centred, fit_whole, known_of
 from leptonhpc.genomics.passes import Nbytes
 from leptonhpc.genomics.relationship import pair_sums, require_pairs
@@ -95,15 +96,14 @@ class MixedBlock:
         """Give the statistics of each trait."""
         fits = []
         for rows, whitening, known in zip(self.rows, self.whitening, self.known, strict=True):
-            g, _ = centred(block[rows])
-            fit = fit_whole(whitening @ g, known, len(rows) - known.q.shape[1] - 1)
+            g, _, mean = centred(block[rows])
+            fit = fit_whole(whitening @ g, known, len(rows) - known.q.shape[1] - 1, mean=mean)
             varies = g.any(axis=0)  # of a constant, rotation would leave rounding
-            found = {
-                name: np.where(varies, values, np.nan)
-                for name, values in vars(fit).items()
-                if name != "tested"
+            found: dict[str, Any] = {
+                name: np.where(varies, getattr(fit, name), np.nan)
+                for name in ("beta", "se", "statistic", "p_value")
             }
-            fits.append(Fits(**found, tested=fit.tested))
+            fits.append(replace(fit, **found))
         return fits
 
 
@@ -141,7 +141,8 @@ def relationship_parts(
     Raises
     ------
     OptionError
-        If both a matrix and `loco` are given, or there is one contig only.
+        If both a matrix and `loco` are given, there is one contig only, or a dataset holds no
+        relationship matrix.
     ShapeError
         If the matrix is of other samples.
     """
@@ -152,6 +153,7 @@ def relationship_parts(
         yield Part("", everything, _given(relationship, cohort))
         return
     assert counted is not None
+    warn_of_other_contigs(cohort, "the relationship matrix")
     sums, counts = pair_sums(cohort, counted, memory=memory, progress=progress)
     if not loco:
         yield Part("", everything, sums / require_pairs(cohort, counts))
@@ -172,14 +174,11 @@ def relationship_parts(
 
 def _given(relationship: Any, cohort: Genotypes) -> Floats:
     if hasattr(relationship, "data_vars"):
-        ids, ours = as_strings(relationship["sample_id"]), cohort.samples.sample_id
-        if len(ids) == len(ours) and np.any(ids != ours):
-            at = int(np.flatnonzero(ids != ours)[0])
-            message = (
-                f"the relationship matrix has sample {str(ids[at])!r} as number {at}; "
-                f"{cohort.name} has {str(ours[at])!r}. Put them in the same order"
-            )
-            raise ShapeError(message)
+        if "stat_genomic_relationship" not in relationship:
+            found = ", ".join(map(str, relationship.data_vars)) or "nothing"
+            message = "relationship= needs stat_genomic_relationship, as grm gives it"
+            raise OptionError(f"{message}; the dataset has {found}")
+        _require_same_samples(relationship, cohort)
         relationship = relationship["stat_genomic_relationship"]
     matrix = np.asarray(relationship, np.float64)
     if matrix.shape != (cohort.shape[0],) * 2:
@@ -189,3 +188,22 @@ def _given(relationship: Any, cohort: Genotypes) -> Floats:
         )
         raise ShapeError(message)
     return matrix
+
+
+def _require_same_samples(relationship: Any, cohort: Genotypes) -> None:
+    if "sample_id" not in relationship:
+        message = "relationship= as a dataset needs sample_id; an array is in the samples' order"
+        raise OptionError(message)
+    ids, ours = as_strings(relationship["sample_id"]), cohort.samples
+    families = ours.family_id
+    if "sample_family_id" in relationship:
+        families = as_strings(relationship["sample_family_id"])
+    if len(ids) != len(ours):
+        return  # the matrix's shape is refused
+    at = Samples(families, ids).first_difference(ours)
+    if at is not None:
+        message = (
+            f"the relationship matrix has sample '{families[at]} {ids[at]}' as number {at}; "
+            f"{cohort.name} has {ours.label(at)!r}. Put them in the same order"
+        )
+        raise ShapeError(message)

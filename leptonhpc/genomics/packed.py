@@ -43,7 +43,7 @@ def pack(calls: NDArray[np.int8]) -> NDArray[np.uint8]:
     Parameters
     ----------
     calls : array of shape (n, m), int8
-        0, 1, 2, or negative where missing.
+        0, 1, 2, or negative where missing; the caller has refused all else.
 
     Returns
     -------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -82,8 +82,9 @@ def aligned(
 
     Parameters
     ----------
-    given : path, Table, array of shape (n,) or (n, k), or mapping of names to arrays
-        The numbers; without names they are in the samples' order.
+    given : path, Table, array of shape (n,) or (n, k), mapping of names to arrays, or of pandas
+        The numbers; without samples' names they are in the samples' order. The index of a pandas
+        object holds sample ids, or (family, sample); one that counts rows from 0 says nothing.
     cohort : Genotypes
         The samples.
     what : str
@@ -107,9 +108,40 @@ def aligned(
         raise OptionError(f"unmatched is 'raise' or 'drop'; found {unmatched!r}")
     if isinstance(given, str | os.PathLike):
         given = read_table(given)
+    given = _from_pandas(given, what)
     if isinstance(given, Table):
         return _matched(given, cohort, what, unmatched), given.columns
     return _in_order(given, cohort, what)
+
+
+def _from_pandas(given: Any, what: str) -> Any:
+    """Make a table of what has an index of samples; give other things back."""
+    if isinstance(given, Mapping) and any(_is_pandas(v) for v in given.values()):
+        import pandas  # type: ignore[import-untyped]
+
+        given = pandas.DataFrame(dict(given))  # which puts rows of the same name together
+    if not _is_pandas(given):
+        return given
+    index = given.index
+    if given.ndim == 1:
+        stem = "PHENO1" if what == "phenotypes" else "COVAR1"
+        given = given.to_frame(stem if given.name is None else given.name)
+    counting = type(index).__name__ == "RangeIndex" and (index.start, index.step) == (0, 1)
+    if counting:
+        return given
+    if index.nlevels > 2:
+        message = f"the index of {what} holds sample ids, or (family, sample)"
+        raise ShapeError(f"{message}; it has {index.nlevels} levels")
+    rows = index.tolist() if index.nlevels == 2 else [(key,) for key in index]
+    keys = tuple(tuple(str(part) for part in row) for row in rows)
+    name = f"the {what}' index"
+    _require_once(name, keys)
+    values = np.asarray(given, np.float64)
+    return Table(name, keys, tuple(str(column) for column in given.columns), values)
+
+
+def _is_pandas(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "pandas"
 
 
 def _in_order(

@@ -11,12 +11,13 @@ from leptonhpc import store
 from leptonhpc.api import matmul
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.errors import LinAlgError, ShapeError
+from leptonhpc.genomics.autosomes import warn_of_other_contigs
 from leptonhpc.genomics.extras import require_xarray
 from leptonhpc.genomics.genotypes import Genotypes, sample_variables
 from leptonhpc.genomics.opening import open_genotypes
 from leptonhpc.genomics.passes import Nbytes
 from leptonhpc.genomics.standardised import Indicator, IndicatorSource, standardised
-from leptonhpc.genomics.statistics import Statistics, genotype_statistics
+from leptonhpc.genomics.statistics import Statistics, statistics_of
 from leptonhpc.store.locations import Location
 
 if TYPE_CHECKING:
@@ -58,12 +59,19 @@ def grm(
     ------
     LinAlgError
         If a variant does not vary, or two samples have no called variant in common.
+    ShapeError
+        If `statistics` are of other samples or variants.
+
+    Warns
+    -----
+    UserWarning
+        If variants are not on autosomes.
 
     Notes
     -----
     Each entry is the mean product over the variants that both samples have called [1]_, as
-    ``plink2 --make-rel`` has it: one product (half of it, syrk), and one more of the indicators of
-    calls if any is missing.
+    ``plink2 --make-rel`` has it on autosomes (it leaves other contigs out, which are in it here):
+    one product (half of it, syrk), and one more of the indicators of calls if any is missing.
 
     References
     ----------
@@ -75,7 +83,8 @@ def grm(
     _require_two(cohort)
     if out is not None:
         store.require_free(out, overwrite=overwrite)
-    counted = statistics or genotype_statistics(cohort, memory=memory)
+    warn_of_other_contigs(cohort, "the relationship matrix")
+    counted = statistics_of(cohort, statistics, memory=memory)
     sums, counts = pair_sums(cohort, counted, memory=memory, progress=progress)
     sums /= require_pairs(cohort, counts)
     return _pairs_dataset(cohort, "stat_genomic_relationship", sums, out, overwrite)
@@ -146,6 +155,11 @@ def kinship(
     ShapeError
         If there is one sample, or calls are dosages.
 
+    Warns
+    -----
+    UserWarning
+        If variants are not on autosomes.
+
     Notes
     -----
     ``1/2 - sum (x_i - x_j)^2 / (4 min(het_i, het_j))`` over variants that both have called [1]_:
@@ -163,6 +177,7 @@ def kinship(
         raise ShapeError(f"kinship needs whole calls; {cohort.name} holds dosages")
     if out is not None:
         store.require_free(out, overwrite=overwrite)
+    warn_of_other_contigs(cohort, "kinship")
     het, ref, alt, present = (
         _indicator(cohort, kind) for kind in ("het", "hom_ref", "hom_alt", "present")
     )

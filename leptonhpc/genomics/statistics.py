@@ -1,21 +1,24 @@
-"""Counts, allele frequencies and call rates of a cohort, all in one pass; filters by them."""
+"""Counts, allele frequencies and call rates of a cohort, all in one pass."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.errors import OptionError, ShapeError
-from leptonhpc.genomics.genotypes import Genotypes
+from leptonhpc.errors import ShapeError
+from leptonhpc.genomics.genotypes import Genotypes, Samples, Variants
 from leptonhpc.genomics.passes import Nbytes, map_variants
 from leptonhpc.genomics.standardised import missing_in
 
 if TYPE_CHECKING:
     import xarray
+
+_COUNTS = ("called", "copies", "hom_ref", "het", "hom_alt", "sample_called")
+"""In the order in which `Counting` gives them."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,12 @@ class Statistics:
     hom_alt: NDArray[np.int64]
     """(m,): samples with 0, 1, 2 copies exactly."""
     sample_called: NDArray[np.int64]
-    """(n,): variants with a call."""
+    """(n,): variants with a call, of all that were counted."""
+    samples: Samples
+    variants: Variants
+    """Whose counts they are."""
+    counted_variants: int
+    """How many variants the samples' calls were counted over."""
 
     @property
     def frequency(self) -> NDArray[np.float64]:
@@ -52,8 +60,8 @@ class Statistics:
 
     @property
     def sample_call_rate(self) -> NDArray[np.float64]:
-        """Share of the variants with a call, of each sample."""
-        return self.sample_called / len(self.called)
+        """Share of all counted variants with a call, of each sample."""
+        return self.sample_called / self.counted_variants
 
     @property
     def complete(self) -> bool:
@@ -61,13 +69,15 @@ class Statistics:
         return bool(np.all(self.called == len(self.sample_called)))
 
     @classmethod
-    def joined(cls, parts: Sequence[tuple[NDArray[Any], ...]]) -> Statistics:
+    def joined(cls, parts: Sequence[tuple[NDArray[Any], ...]], cohort: Genotypes) -> Statistics:
         """Put the counts of blocks together.
 
         Parameters
         ----------
         parts : sequence of tuple
             What `Counting` gave, in the variants' order.
+        cohort : Genotypes
+            What was counted.
 
         Returns
         -------
@@ -76,7 +86,11 @@ class Statistics:
         """
         columns = [np.concatenate([part[i] for part in parts]) for i in range(5)]
         columns.append(np.sum([part[5] for part in parts], axis=0))
-        return cls(*columns)
+        named: Any = dict(zip(_COUNTS, columns, strict=True))
+        return cls(
+            **named, samples=cohort.samples, variants=cohort.variants,
+            counted_variants=cohort.shape[1],
+        )  # fmt: skip
 
     def of_variants(self, index: NDArray[np.int64]) -> Statistics:
         """Keep the counts of some variants.
@@ -91,10 +105,35 @@ class Statistics:
         Statistics
             Theirs; the counts of the samples are still of all.
         """
-        found = {
-            name: values[index] for name, values in vars(self).items() if name != "sample_called"
-        }
-        return Statistics(**found, sample_called=self.sample_called)
+        found = {name: getattr(self, name)[index] for name in _COUNTS[:-1]}
+        return replace(self, **found, variants=self.variants.taken(index))
+
+    def require_of(self, cohort: Genotypes) -> None:
+        """Refuse a cohort that these are not the statistics of.
+
+        Parameters
+        ----------
+        cohort : Genotypes
+            The cohort.
+
+        Raises
+        ------
+        ShapeError
+            If samples or variants are others; the message names the first that differs.
+        """
+        pairs: list[tuple[str, Any, Any]] = [
+            ("sample", self.samples, cohort.samples),
+            ("variant", self.variants, cohort.variants),
+        ]
+        for what, ours, theirs in pairs:
+            way = "Leave statistics= out, or count the selection with genotype_statistics"
+            if len(ours) != len(theirs):
+                message = f"the statistics are of {len(ours)} {what}s; {cohort.name} has"
+                raise ShapeError(f"{message} {len(theirs)}. {way}")
+            at = ours.first_difference(theirs)
+            if at is not None:
+                message = f"the statistics are of other {what}s: number {at} is {ours.label(at)!r}"
+                raise ShapeError(f"{message}; {cohort.name} has {theirs.label(at)!r}. {way}")
 
     def to_xarray(self) -> xarray.Dataset:
         """Give the same with sgkit's variable names.
@@ -142,51 +181,35 @@ def genotype_statistics(genotypes: Genotypes, *, memory: Nbytes = None) -> Stati
         If a call is neither missing nor from 0 to 2; the message names sample and variant.
     """
     parts = list(map_variants(genotypes.calls, Counting(genotypes), memory=memory, cell_nbytes=6))
-    return Statistics.joined(parts)
+    return Statistics.joined(parts, cohort=genotypes)
 
 
-def filter_variants(
-    genotypes: Genotypes,
-    *,
-    min_maf: float = 0.0,
-    min_call_rate: float = 0.0,
-    statistics: Statistics | None = None,
-    memory: Nbytes = None,
-) -> Genotypes:
-    """Keep the variants that vary and are called often enough.
+def statistics_of(cohort: Genotypes, given: Statistics | None, *, memory: Nbytes) -> Statistics:
+    """Take what the caller has counted, if it is of this cohort, or count.
 
     Parameters
     ----------
-    genotypes : Genotypes
+    cohort : Genotypes
         The cohort.
-    min_maf : float
-        Least frequency of the rarer allele; variants that do not vary always go.
-    min_call_rate : float
-        Least share of samples with a call.
-    statistics : Statistics, optional
-        Of the cohort; default: computed in one pass.
-    memory : int, float or str, optional
-        Budget of that pass.
+    given : Statistics, optional
+        Counted by the caller.
+    memory : int, float, str or None
+        Budget of a pass.
 
     Returns
     -------
-    Genotypes
-        Lazy; the others are skipped inside each later pass.
+    Statistics
+        Of the cohort.
 
     Raises
     ------
-    OptionError
-        If a threshold is out of range, or no variant is left.
+    ShapeError
+        If `given` is of other samples or variants.
     """
-    if not 0 <= min_maf <= 0.5:
-        raise OptionError(f"min_maf is from 0 to 0.5; found {min_maf}")
-    if not 0 <= min_call_rate <= 1:
-        raise OptionError(f"min_call_rate is from 0 to 1; found {min_call_rate}")
-    found = statistics or genotype_statistics(genotypes, memory=memory)
-    keep = (found.maf > 0) & (found.maf >= min_maf) & (found.call_rate >= min_call_rate)
-    if keep.all():
-        return genotypes
-    return genotypes.select(variants=keep)
+    if given is None:
+        return genotype_statistics(cohort, memory=memory)
+    given.require_of(cohort)
+    return given
 
 
 class Counting:
@@ -204,7 +227,7 @@ class Counting:
     def __call__(self, block: NDArray[Any], start: int) -> tuple[NDArray[Any], ...]:
         """Give called, copies, hom_ref, het, hom_alt of each variant, and called of each sample."""
         missing = missing_in(block)
-        self._require_calls(block, missing, start)
+        self.require_calls(block, missing, start)
         kinds = [np.count_nonzero(block == copies, axis=0) for copies in (0, 1, 2)]
         if block.dtype.kind == "f":
             copies = np.nansum(block, axis=0, dtype=np.float64)
@@ -214,7 +237,23 @@ class Counting:
         per_sample = block.shape[1] - np.count_nonzero(missing, axis=1)
         return called, copies, *kinds, per_sample
 
-    def _require_calls(self, block: NDArray[Any], missing: NDArray[np.bool_], start: int) -> None:
+    def require_calls(self, block: NDArray[Any], missing: NDArray[np.bool_], start: int) -> None:
+        """Refuse what is neither missing nor from 0 to 2.
+
+        Parameters
+        ----------
+        block : array of shape (n, b)
+            Calls.
+        missing : array of bool
+            Where they are missing.
+        start : int
+            Number of the first variant.
+
+        Raises
+        ------
+        ShapeError
+            With the first sample and variant.
+        """
         wrong = (block > 2) | ((block < 0) & ~missing)
         if wrong.any():
             sample, variant = np.argwhere(wrong)[0]

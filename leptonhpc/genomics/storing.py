@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from leptonhpc import store
 from leptonhpc.blocks import BlockedArray, StoredSource
 from leptonhpc.blocks.sources import Source
-from leptonhpc.errors import NotAnArrayError, OptionError
+from leptonhpc.errors import LeptonError, NotAnArrayError, OptionError, OutputExistsError
 from leptonhpc.genomics.genotypes import Genotypes, Samples, Variants
-from leptonhpc.genomics.packed import PackedSource, pack
+from leptonhpc.genomics.packed import MISSING, PackedSource, pack
 from leptonhpc.genomics.passes import map_variants
+from leptonhpc.genomics.standardised import missing_in
+from leptonhpc.genomics.statistics import Counting
 from leptonhpc.store.locations import Location, describe
 
 FORMAT = "leptonhpc-genotypes"
@@ -69,7 +71,9 @@ def store_genotypes(
     OptionError
         If dosages are to be stored in two bits, or chunks are not positive.
     OutputExistsError
-        If the place is taken.
+        If the place is taken, or OUT.partial beside it is none of our unfinished cohorts.
+    ShapeError
+        If a call is neither missing nor from 0 to 2; the message names sample and variant.
     """
     dtype = genotypes.calls.dtype
     if encoding not in ("byte", "two-bit"):
@@ -78,13 +82,13 @@ def store_genotypes(
         raise OptionError("dosages do not fit in two bits; store them with encoding='byte'")
     store.require_free(out, overwrite=overwrite)
     partial = store.partial_location(out)
-    store.remove(partial)
+    _remove_unfinished(partial)
     store.create_group(partial, attributes={"format": FORMAT, "encoding": encoding,
                                             "samples": genotypes.shape[0]})  # fmt: skip
     array = _create(store.join(partial, "calls"), genotypes, encoding, chunks)
     width = array.unit[1]
     for start, block in map_variants(
-        genotypes.calls, _Encoded(encoding), memory=memory, cell_nbytes=4, width=width
+        genotypes.calls, _Encoded(genotypes, encoding), memory=memory, cell_nbytes=6, width=width
     ):
         _write(array, start // width, block)
     for name, (table, field) in _NAMES.items():
@@ -129,14 +133,38 @@ def open_stored(location: Location) -> Genotypes:
 
 
 class _Encoded:
-    """Give a block as it is stored."""
+    """Give a block as it is stored; refuse calls that do not fit."""
 
-    def __init__(self, encoding: Encoding) -> None:
+    def __init__(self, genotypes: Genotypes, encoding: Encoding) -> None:
+        self.counting = Counting(genotypes)
         self.encoding = encoding
 
     def __call__(self, block: NDArray[Any], start: int) -> tuple[int, NDArray[Any]]:
         """Encode one block."""
-        return start, pack(block) if self.encoding == "two-bit" else block
+        missing = missing_in(block)
+        self.counting.require_calls(block, missing, start)
+        if self.encoding == "two-bit":
+            return start, pack(block)
+        if block.dtype.kind == "f":
+            return start, block
+        return start, np.where(missing, MISSING, block).astype(np.int8)
+
+
+def _remove_unfinished(partial: Location) -> None:
+    """Remove what an earlier attempt left, and nothing else of that name."""
+    if not store.exists(partial):
+        return
+    try:
+        ours = store.read_attributes(partial).get("format") == FORMAT
+    except LeptonError:
+        ours = False
+    if not ours:
+        message = (
+            f"{describe(partial)!r} is in the way, and is no unfinished cohort of leptonhpc; the "
+            "output is made under that name first. Move it away, or choose another output"
+        )
+        raise OutputExistsError(message)
+    store.remove(partial)
 
 
 def _create(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leptonhpc.errors import OutputExistsError
+from leptonhpc.errors import OptionError, OutputExistsError
 from leptonhpc.genomics.association import VARIABLES
 from leptonhpc.genomics.components import eigenvectors, samples_of
+from leptonhpc.genomics.tails import log10_two_sided
 
 if TYPE_CHECKING:
     import xarray
@@ -79,6 +81,8 @@ def write_pairs(pairs: xarray.Dataset, prefix: Prefix, *, overwrite: bool = Fals
     return _write_all(prefix, files, overwrite=overwrite)
 
 
+_SMALL = 1e-290
+"""Below it a float loses digits, and then everything."""
 _STATISTICS = {"linear": "T_STAT", "logistic": "Z_STAT", "mixed": "T_STAT"}
 
 
@@ -97,32 +101,87 @@ def write_gwas(result: xarray.Dataset, prefix: Prefix, *, overwrite: bool = Fals
     Returns
     -------
     list of Path
-        PREFIX.TRAIT.glm.linear, .glm.logistic or .mlm.
+        PREFIX.TRAIT.glm.linear, .glm.logistic or .mlm. A1 is the alternate allele (all of them,
+        with commas between, where there are several), A1_FREQ its frequency among the trait's
+        samples.
+
+    Raises
+    ------
+    OptionError
+        If a trait's name cannot be part of a file's.
+    OutputExistsError
+        If a file is there already.
     """
     model = str(result.attrs["model"])
-    kind = VARIABLES[model]
-    ending = "mlm" if model == "mixed" else f"glm.{model}"
+    traits = [str(trait) for trait in np.asarray(result["trait"])]
+    endings = gwas_endings(traits, model)
     contigs = np.asarray(result["contig_id"])[np.asarray(result["variant_contig"])]
     alleles = np.asarray(result["variant_allele"])
     texts = (contigs, result["variant_position"], result["variant_id"], *alleles.T)
     header = ["#CHROM", "POS", "ID", "REF", "ALT", "A1", "A1_FREQ", "OBS_CT", "BETA", "SE"]
     header += [_STATISTICS[model], "P"]
     files: dict[str, Any] = {}
-    for t, trait in enumerate(np.asarray(result["trait"]).astype(str)):
-        numbers = [
-            np.asarray(result[f"variant_{kind}_{name}"])[:, t]
-            for name in ("beta", "se", "t_value", "p_value")
-        ]
-        counts = np.asarray(result["variant_n_tested"])[:, t]
-        frequency = np.asarray(result["variant_allele_frequency"])[:, 1]
+    for t, ending in enumerate(endings):
         rows = (
-            [*map(str, text), str(text[-1]), _number(p), str(int(n)), *map(_number, found)]
-            for text, p, n, *found in zip(
-                zip(*map(np.asarray, texts), strict=True), frequency, counts, *numbers, strict=True
+            [*map(str, text), str(text[-1]), *numbers]
+            for text, numbers in zip(
+                zip(*map(np.asarray, texts), strict=True), _numbers(result, model, t), strict=True
             )
         )
-        files[f"{trait}.{ending}"] = (header, rows)
+        files[ending] = (header, rows)
     return _write_all(prefix, files, overwrite=overwrite)
+
+
+def gwas_endings(traits: Sequence[str], model: str) -> list[str]:
+    """Give what `write_gwas` puts after the prefix, for each trait.
+
+    Parameters
+    ----------
+    traits : sequence of str
+        Their names.
+    model : {"linear", "logistic", "mixed"}
+        What was fitted.
+
+    Returns
+    -------
+    list of str
+        TRAIT.glm.linear, .glm.logistic or .mlm.
+
+    Raises
+    ------
+    OptionError
+        If a name cannot be part of a file's, or is there twice.
+    """
+    for number, trait in enumerate(traits):
+        if not trait or not trait.isprintable() or set(trait) & set("/\\"):
+            message = f"the trait's name {trait!r} cannot be part of a file's name; rename it"
+            raise OptionError(message)
+        if trait in traits[:number]:
+            raise OptionError(f"each trait has its file; {trait!r} is there twice. Rename one")
+    kind = "mlm" if model == "mixed" else f"glm.{model}"
+    return [f"{trait}.{kind}" for trait in traits]
+
+
+def _numbers(result: xarray.Dataset, model: str, t: int) -> Iterator[list[str]]:
+    """Write what was found of one trait, variant by variant."""
+    stem = f"variant_{VARIABLES[model]}"
+    names = ("variant_tested_frequency", "variant_n_tested", f"{stem}_beta", f"{stem}_se",
+             f"{stem}_t_value", f"{stem}_p_value")  # fmt: skip
+    columns = (np.asarray(result[name])[:, t] for name in names)
+    known = int(np.asarray(result["trait_n_covariates"])[t])
+    for frequency, count, beta, se, statistic, p in zip(*columns, strict=True):
+        freedom = None if model == "logistic" else int(count) - known - 1
+        text = _number(p) if not p < _SMALL else _tiny(float(statistic), freedom)
+        yield [_number(frequency), str(int(count)), *map(_number, (beta, se, statistic)), text]
+
+
+def _tiny(statistic: float, freedom: int | None) -> str:
+    """Write a p value that a float cannot hold, as PLINK does."""
+    if not np.isfinite(statistic):
+        return "0"  # there is no error: the trait follows from the variant
+    power = log10_two_sided(statistic, freedom)
+    exponent = math.floor(power)
+    return f"{10 ** (power - exponent):.6g}e{exponent}"
 
 
 def _write_all(

@@ -137,7 +137,24 @@ def test_relationships_that_do_not_fit_are_refused(complete: Any, trait: np.ndar
     with pytest.raises(OptionError, match="two contigs"):
         genomics.gwas(complete.calls, trait, model="mixed", loco=True)
     pairs = genomics.grm(cohort).isel(samples=slice(None, None, -1))
-    with pytest.raises(ShapeError, match="sample 'i60' as number 0"):
+    with pytest.raises(ShapeError, match="sample 'f30 i60' as number 0"):
+        genomics.gwas(cohort, trait, model="mixed", relationship=pairs)
+    with pytest.raises(OptionError, match="needs stat_genomic_relationship.*stat_king_kinship"):
+        genomics.gwas(cohort, trait, model="mixed", relationship=genomics.kinship(cohort))
+    nameless = genomics.grm(cohort).drop_vars("sample_id")
+    with pytest.raises(OptionError, match="needs sample_id"):
+        genomics.gwas(cohort, trait, model="mixed", relationship=nameless)
+
+
+def test_relationships_are_matched_by_family_too(complete: Any, trait: np.ndarray) -> None:
+    bed = genomics.read_bed(complete.bed)
+    families = np.array([f"f{i}" for i in range(61)])
+    people = genomics.Samples(families, np.full(61, "1"))  # the same name in every family
+    cohort = genomics.Genotypes(bed.calls, people, bed.variants)
+    pairs = genomics.grm(cohort).isel(
+        dict.fromkeys(("samples", "samples_0", "samples_1"), slice(None, None, -1))
+    )
+    with pytest.raises(ShapeError, match="sample 'f60 1' as number 0; .* has 'f0 1'"):
         genomics.gwas(cohort, trait, model="mixed", relationship=pairs)
 
 

@@ -36,7 +36,7 @@ print(peak_nbytes(), float(found.variant_linreg_beta[-1, 0]))
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, memory_limit=0,
-        dashboard_address=None, host="127.0.0.1", worker_dashboard_address="127.0.0.1:0",
+        dashboard_address="127.0.0.1:0", host="127.0.0.1", worker_dashboard_address="127.0.0.1:0",
     ) as running:  # fmt: skip
         yield running
         warnings.simplefilter("ignore")
@@ -64,11 +64,11 @@ def test_measured_peak_stays_under_the_budget(tmp_path: Path) -> None:
     np.testing.assert_allclose(float(beta), expected, rtol=1e-8)
 
 
-def test_a_cluster_gives_the_same(gappy: Any, tmp_path: Path, client: Client) -> None:
+def test_a_cluster_gives_the_same(gappy: Any, tmp_path: Path, cluster: LocalCluster) -> None:
     cohort = genomics.store_genotypes(genomics.read_bed(gappy.bed), tmp_path / "g", chunks=(20, 30))
     y = np.arange(61) % 7.0
-    there = _answers(cohort, y)
-    client.close()
+    with Client(cluster):
+        there = _answers(cohort, y)
     for name, here in _answers(cohort, y).items():
         np.testing.assert_allclose(there[name], here, rtol=1e-9, atol=1e-12, err_msg=name)
 

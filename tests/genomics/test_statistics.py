@@ -97,3 +97,28 @@ class _Counting:
     def read(self, region: Any, out: Any = None) -> Any:
         self.units += self.base.units_in(region)
         return self.base.read(region, out)
+
+
+def test_statistics_of_others_are_refused(gappy: Any) -> None:
+    cohort = genomics.read_bed(gappy.bed)
+    counted = genomics.genotype_statistics(cohort)
+    kept = cohort.select(variants=np.arange(1, 240))
+    moved = genomics.genotype_statistics(cohort.select(variants=np.arange(239)))
+    fewer = genomics.genotype_statistics(cohort.select(samples=np.arange(60)))
+    for function in (genomics.grm, genomics.pca, genomics.hwe, genomics.filter_variants):
+        with pytest.raises(ShapeError, match=r"of 240 variants; .* has 239"):
+            function(kept, statistics=counted)
+        with pytest.raises(ShapeError, match=r"number 0 is 'rs0 G/A'; .* has 'rs1 G/A'"):
+            function(kept, statistics=moved)
+        with pytest.raises(ShapeError, match=r"of 60 samples; .* has 61"):
+            function(cohort, statistics=fewer)
+
+
+def test_statistics_follow_a_selection_of_variants(gappy: Any) -> None:
+    cohort = genomics.read_bed(gappy.bed)
+    counted, index = genomics.genotype_statistics(cohort), np.array([3, 9, 200])
+    chosen = counted.of_variants(index)
+    chosen.require_of(cohort.select(variants=index))
+    np.testing.assert_array_equal(chosen.frequency, counted.frequency[index])
+    # the samples' counts are of all variants, and so are their rates
+    np.testing.assert_array_equal(chosen.sample_call_rate, (gappy.calls >= 0).mean(axis=1))

@@ -53,6 +53,33 @@ def test_association_finds_what_was_planted(tmp_path: Path, run: Callable[..., s
     assert {"linear.height.glm.linear", "linear.height.manhattan.png"} < left
 
 
+@pytest.mark.parametrize("contigs", [1, 3])
+def test_both_models_have_the_covariates(
+    complete: Any, tmp_path: Path, run: Callable[..., str], contigs: int
+) -> None:
+    for ending in (".bed", ".bim", ".fam"):
+        shutil.copy(complete.prefix.with_suffix(ending), tmp_path / f"c{ending}")
+    bim = tmp_path / "c.bim"
+    if contigs == 1:
+        lines = (f"1 {line.partition(' ')[2]}" for line in bim.read_text().splitlines())
+        bim.write_text("\n".join(lines) + "\n")
+    rng = np.random.default_rng(3)
+    age = complete.calls[:, 5] + 0.3 * rng.normal(size=61)  # the variant acts through it only
+    trait = 5 * age + rng.normal(size=61)
+    for name, values in (("trait", trait), ("age", age)):
+        rows = (f"f{i // 2} i{i} {float(v)!r}" for i, v in enumerate(values))
+        (tmp_path / f"{name}.txt").write_text("\n".join([f"FID IID {name}", *rows]) + "\n")
+    given = ("--data", tmp_path / "c.bed", "--phenotypes", tmp_path / "trait.txt",
+             "--covariates", tmp_path / "age.txt")  # fmt: skip
+    printed = run("gwas", *map(str, given))
+    assert ("all variants are on one contig" in printed) == (contigs == 1)
+    for name in ("linear.trait.glm.linear", "mixed.trait.mlm"):
+        text = (tmp_path / "mine" / "gwas-output" / name).read_text().splitlines()
+        row = dict(zip(text[0].split("\t"), text[6].split("\t"), strict=True))
+        assert row["ID"] == "rs5"
+        assert float(row["P"]) > 1e-4  # without age it is below 1e-12
+
+
 def images(notebook: Any) -> int:
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     outputs = [output for cell in cells for output in cell["outputs"]]

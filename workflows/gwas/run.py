@@ -35,7 +35,13 @@ def main() -> None:
     linear = genomics.gwas(cohort, traits, covariates=covariates, memory=arguments.memory)
     report(linear, "linear", arguments.folder, causal)
     if not arguments.no_mixed:
-        mixed = genomics.gwas(cohort, traits, model="mixed", loco=True, memory=arguments.memory)
+        loco = len(np.unique(cohort.variants.contig)) > 1
+        if not loco:
+            print("all variants are on one contig: it is not left out of the relationship matrix")
+        mixed = genomics.gwas(
+            cohort, traits, covariates=arguments.covariates, model="mixed", loco=loco,
+            memory=arguments.memory,
+        )  # fmt: skip
         heritability = float(mixed.null_heritability.mean())
         print(f"relatives share {100 * heritability:.0f} % of the trait's variance (REML)")
         report(mixed, "mixed", arguments.folder, causal)
@@ -46,7 +52,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", help="a .bed file, VCF-Zarr or a Zarr matrix; default: simulated")
     parser.add_argument("--phenotypes", help="a table: FID IID and a column for each trait")
-    parser.add_argument("--covariates", help="a table; default: four principal components")
+    parser.add_argument(
+        "--covariates", help="a table; default: four principal components, for least squares"
+    )
     parser.add_argument("--maf", type=float, default=0.05, help="least frequency")
     parser.add_argument("--people", type=int, default=600, help="of the simulated cohort")
     parser.add_argument("--variants", type=int, default=8_000, help="of the simulated cohort")
