@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
 from leptonhpc.blocks import BlockedArray
+from leptonhpc.decomposition.finite import require_finite
 from leptonhpc.decomposition.samples import Samples, floating
 from leptonhpc.errors import MemoryBudgetError, OptionError
 from leptonhpc.planning.amounts import parse_nbytes
@@ -62,7 +64,9 @@ def batch_rows(x: Samples, wanted: int | None, memory: Any) -> int:
     return int(rows)
 
 
-def cut(x: Samples, start: int, rows: int, least: int) -> Iterator[NDArray[Any]]:
+def cut(
+    x: Samples, start: int, rows: int, least: int, estimator: BaseEstimator
+) -> Iterator[NDArray[Any]]:
     """Read batches one after the other.
 
     Parameters
@@ -75,18 +79,28 @@ def cut(x: Samples, start: int, rows: int, least: int) -> Iterator[NDArray[Any]]
         Of a batch; where it is a number of whole chunks, all but the first begin with a chunk.
     least : int
         Fewest rows of a last batch; if there are fewer they join the one before.
+    estimator : estimator
+        Which asks.
 
     Yields
     ------
     array of shape (up to rows + least, n)
         Floating.
+
+    Raises
+    ------
+    NonFiniteError
+        If a stored sample holds NaN or infinity; the message names its index.
     """
     unit = _unit(x) if isinstance(x, BlockedArray) else 1
     while start < len(x):
         stop = start + rows - (start % unit if rows % unit == 0 else 0)
         if len(x) - stop < least:
             stop = len(x)
-        yield _read(x, start, min(stop, len(x)))
+        batch = _read(x, start, min(stop, len(x)))
+        if isinstance(x, BlockedArray):
+            require_finite(batch, start, estimator, x.name)
+        yield batch
         start = stop
 
 

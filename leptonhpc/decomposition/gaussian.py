@@ -10,18 +10,17 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from leptonhpc.blocks import BlockedArray
-from leptonhpc.decomposition.samples import Samples, check_samples
+import leptonhpc as lh
+from leptonhpc.decomposition.bands import bands
+from leptonhpc.decomposition.finite import require_finite
+from leptonhpc.decomposition.samples import check_samples
 from leptonhpc.errors import SingularMatrixError
-
-_BAND_NBYTES = 32 << 20
 
 
 def variance_left(total: float, variances: NDArray[np.floating]) -> float:
@@ -120,13 +119,19 @@ class Likelihood(GaussianModel):
         ------
         SingularMatrixError
             If a direction has no variance.
+        NonFiniteError
+            If a stored sample holds NaN or infinity; the message names its index.
         """
         check_is_fitted(self)
         x = check_samples(self, X, reset=False)
         variances, noise = self._positive()
         rest = x.shape[1] - len(variances)
         logdet = float(np.sum(np.log(variances, dtype=float))) + rest * np.log(noise)
-        distances = np.concatenate([self._distances(band, variances, noise) for band in _bands(x)])
+        parts, name = [], lh.open(x).name
+        for first, band in bands(x):
+            require_finite(band, first, self, name)
+            parts.append(self._distances(band, variances, noise))
+        distances = np.concatenate(parts)
         likelihood: NDArray[np.float64] = -(distances + x.shape[1] * np.log(2 * np.pi) + logdet) / 2
         return likelihood
 
@@ -157,13 +162,3 @@ class Likelihood(GaussianModel):
         inside: NDArray[np.float64] = np.sum(along**2 / variances, axis=1)
         outside: NDArray[np.float64] = np.sum(beside**2, axis=1) / noise
         return inside + outside
-
-
-def _bands(x: Samples) -> Iterable[NDArray[Any]]:
-    """Give a matrix band by band, each of whole chunks."""
-    if not isinstance(x, BlockedArray):
-        return [x]
-    unit = max(1, x.source.unit[0])
-    rows = unit * max(1, _BAND_NBYTES // (8 * x.shape[1] * unit))
-    columns = (0, x.shape[1])
-    return (x.read(((i, min(i + rows, len(x))), columns)) for i in range(0, len(x), rows))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 import leptonhpc as lh
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.decomposition.batches import COPIES, batch_rows, cut
+from leptonhpc.decomposition.finite import words_of
 from leptonhpc.decomposition.gaussian import GaussianModel, variance_left
 from leptonhpc.decomposition.moments import Moments
 from leptonhpc.decomposition.projection import Projection
@@ -189,7 +190,7 @@ class IncrementalPCA(GaussianModel, Projection):
         memory = parse_nbytes(self.memory)
         if memory is not None and isinstance(x, BlockedArray):
             memory -= COPIES * rows * x.shape[1] * 8
-        for batch in cut(x, start, rows, max(2, self.n_components or 0)):
+        for batch in cut(x, start, rows, max(2, self.n_components or 0), self):
             self._take(batch, memory)
 
     def _take(self, batch: NDArray[Any], memory: Any) -> None:
@@ -207,7 +208,8 @@ class IncrementalPCA(GaussianModel, Projection):
             weight = np.sqrt(old.count * new.count / moments.count)
             change = weight * (old.mean - new.mean)
             stack = np.vstack([known, stack, change[np.newaxis]]).astype(dtype, copy=False)
-        result = lh.svd(stack, rank=count, method="gram", memory=memory, progress=self.progress)
+        with words_of(self):
+            result = lh.svd(stack, rank=count, method="gram", memory=memory, progress=self.progress)
         self._moments = moments
         self._set(result, stack.shape, dtype)
 

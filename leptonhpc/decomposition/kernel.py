@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 import leptonhpc as lh
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.decomposition.features import FeatureSource, Kernel, normalization
+from leptonhpc.decomposition.finite import words_of
 from leptonhpc.decomposition.products import project
 from leptonhpc.decomposition.projection import Transformer, scores_of
 from leptonhpc.decomposition.samples import Samples, check_samples, floating, seed_of
@@ -181,15 +182,17 @@ class KernelPCA(Transformer):
         x = check_samples(self, X, reset=True, least=2)
         self._check()
         self.gamma_ = 1 / x.shape[1] if self.gamma is None else self.gamma
-        self._choose_landmarks(x)
+        with words_of(self):
+            self._choose_landmarks(x)
         self.normalization_ = normalization(self._kernel(), self.landmarks_)
         features = self._features(x)
         most = min(features.shape)
         rank = most if self.n_components is None else min(self.n_components, most)
-        result: Any = lh.svd(
-            features, rank=rank, center=True, method="gram", memory=self._budget(features),
-            progress=self.progress,
-        )  # fmt: skip
+        with words_of(self):
+            result: Any = lh.svd(
+                features, rank=rank, center=True, method="gram", memory=self._budget(features),
+                progress=self.progress,
+            )  # fmt: skip
         self.certificate_, self.report_ = result.certificate, result.report
         if self.n_components is None:  # centring alone takes one away
             rank = int(np.count_nonzero(result.s > self._least(result.s)))

@@ -9,11 +9,15 @@ from numpy.typing import NDArray
 
 import leptonhpc as lh
 from leptonhpc.decomposition.dimension import most_likely_dimension
+from leptonhpc.decomposition.finite import words_of
 from leptonhpc.decomposition.gaussian import Likelihood, variance_left
 from leptonhpc.decomposition.projection import Projection, scores_of
 from leptonhpc.decomposition.samples import Samples, check_samples, floating, seed_of
 from leptonhpc.decomposition.signs import signs_of_rows
 from leptonhpc.errors import OptionError
+
+_MORE = 16 * float(np.finfo(float).eps)
+"""Added to the share of the variance: more than it is wanted, and the driver allows 8 eps."""
 
 
 class PCA(Likelihood, Projection):
@@ -22,8 +26,8 @@ class PCA(Likelihood, Projection):
     Parameters
     ----------
     n_components : int, float, "mle" or None
-        That many components; as many as explain that share of the variance; as many as Minka's
-        estimate of the dimension says (for n_samples >= n_features); all.
+        That many components; as many as explain more than that share of the variance; as many as
+        Minka's estimate of the dimension says (for n_samples >= n_features); all.
     whiten : bool
         Give projections of unit variance.
     svd_solver : {"auto", "gram", "krylov", "sketch"}
@@ -138,11 +142,12 @@ class PCA(Likelihood, Projection):
 
     def _fit(self, X: Any) -> tuple[Any, NDArray[Any]]:
         x = check_samples(self, X, reset=True, least=2)
-        result: Any = lh.svd(
-            x, center=True, method=self.svd_solver, accuracy=self.accuracy,
-            most_passes=self.most_passes, seed=seed_of(self.random_state), memory=self.memory,
-            progress=self.progress, **self._asked(x.shape),
-        )  # fmt: skip
+        with words_of(self):
+            result: Any = lh.svd(
+                x, center=True, method=self.svd_solver, accuracy=self.accuracy,
+                most_passes=self.most_passes, seed=seed_of(self.random_state), memory=self.memory,
+                progress=self.progress, **self._asked(x.shape),
+            )  # fmt: skip
         self.n_samples_ = x.shape[0]
         self.certificate_, self.report_ = result.certificate, result.report
         self._set_variances(result, x.shape)
@@ -182,7 +187,7 @@ class PCA(Likelihood, Projection):
         if whole and 1 <= wanted <= short:
             return {"rank": int(wanted)}
         if isinstance(wanted, float | np.floating) and 0 < wanted < 1:
-            return {"variance": float(wanted)}
+            return {"variance": min(float(wanted) + _MORE, 1 - _MORE / 32)}
         message = (
             f"n_components of {name} is from 1 to min(n_samples, n_features)={short}, a share of "
             f"the variance above 0 and below 1, 'mle' or None; found {wanted!r}"

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import leptonhpc as lh
 from leptonhpc.blocks import BlockedArray
+from leptonhpc.decomposition.finite import words_of
 from leptonhpc.decomposition.products import column_means, restore
 from leptonhpc.decomposition.ridge_solvers import SOLVERS, Solution
 from leptonhpc.decomposition.samples import Samples, check_samples, floating, seed_of
@@ -51,7 +52,7 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[mi
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
-        Coefficients.
+        Coefficients; the former for one target.
     intercept_ : float or ndarray of shape (n_targets,)
         What is added; 0.0 without intercept.
     solver_ : str
@@ -120,14 +121,16 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[mi
         targets = y.reshape(len(y), -1)
         alphas = check_alphas(self.alpha, targets.shape[1])
         self.solver_ = self._choose(x.shape, alphas)
-        means, target_means = self._means(x, targets, weights)
+        with words_of(self):
+            means, target_means = self._means(x, targets, weights)
         roots = None if weights is None else np.sqrt(weights)
         source = AffineSource(lh.open(x).source, np.dtype(float), shift=means, rows=roots)
         right = targets - target_means
         right = right if roots is None else right * roots[:, np.newaxis]
-        solution = self._solve(BlockedArray(source, lh.open(x).grid), right, alphas)
+        with words_of(self):
+            solution = self._solve(BlockedArray(source, lh.open(x).grid), right, alphas)
         self.certificate_, self.report_ = solution.certificate, solution.report
-        self._set(solution.x, means, target_means, floating(x.dtype), flat=y.ndim == 1)
+        self._set(solution.x, means, target_means, floating(x.dtype), one=y.ndim == 1)
         return self
 
     def predict(self, X: Any, *, out: Any = None) -> Samples:
@@ -190,11 +193,11 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[mi
 
     def _set(
         self, x: NDArray[np.float64], means: NDArray[np.float64] | None,
-        target_means: NDArray[np.float64], dtype: np.dtype[Any], *, flat: bool,
+        target_means: NDArray[np.float64], dtype: np.dtype[Any], *, one: bool,
     ) -> None:  # fmt: skip
         coef = x.T
         intercept = target_means if means is None else target_means - coef @ means
-        self.coef_ = (coef[0] if flat else coef).astype(dtype)
+        self.coef_ = (coef[0] if len(coef) == 1 else coef).astype(dtype)
         self.intercept_: Any = 0.0
         if self.fit_intercept:
-            self.intercept_ = dtype.type(intercept[0]) if flat else intercept.astype(dtype)
+            self.intercept_ = dtype.type(intercept[0]) if one else intercept.astype(dtype)

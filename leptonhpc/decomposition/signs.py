@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-import leptonhpc as lh
+from leptonhpc.decomposition.bands import bands
 from leptonhpc.decomposition.samples import Samples
-
-_ROWS_NBYTES = 32 << 20
 
 
 def signs_of_rows(vh: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -41,13 +39,9 @@ def signs_of_columns(u: Samples) -> NDArray[np.floating]:
     array of shape (k,)
         1 or -1.
     """
-    array = lh.open(u)
-    rows, columns = array.shape
-    unit = max(1, array.source.unit[0])
-    step = unit * max(1, _ROWS_NBYTES // (8 * columns * unit))
-    found = np.zeros(columns, array.dtype)
-    for low in range(0, rows, step):
-        band = array.read(((low, min(low + step, rows)), (0, columns)))
+    columns = u.shape[1]
+    found = np.zeros(columns, u.dtype)
+    for _, band in bands(u):
         largest = band[np.argmax(np.abs(band), axis=0), np.arange(columns)]
         found = np.where(np.abs(largest) > np.abs(found), largest, found)
-    return np.where(found < 0, -1.0, 1.0).astype(array.dtype)
+    return np.where(found < 0, -1.0, 1.0).astype(u.dtype)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 import leptonhpc as lh
+from leptonhpc.blocks import BlockedArray
+from leptonhpc.decomposition.bands import bands
+from leptonhpc.decomposition.finite import words_of
+from leptonhpc.decomposition.moments import Moments
 from leptonhpc.decomposition.products import column_means
 from leptonhpc.decomposition.projection import Projection, scores_of
 from leptonhpc.decomposition.samples import Samples, check_samples, floating, seed_of
 from leptonhpc.decomposition.signs import signs_of_rows
+from leptonhpc.decomposition.sources import AffineSource
 from leptonhpc.errors import OptionError
 
 
@@ -54,7 +60,8 @@ class TruncatedSVD(Projection):
 
     Notes
     -----
-    One pass more than the factorisation: variances need the means. Sparse matrices are not taken.
+    Two passes more than the factorisation, for the means and for the variance about them. Sparse
+    matrices are not taken.
 
     Examples
     --------
@@ -129,24 +136,33 @@ class TruncatedSVD(Projection):
         if rank > short:
             message = f"n_components of TruncatedSVD is at most min(X.shape)={short}; found {rank}"
             raise OptionError(message)
-        result = lh.svd(
-            x, rank=int(rank), method=self.algorithm, accuracy=self.accuracy,
-            most_passes=self.most_passes, seed=seed_of(self.random_state), memory=self.memory,
-            progress=self.progress,
-        )  # fmt: skip
+        with words_of(self):
+            result = lh.svd(
+                x, rank=int(rank), method=self.algorithm, accuracy=self.accuracy,
+                most_passes=self.most_passes, seed=seed_of(self.random_state), memory=self.memory,
+                progress=self.progress,
+            )  # fmt: skip
         self.certificate_, self.report_ = result.certificate, result.report
         vh, dtype = np.asarray(result.vh), floating(x.dtype)
         signs = signs_of_rows(vh)
         self.components_ = np.ascontiguousarray(vh * signs[:, np.newaxis], dtype)
         self.singular_values_ = result.s
-        self._set_variances(x, dtype)
+        self._set_variances(result, x, dtype)
         return result, signs
 
-    def _set_variances(self, x: Samples, dtype: np.dtype[Any]) -> None:
-        """Var(x) = E x^2 - (E x)^2: the squares are known from the factorisation."""
+    def _set_variances(self, result: Any, x: Samples, dtype: np.dtype[Any]) -> None:
+        """About the means: E x^2 - (E x)^2 would cancel where the means are large."""
+        parts = (Moments.of(band) for _, band in bands(result.u))
+        variances = reduce(Moments.__add__, parts).variance * result.s.astype(float) ** 2
+        total = self._total_variance(x)
+        self.explained_variance_ = variances.astype(dtype)
+        self.explained_variance_ratio_ = (variances / (total or 1.0)).astype(dtype)
+
+    def _total_variance(self, x: Samples) -> float:
+        """Give the sum of the variances of all features."""
+        if isinstance(x, np.ndarray):
+            return float(np.sum(Moments.of(x).variance))
         means = column_means(x, memory=self.memory, progress=self.progress)
-        projected = self.components_.astype(float) @ means
-        variances = self.singular_values_.astype(float) ** 2 / x.shape[0] - projected**2
-        total = self.certificate_.norm**2 / x.shape[0] - float(means @ means)
-        self.explained_variance_ = np.maximum(variances, 0).astype(dtype)
-        self.explained_variance_ratio_ = (self.explained_variance_ / (total or 1.0)).astype(dtype)
+        centred = BlockedArray(AffineSource(x.source, np.dtype(float), shift=means), x.grid)
+        norm = float(lh.norm(centred, memory=self.memory, progress=self.progress))
+        return norm**2 / x.shape[0]

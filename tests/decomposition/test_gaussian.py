@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.model_selection import GridSearchCV
 
 from leptonhpc.decomposition import PCA, IncrementalPCA
-from leptonhpc.errors import SingularMatrixError
+from leptonhpc.errors import NonFiniteError, SingularMatrixError
 
 PROMISED = 1e-6
 IRIS = load_iris().data
@@ -43,14 +43,29 @@ def test_that_of_increments_is_too() -> None:
 
 
 def test_stored_samples_are_scored_in_bands(stored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from leptonhpc.decomposition import gaussian
+    from leptonhpc.decomposition import bands
 
-    monkeypatch.setattr(gaussian, "_BAND_NBYTES", 8 * 4 * 20)
+    monkeypatch.setattr(bands, "_BAND_NBYTES", 8 * 4 * 20)
     ours = PCA(2).fit(IRIS)
     scores = ours.score_samples(stored(IRIS, (20, 4)))
     assert np.array_equal(scores, ours.score_samples(IRIS)) or (
         np.max(np.abs(scores - ours.score_samples(IRIS))) <= 1e3 * np.finfo(float).eps
     )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_stored_sample_that_is_not_finite_has_no_likelihood(
+    value: float, stored: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from leptonhpc.decomposition import bands
+
+    monkeypatch.setattr(bands, "_BAND_NBYTES", 8 * 4 * 20)
+    x = IRIS.copy()
+    x[77, 2] = value
+    path, ours = stored(x, (20, 4)), PCA(2).fit(IRIS)
+    for ask in (ours.score, ours.score_samples):
+        with pytest.raises(NonFiniteError, match=rf"has {value} at index \(77, 2\)"):
+            ask(path)
 
 
 def test_directions_without_variance_have_no_precision() -> None:

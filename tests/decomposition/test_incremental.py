@@ -19,7 +19,7 @@ FITTED = [
 ]  # fmt: skip
 PROBLEMS = {
     "iris": load_iris().data,
-    "digits": load_digits().data,
+    "digits": load_digits().data[:800],
     "tall": make_low_rank_matrix(300, 40, effective_rank=8, random_state=0),
     "wide": make_low_rank_matrix(60, 200, effective_rank=8, random_state=1),
 }

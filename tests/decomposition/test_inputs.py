@@ -53,10 +53,10 @@ def test_all_kinds_of_arrays_give_the_same(name: str, stored: Any) -> None:
     expected = TRANSFORMERS[name]().fit(X)
     scores = expected.transform(X)
     for kind, x in kinds(stored(X, (70, 20))).items():
-        ours = TRANSFORMERS[name]().fit(x)
+        ours = TRANSFORMERS[name]()
+        assert np.max(np.abs(ours.fit_transform(x) - scores)) <= SAME, kind
         assert ours.n_features_in_ == 20, kind
         assert np.max(np.abs(ours.transform(x) - scores)) <= SAME, kind
-        assert np.max(np.abs(TRANSFORMERS[name]().fit_transform(x) - scores)) <= SAME, kind
         if hasattr(ours, "inverse_transform"):
             back = ours.inverse_transform(lh.open(scores))
             assert np.max(np.abs(back - expected.inverse_transform(scores))) <= SAME, kind

@@ -17,8 +17,8 @@ from leptonhpc.decomposition import PCA, IncrementalPCA
 from leptonhpc.errors import MemoryBudgetError
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
 
-BUDGET, ROWS, COLUMNS = 200_000_000, 1024, 256  # of a chunk: 2.1 MB
-CHUNKS = 100  # four times what the budget leaves for arrays
+BUDGET, ROWS, COLUMNS = 180_000_000, 1024, 256  # of a chunk: 2.1 MB
+CHUNKS = 80  # five times what the budget leaves for arrays
 
 PROGRAM = """
 import json, sys, warnings
@@ -32,7 +32,7 @@ path, memory = spec["x"], spec["memory"]
 estimators = {
     "pca": PCA(4, memory=memory),
     "svd": TruncatedSVD(4, memory=memory),
-    "incremental": IncrementalPCA(4, batch_size=3072, memory=memory),
+    "incremental": IncrementalPCA(4, batch_size=2048, memory=memory),
     "kernel": KernelPCA(4, n_landmarks=40, kernel="rbf", memory=memory),
     "ridge": Ridge(memory=memory),
 }

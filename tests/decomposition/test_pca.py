@@ -42,7 +42,8 @@ CASES += [(name, "mle") for name in ("iris", "digits", "tall")]  # both refuse i
 @pytest.mark.parametrize("whiten", [False, True])
 def test_results_are_those_of_scikit_learn(name: str, wanted: Any, whiten: bool) -> None:
     x = PROBLEMS[name]
-    ours = PCA(wanted, whiten=whiten).fit(x)
+    ours = PCA(wanted, whiten=whiten)
+    fitted = ours.fit_transform(x)
     theirs = sklearn.decomposition.PCA(wanted, whiten=whiten, svd_solver="full").fit(x)
     for attribute in FITTED:
         assert largest(getattr(ours, attribute), getattr(theirs, attribute)) <= PROMISED, attribute
@@ -51,10 +52,21 @@ def test_results_are_those_of_scikit_learn(name: str, wanted: Any, whiten: bool)
     assert largest(ours.components_[:k], theirs.components_[:k]) <= PROMISED
     projected = theirs.transform(x)
     assert largest(ours.transform(x)[:, :k], projected[:, :k]) <= PROMISED
-    assert largest(PCA(wanted, whiten=whiten).fit_transform(x)[:, :k], projected[:, :k]) <= PROMISED
+    assert largest(fitted[:, :k], projected[:, :k]) <= PROMISED
     back = ours.inverse_transform(ours.transform(x))
     assert largest(back, theirs.inverse_transform(projected)) <= PROMISED
     assert ours.certificate_.converged
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_a_share_that_is_reached_exactly_is_not_exceeded(count: int) -> None:
+    x = np.vstack([np.eye(count), -np.eye(count)])  # equal variances
+    for kept in range(1, count):
+        theirs = sklearn.decomposition.PCA(kept / count, svd_solver="full").fit(x)
+        assert PCA(kept / count).fit(x).n_components_ == theirs.n_components_ == kept + 1
+    assert PCA(0.99 / count).fit(x).n_components_ == 1
+    with pytest.raises(OptionError, match="finer than squared norms"):
+        PCA(float(np.nextafter(1, 0))).fit(x)
 
 
 @pytest.mark.parametrize("name", ["iris", "digits", "wide"])

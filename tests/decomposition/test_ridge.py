@@ -63,6 +63,23 @@ def test_without_penalty_it_is_least_squares_of_minimum_norm(name: str) -> None:
     assert largest(ours.coef_.T, expected) <= PROMISED
 
 
+@pytest.mark.parametrize("solver", ["cholesky", "lsmr"])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_a_single_column_of_targets_has_the_shapes_of_scikit_learn(
+    solver: Any, intercept: bool, stored: Any
+) -> None:
+    x, y = DIABETES
+    column = y[:, np.newaxis]
+    theirs = sklearn.linear_model.Ridge(fit_intercept=intercept).fit(x, column)
+    ours = Ridge(fit_intercept=intercept, solver=solver, tol=1e-11)
+    for samples in (x, stored(x, (100, 10))):
+        ours.fit(samples, column)
+        assert ours.coef_.shape == theirs.coef_.shape == (10,)
+        assert np.shape(ours.intercept_) == np.shape(theirs.intercept_)
+        assert ours.predict(samples).shape == theirs.predict(x).shape == (len(x),)
+        assert largest(ours.predict(samples), theirs.predict(x)) <= PROMISED
+
+
 def test_single_precision_is_rounded_at_the_end() -> None:
     x, y = DIABETES
     exact = Ridge().fit(x.astype("f4").astype("f8"), y)
