@@ -17,7 +17,7 @@ from leptonhpc.errors import NonFiniteError
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, memory_limit=0,
-        dashboard_address=None, host="127.0.0.1", worker_dashboard_address="127.0.0.1:0",
+        dashboard_address="127.0.0.1:0", host="127.0.0.1", worker_dashboard_address="127.0.0.1:0",
     ) as running:  # fmt: skip
         yield running
         warnings.simplefilter("ignore")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -108,9 +109,13 @@ def executed(dask_worker: Any) -> list[str]:
 
 
 def stage_and_task(key: str, owners: dict[str, str]) -> str | None:
-    """Find which task a key is of: kernel-job-stage-task-generation."""
+    """Find which task a key is of: kernel-job-stage-number-task-generation."""
     sent, _, _generation = key.replace(" ", "-").rpartition("-")
-    return next((n for n in owners if sent.endswith("-" + n.replace("/", "-"))), None)
+    for name in owners:
+        stage, _, task = name.partition("/")
+        if re.search(rf"-{re.escape(stage)}-\d+-{re.escape(task)}$", sent):
+            return name
+    return None
 
 
 SCRIPT = """
