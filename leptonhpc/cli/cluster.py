@@ -52,19 +52,17 @@ def run(
 
     Inside, `distributed.Client()` and `leptonhpc.cluster.connect()` find it.
     """
-    import os
     import shutil
-    import subprocess
 
     from leptonhpc.cluster.detached import environment
+    from leptonhpc.cluster.programs import run_program
     from leptonhpc.errors import OptionError
 
     if shutil.which(command[0]) is None:
         raise OptionError(f"there is no program {command[0]!r} to run")
     with environment(profile, timeout=timeout) as variables:
-        done = subprocess.run(command, env={**os.environ, **variables}, check=False)
-    # a program that a signal ended: as shells say it
-    raise typer.Exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)
+        code = run_program(command, variables)
+    raise typer.Exit(code)
 
 
 @app.command()

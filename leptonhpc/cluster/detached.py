@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,15 @@ from leptonhpc.cluster.launching import (
     start_host,
     wait_for_host,
 )
+from leptonhpc.cluster.machines import ProcessIdentity, this_machine
+from leptonhpc.cluster.ownership import machine_of
 from leptonhpc.cluster.profiles import load_profile
-from leptonhpc.cluster.runs import Run, cancel_jobs, live_runs, remove_dead_runs
+from leptonhpc.cluster.runs import Run, cancel_jobs, is_alive, live_runs, remove_dead_runs
 from leptonhpc.cluster.starting import launch_of
-from leptonhpc.errors import LeptonError, OptionError
+from leptonhpc.errors import LeptonError, OptionError, WorkerError
 
 _ASK_SECONDS = 15.0
+_KILL_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,8 @@ def down(profile: str) -> int:
     ------
     OptionError
         If none is up.
+    WorkerError
+        If one does not end, such as on another machine that is gone; its keys stay.
     """
     remove_dead_runs()
     found = _of_profile(profile)
@@ -190,18 +193,35 @@ def _status(run: Run) -> RunStatus:
 
 
 def _end(run: Run) -> None:
-    # the run is locked, so its host lives: the number is not another process's
-    with contextlib.suppress(OSError, ValueError):
-        number = int(json.loads((run.folder / "host.json").read_text())["pid"])
-        os.kill(number, signal.SIGTERM)
-        deadline = time.monotonic() + END_SECONDS
-        while run.folder.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if run in live_runs():
-            os.kill(number, signal.SIGKILL)
-    if run.folder.exists():
-        cancel_jobs(run)
-        run.remove()
+    """Ask a run to end wherever its host is; kill it only here, and only if it is that process."""
+    with contextlib.suppress(FileNotFoundError):
+        run.write(run.stop_file, asdict(this_machine()))
+    _wait_for_end(run, END_SECONDS)
+    if is_alive(run) and _kill_host(run):
+        _wait_for_end(run, _KILL_SECONDS)
+    if is_alive(run):
+        home = machine_of(run.folder)
+        where = "another machine" if home is None else home.host
+        message = (
+            f"the cluster {run.name} was asked to end, and had not after {END_SECONDS:g} seconds. "
+            f"It was started on {where}: run `leptonhpc cluster down --profile {run.name}` there. "
+            f"If that machine is gone, remove {str(run.folder)!r}"
+        )
+        raise WorkerError(message)
+    cancel_jobs(run)
+    run.remove()
+
+
+def _wait_for_end(run: Run, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while is_alive(run) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _kill_host(run: Run) -> bool:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return ProcessIdentity(**json.loads((run.folder / "host.json").read_text())).kill()
+    return False
 
 
 def _variables(run: Run) -> dict[str, str]:

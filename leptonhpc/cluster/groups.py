@@ -11,6 +11,8 @@ from leptonhpc.errors import OptionError
 from leptonhpc.planning.amounts import parse_nbytes
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,40}")
+_WORD = re.compile(r"[A-Za-z0-9_.,:-]+")
+"""What a line of a job's script may hold: no blank, no new line, nothing that a shell sees."""
 SMALLEST_NBYTES = 100_000_000
 """Less does not hold the libraries of a worker."""
 
@@ -52,11 +54,24 @@ class Group:
                 f"group {self.name}: a worker needs memory='100 MB' or more; found {self.memory!r}"
             )
             raise OptionError(message)
-        for option in self.options:
-            if not isinstance(option, str) or not option.startswith("-") or "\n" in option:
+        self._require_words()
+
+    def _require_words(self) -> None:
+        """Refuse what would become another line of a job's script."""
+        for name in ("partition", "walltime"):
+            word = getattr(self, name)
+            if word is not None and not (isinstance(word, str) and _WORD.fullmatch(word)):
                 message = (
-                    f"group {self.name}: options are sbatch's, such as '--gres=gpu:1'; "
-                    f"found {option!r}"
+                    f"group {self.name}: {name} is of letters, digits and _.,:- alone; "
+                    f"found {word!r}"
+                )
+                raise OptionError(message)
+        for option in (self.options,) if isinstance(self.options, str) else self.options:
+            plain = isinstance(option, str) and option.isprintable()
+            if not plain or isinstance(self.options, str) or not option.startswith("-"):
+                message = (
+                    f"group {self.name}: options are a list of sbatch's, such as "
+                    f"['--gres=gpu:1']; found {option!r}"
                 )
                 raise OptionError(message)
 

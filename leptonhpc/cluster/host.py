@@ -1,7 +1,8 @@
 """The process behind a launcher: the scheduler, and what starts and ends its workers.
 
 ``python -P -m leptonhpc.cluster.host FOLDER`` ends, and takes everything with it, when it is told
-to (SIGTERM), when the client shuts the cluster down, or when the process that started it is gone.
+to (SIGTERM, or a file in the folder), when the client shuts the cluster down, or when the process
+that started it is gone.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ async def serve(run: Run, launch: Launch, *, parent: int) -> None:
         members = members_of(run, launch, scheduler, security)
         started = asyncio.create_task(_start(run, launch, scheduler, members))
         try:
-            await _ended(stop, scheduler, started, None if launch.detached else parent)
+            await _ended(run, stop, scheduler, started, None if launch.detached else parent)
         finally:
             started.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -75,11 +76,13 @@ async def _start(run: Run, launch: Launch, scheduler: Any, members: Members) -> 
 
 
 async def _ended(
-    stop: asyncio.Event, scheduler: Any, started: asyncio.Task[None], parent: int | None
+    run: Run, stop: asyncio.Event, scheduler: Any, started: asyncio.Task[None], parent: int | None
 ) -> None:
     """Wait until there is a reason to end; what went wrong at the start is raised."""
     while not stop.is_set():
         if parent is not None and os.getppid() != parent:
+            return
+        if run.stop_file.exists():  # `down`, maybe on another machine
             return
         if scheduler.status.name not in ("init", "running"):
             return

@@ -11,11 +11,12 @@ import sys
 import time
 from typing import Any
 
+import dask
 from dask_jobqueue.slurm import SLURMJob
 
 from leptonhpc.cluster.groups import Group
 from leptonhpc.cluster.launching import Launch
-from leptonhpc.cluster.runs import Run
+from leptonhpc.cluster.runs import Run, by_name
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +30,20 @@ _ASK_SOON_SECONDS = 2.0
 _SOON_SECONDS = 20.0
 """After a worker was lost SLURM is asked more often for so long: its job may take long to end."""
 _END_SECONDS = 15.0
+_SUBMIT_SECONDS = 12.0
+"""An sbatch that takes longer is not waited for: its job goes by its name."""
 _MOST_FAILURES = 3
 """A job that ended so often before its worker joined is not submitted again."""
 _NANNY_NBYTES = 300_000_000
 """Of a job, beside its worker."""
+_SLURMS_OWN: dict[str, Any] = {
+    f"jobqueue.slurm.{name}": None
+    for name in (
+        *("queue", "walltime", "account", "project", "interface", "job-cpu", "job-extra"),
+        *("extra", "env-extra", "header-skip"),
+    )
+} | {"jobqueue.slurm.job-directives-skip": [], "jobqueue.slurm.worker-extra-args": []}
+"""What a group does not say is SLURM's choice, not that of dask-jobqueue's configuration."""
 
 
 class WorkerJob(SLURMJob):
@@ -55,13 +66,15 @@ class WorkerJob(SLURMJob):
     def __init__(
         self, address: str, name: str, *, run: Run, group: Group, prologue: tuple[str, ...]
     ) -> None:
-        super().__init__(  # type: ignore[no-untyped-call]
-            address, name, cores=group.threads, processes=1, memory=f"{group.nbytes} B",
-            job_mem=f"{math.ceil((group.nbytes + _NANNY_NBYTES) / 2**20)}M",
-            queue=group.partition, walltime=group.walltime,
-            job_extra_directives=list(group.options), job_script_prologue=list(prologue),
-            log_directory=str(run.folder / "logs"), job_name=run.name, protocol="tls",
-        )  # fmt: skip
+        with dask.config.set(_SLURMS_OWN):
+            super().__init__(  # type: ignore[no-untyped-call]
+                address, name, cores=group.threads, processes=1, memory=f"{group.nbytes} B",
+                job_mem=f"{math.ceil((group.nbytes + _NANNY_NBYTES) / 2**20)}M",
+                queue=group.partition, walltime=group.walltime,
+                job_extra_directives=list(group.options), job_script_prologue=list(prologue),
+                log_directory=str(run.folder / "logs"), job_name=run.name, protocol="tls",
+                shebang="#!/usr/bin/env bash",
+            )  # fmt: skip
         command = [sys.executable, "-P", "-m", "leptonhpc.cluster.member", str(run.folder)]
         # exec: SLURM's signals reach the worker, not a shell before it
         self._command_template = "exec " + shlex.join([*command, group.name, name])
@@ -86,6 +99,7 @@ class JobMembers:
         self._jobs: dict[str, WorkerJob] = {}
         self._failures = dict.fromkeys(self._groups, 0)
         self._joined: set[str] = set()
+        self._submitting: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Submit all."""
@@ -110,18 +124,29 @@ class JobMembers:
 
     async def close(self) -> None:
         """Cancel all, and wait until SLURM has forgotten them."""
+        if self._submitting:  # their ids are needed
+            await asyncio.wait(self._submitting, timeout=_SUBMIT_SECONDS)
         jobs, self._jobs = self._jobs, {}
         ids = [job.job_id for job in jobs.values()]
+        for words in ([ids] if ids else []) + [by_name(self._run)]:
+            with contextlib.suppress(RuntimeError, OSError):
+                await _call(["scancel", *words])
         if not ids:
             return
         with contextlib.suppress(RuntimeError, OSError):
-            await _call(["scancel", *ids])
             for _ in range(int(_END_SECONDS / 0.25)):
                 if not set(ids) & await self._queued():
                     return
                 await asyncio.sleep(0.25)
 
     async def _submit(self, name: str) -> None:
+        """Submit a job, and note its id even if this is cancelled meanwhile: sbatch goes on."""
+        task = asyncio.create_task(self._submit_and_note(name))
+        self._submitting.add(task)
+        task.add_done_callback(self._submitting.discard)
+        await asyncio.shield(task)
+
+    async def _submit_and_note(self, name: str) -> None:
         job: Any = WorkerJob(
             self._scheduler.address, name, run=self._run, group=self._groups[name],
             prologue=self._launch.prologue,

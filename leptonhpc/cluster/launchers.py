@@ -46,7 +46,8 @@ def local(
     groups : sequence of Group, optional
         Unlike workers, such as some on a GPU and some on cores; instead of the first three.
     dashboard : bool
-        Serve Dask's dashboard on loopback behind a token: ``client.dashboard_link`` has it.
+        Serve Dask's dashboard on loopback behind a token; `leptonhpc.cluster.status` gives its
+        address with the token, ``client.dashboard_link`` the address alone.
     audit : str or path, optional
         Where who connected is noted; default: in a file that goes with the cluster.
     timeout : float

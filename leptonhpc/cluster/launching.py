@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from leptonhpc.cluster.groups import Group, group_from
+from leptonhpc.cluster.machines import identify
 from leptonhpc.cluster.runs import Run, cancel_jobs, new_run
 from leptonhpc.cluster.security import make_keys
 from leptonhpc.errors import WorkerError
@@ -139,7 +140,7 @@ def start_host(launch: Launch) -> tuple[Run, subprocess.Popen[bytes]]:
                 pass_fds=[lock],
                 start_new_session=True,  # Ctrl-C is the client's
             )
-        run.write(run.folder / "host.json", {"pid": process.pid})
+        run.write(run.folder / "host.json", asdict(identify(process.pid)))
     except BaseException:
         run.remove()
         raise

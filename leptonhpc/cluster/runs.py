@@ -1,6 +1,7 @@
 """The folder of a run: its keys, its address, its logs. It is locked for as long as the run lives.
 
-A run that was killed leaves its folder unlocked: the next one that starts removes it.
+A run that was killed leaves its folder unlocked: the next one that starts on that machine removes
+it. Another machine may not see its locks, so it waits until the keys have expired.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
-import socket
+import stat
 import subprocess
 import time
 import uuid
@@ -20,13 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from leptonhpc.cluster.certificates import LIFETIME, write_private
-from leptonhpc.errors import StoreError
+from leptonhpc.cluster.machines import Machine
+from leptonhpc.cluster.ownership import KINDS, MAKING, machine_of, mark, remove_ours
+from leptonhpc.errors import OptionError, StoreError
 
 RUNS = "LEPTONHPC_RUNS"
 """Environment variable: the folder of all runs, on a file system that all nodes see."""
-_MAKING = "."
-"""Begins the name of a folder that is in the making, for no longer than a minute."""
+PRIVATE = "leptonhpc-runs"
+"""Folder of the runs in one that others can enter."""
 _MAKING_SECONDS = 60.0
+"""A folder that was killed in the making is removed after that."""
+_CANCEL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,11 @@ class Run:
         """Folder of the workers: all but empty, as nothing is spilled."""
         return self.folder / "scratch"
 
+    @property
+    def stop_file(self) -> Path:
+        """File that ends the run once it is there, on whichever machine its host is."""
+        return self.folder / "stop"
+
     def write(self, path: Path, content: dict[str, Any]) -> None:
         """Write one of its JSON files.
 
@@ -79,15 +88,14 @@ class Run:
 
     def remove(self) -> None:
         """Remove the folder and all that is in it."""
-        for _ in range(3):  # a worker that is dying may still write
-            shutil.rmtree(self.folder, ignore_errors=True)
-            if not self.folder.exists():
-                return
-            time.sleep(0.2)
+        remove_ours(self.folder)
 
 
 def runs_folder() -> Path:
     """Give the folder of all runs: $LEPTONHPC_RUNS, or one in the user's home.
+
+    A folder that is there already is used as it is if only its owner can enter it; if others can,
+    the runs are in a private folder within, and it stays open to them.
 
     Returns
     -------
@@ -97,15 +105,24 @@ def runs_folder() -> Path:
     Raises
     ------
     StoreError
-        If it belongs to somebody else.
+        If it belongs to somebody else, or others can enter it.
     """
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     folder = Path(os.environ.get(RUNS) or Path(base) / "leptonhpc" / "runs").absolute()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        message = f"the folder of runs must be yours; {str(folder)!r} is not. Set ${RUNS}"
+    found = folder.stat()
+    if found.st_uid == os.getuid() and found.st_mode & 0o077:
+        folder = folder / PRIVATE
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+    private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
+    if found.st_uid != os.getuid() or not private:
+        message = (
+            f"the folder of runs must be yours, and open to nobody else; {str(folder)!r} is not. "
+            f"Set ${RUNS}"
+        )
         raise StoreError(message)
-    folder.chmod(0o700)
     return folder
 
 
@@ -121,28 +138,52 @@ def new_run(kind: str) -> tuple[Run, int]:
     -------
     tuple of (Run, int)
         The run, and the open file that holds its lock until the last process that has it ends.
+
+    Raises
+    ------
+    OptionError
+        If there is no such kind.
     """
+    if kind not in KINDS:
+        raise OptionError(f"a run is of kind {', '.join(KINDS)}; found {kind!r}")
     remove_dead_runs()
     folder = runs_folder() / f"{kind}-{uuid.uuid4().hex[:10]}"
-    making = folder.with_name(f"{_MAKING}{folder.name}")
+    making = folder.with_name(f"{MAKING}{folder.name}")
     making.mkdir(mode=0o700)
+    mark(making)
     descriptor = os.open(making / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     with contextlib.suppress(OSError):  # no locks here: such a run counts as alive until it expires
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-    os.write(descriptor, socket.gethostname().encode())
     making.rename(folder)  # locked before others can see it: none takes it for a dead one
     return Run(folder), descriptor
 
 
 def live_runs() -> list[Run]:
-    """Give the runs whose host process lives.
+    """Give the runs whose host process lives, as far as this machine can tell.
 
     Returns
     -------
     list of Run
         In the order of their names.
     """
-    return [r for r in _all_runs() if not r.name.startswith(_MAKING) and not _is_dead(r)]
+    return [r for r, home in _all_runs() if not _is_making(r) and not _is_dead(r, home)]
+
+
+def is_alive(run: Run) -> bool:
+    """Say whether a run's host process lives, as far as this machine can tell.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    bool
+        False as well if its folder is gone.
+    """
+    home = machine_of(run.folder)
+    return home is not None and not _is_dead(run, home)
 
 
 def remove_dead_runs() -> list[Run]:
@@ -153,7 +194,7 @@ def remove_dead_runs() -> list[Run]:
     list of Run
         Those that were removed.
     """
-    dead = [run for run in _all_runs() if _is_dead(run)]
+    dead = [run for run, home in _all_runs() if _is_dead(run, home)]
     for run in dead:
         cancel_jobs(run)
         run.remove()
@@ -168,33 +209,75 @@ def cancel_jobs(run: Run) -> None:
     run : Run
         The run.
     """
+    if not run.name.startswith("slurm-"):
+        return
+    ids: list[str] = []
     with contextlib.suppress(OSError):
-        jobs = run.jobs_file.read_text().split()
-        if jobs:
-            subprocess.run(["scancel", *jobs], capture_output=True, timeout=60, check=False)
+        ids = [word for word in run.jobs_file.read_text().split() if word.isdigit()]
+    # by name too: a job may have been submitted when there was nobody left to note its id
+    for words in ([ids] if ids else []) + [by_name(run)]:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(
+                ["scancel", *words], capture_output=True, timeout=_CANCEL_SECONDS, check=False
+            )
 
 
-def _all_runs() -> Iterator[Run]:
+def by_name(run: Run) -> list[str]:
+    """Give the options of scancel that choose the jobs of a run.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    list of str
+        Of this user, and with the name of the run, which no other has.
+    """
+    return ["--me", f"--name={run.name}"]
+
+
+def _all_runs() -> Iterator[tuple[Run, Machine]]:
     for folder in sorted(runs_folder().iterdir()):
-        if folder.is_dir() and not folder.is_symlink():
-            yield Run(folder)
+        home = machine_of(folder)
+        if home is not None:
+            yield Run(folder), home
 
 
-def _is_dead(run: Run) -> bool:
+def _is_making(run: Run) -> bool:
+    return run.name.startswith(MAKING)
+
+
+def _is_dead(run: Run, home: Machine) -> bool:
     """Say whether nobody holds the lock: the kernel lets it go with the last process."""
     try:
-        age = time.time() - run.folder.stat().st_mtime
-        if run.name.startswith(_MAKING):
-            return age > _MAKING_SECONDS
-        descriptor = os.open(run.folder / "lock", os.O_RDWR)
+        age = time.time() - run.folder.lstat().st_mtime
+        held = _is_locked(run)
     except FileNotFoundError:
-        return run.folder.exists()  # somebody began to remove it, and was killed
+        return False  # gone meanwhile
+    if _is_making(run) and age <= _MAKING_SECONDS:
+        return False
+    if held is False and home.is_here:
+        return True
+    # no locks here, or those of another machine: they may not be seen
+    return not held and age > LIFETIME.total_seconds()
+
+
+def _is_locked(run: Run) -> bool | None:
+    """Say whether a process holds the lock; None: the file system has none."""
+    try:
+        descriptor = os.open(run.folder / "lock", os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False  # somebody began to make or to remove it, and was killed
+    except OSError:
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
+        return True
     except OSError:
-        return age > LIFETIME.total_seconds()
+        return None
     finally:
         os.close(descriptor)
-    return True
+    return False

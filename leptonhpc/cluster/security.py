@@ -13,6 +13,8 @@ from leptonhpc.errors import OptionError, OutputExistsError
 if TYPE_CHECKING:
     from distributed.security import Security
 
+_NAME_NBYTES = 64
+"""Of a certificate's common name, by RFC 5280."""
 ROLES = ("scheduler", "worker", "client")
 
 
@@ -81,7 +83,7 @@ def invite(run: str | Path, name: str, folder: str | Path) -> Path:
     Raises
     ------
     OptionError
-        If there is no such run.
+        If there is no such run, or the name is empty, too long or not printable.
     OutputExistsError
         If the folder is there.
     """
@@ -92,6 +94,9 @@ def invite(run: str | Path, name: str, folder: str | Path) -> Path:
     if folder.exists():
         message = f"{str(folder)!r} exists; give a folder that does not"
         raise OutputExistsError(message)
+    if not name.isprintable() or not 0 < len(name.encode()) <= _NAME_NBYTES:
+        message = f"a name has 1 to {_NAME_NBYTES} bytes, all printable; found {name!r}"
+        raise OptionError(message)
     folder.mkdir(mode=0o700, parents=True)
     make_certificate(run, "client", name=name, into=folder)
     for shared in ("ca.pem", "scheduler.json"):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import shutil
 
 from leptonhpc.cluster.groups import Group
+from leptonhpc.cluster.runs import RUNS, runs_folder
 from leptonhpc.errors import OptionError
 
+_PATH = re.compile(r"[\w/.,:+@=~-]+")
+"""Of a folder that is named in a job's script."""
 _SHARE = 0.85
 """Of a task's memory is its worker's; the rest is the nanny's and the script's."""
 
@@ -18,7 +23,8 @@ def require_slurm() -> None:
     Raises
     ------
     OptionError
-        If sbatch or dask-jobqueue is not there.
+        If sbatch or dask-jobqueue is not there, or the folder of runs has a name that cannot
+        stand in a job's script.
     """
     from importlib.util import find_spec
 
@@ -26,6 +32,13 @@ def require_slurm() -> None:
         raise OptionError("kind slurm needs sbatch; it is not on PATH here: run on a login node")
     if find_spec("dask_jobqueue") is None:
         message = "kind slurm needs dask-jobqueue: pip install 'leptonhpc[slurm]'"
+        raise OptionError(message)
+    folder = str(runs_folder())
+    if not _PATH.fullmatch(folder):
+        message = (
+            "kind slurm needs a folder of runs without blanks or signs that SLURM or a shell reads "
+            f"(% is SLURM's); found {folder!r}. Set ${RUNS}"
+        )
         raise OptionError(message)
 
 
@@ -93,10 +106,11 @@ def _share(tasks: int, cores: int) -> int | None:
     """Give a worker's part of the memory, which SLURM counts in MiB."""
     of_core, of_node = _number("SLURM_MEM_PER_CPU"), _number("SLURM_MEM_PER_NODE")
     nodes = _number("SLURM_JOB_NUM_NODES") or _number("SLURM_NNODES") or 1
-    if of_core is not None:
+    if of_core:
         return int(_SHARE * of_core * cores * 2**20)
-    if of_node is not None:
-        return int(_SHARE * of_node * nodes * 2**20 / tasks)
+    if of_node:  # 0: all of a node's, and SLURM does not say how much that is
+        of_fullest = math.ceil(tasks / nodes)  # tasks cannot be shared out evenly over all nodes
+        return int(_SHARE * of_node * 2**20 / of_fullest)
     return None
 
 

@@ -27,16 +27,16 @@ def test_the_audit_log_says_who_from_where_with_which_certificate_and_what(
     (joined,) = [e for e in noted(cluster[1], "client joined") if e["client"] == me]
     assert joined["name"] == "ada@lab"
     assert joined["peer"].startswith("tls://127.0.0.1:")
-    assert joined["serial"] == _serial(folder / "client.pem")
+    assert int(joined["serial"], 16) == _serial(folder / "client.pem")
     (job,) = [e for e in noted(cluster[1], "job") if e["client"] == me]
     assert "slow_square" in job["tasks"]
     assert {e["name"] for e in noted(cluster[1], "worker joined")} == {"cpu-0", "gpu3-0"}
 
 
-def _serial(path: Path) -> str:
+def _serial(path: Path) -> int:
     from cryptography import x509
 
-    return f"{x509.load_pem_x509_certificate(path.read_bytes()).serial_number:X}"
+    return x509.load_pem_x509_certificate(path.read_bytes()).serial_number
 
 
 def test_an_invitation_holds_no_key_but_its_own(cluster: Cluster, tmp_path: Path) -> None:
@@ -50,6 +50,16 @@ def test_an_invitation_holds_no_key_but_its_own(cluster: Cluster, tmp_path: Path
         invite(cluster[1].folder, "ada", folder)
     with pytest.raises(OptionError, match="folder of a run"):
         invite(folder, "eve", tmp_path / "eve")  # who was invited cannot invite
+
+
+@pytest.mark.parametrize("name", ["", "a" * 65, "\u00e4" * 33, "ada\nmallory"])
+def test_a_name_that_no_certificate_can_hold_is_refused_before_a_folder_is_made(
+    cluster: Cluster, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(OptionError, match="1 to 64 bytes"):
+        invite(cluster[1].folder, name, tmp_path / "new" / "ada")
+    assert list(tmp_path.iterdir()) == []
+    invite(cluster[1].folder, "a" * 64, tmp_path / "ada")
 
 
 def address_of(cluster: Cluster) -> str:

@@ -1,17 +1,22 @@
 """`leptonhpc cluster up|run|status|down` as a user types them."""
 
+import contextlib
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
 from leptonhpc.cli.app import app
 from leptonhpc.cluster import connect, status
+from leptonhpc.cluster.ownership import MARKER
 from leptonhpc.cluster.runs import Run
 
 from .conftest import alive, listening, processes_of, wait_until
@@ -31,6 +36,22 @@ with distributed.Client() as client:
     print(client.submit(pow, 2, 6).result(), end=" ")
 with cluster.connect() as client:
     print(client.submit(pow, 3, 4).result())
+"""
+
+LOOK = """
+import os
+file = os.environ["LEPTONHPC_SCHEDULER"]
+print(file, *os.listdir(os.path.dirname(file)), flush=True)
+"""
+WAITING = """
+import os, signal, sys, time
+def told(number, frame):
+    print("told", number, flush=True)
+    sys.exit(5)
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    signal.signal(number, told)
+print(os.getpid(), flush=True)
+time.sleep(60)
 """
 
 
@@ -74,6 +95,7 @@ def test_up_status_run_and_down(profile: Path, runs: Path, tmp_path: Path) -> No
         # a program finds the cluster by its environment alone, and it is the one that is up
         assert _run("run", "--profile", name, "--", sys.executable, "-c", PROGRAM) == "64 81\n"
         assert set(os.listdir(runs)) == before | {folder.name}
+        _move_to_another_machine(Run(folder))
     finally:
         assert _invoke("down", "--profile", name) == "ended: 1\n"
     wait_until(lambda: not alive(processes), "all processes to end")
@@ -88,16 +110,70 @@ def test_up_status_run_and_down(profile: Path, runs: Path, tmp_path: Path) -> No
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
-def test_run_starts_a_cluster_for_as_long_as_a_program_runs(
-    profile: Path, runs: Path, capfd: pytest.CaptureFixture[str]
+def _move_to_another_machine(run: Run) -> None:
+    """Make a run look as one that another machine's `up` started: no process here is its."""
+    marker = run.folder / MARKER
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "host": "other", "boot": "-"}))
+    (run.folder / "host.json").unlink()
+
+
+def test_run_keeps_a_cluster_for_as_long_as_a_program_runs_and_tells_it_to_end(
+    profile: Path, runs: Path
 ) -> None:
     before = set(os.listdir(runs))
-    program = "echo $LEPTONHPC_SCHEDULER; ls $(dirname $LEPTONHPC_SCHEDULER); exit 7"
-    _invoke("run", "--profile", str(profile), "--", "sh", "-c", program, code=7)
-    file, *names = capfd.readouterr().out.split()
-    assert Path(file).is_relative_to(runs)
-    assert {"scheduler.json", "ca.pem", "client.pem", "client-key.pem"} <= set(names)
+    words = ("run", "--profile", str(profile), "--", sys.executable, "-c", LOOK + WAITING)
+    with subprocess.Popen(
+        [sys.executable, "-m", "leptonhpc", "cluster", *words], stdout=subprocess.PIPE, text=True
+    ) as command:
+        assert command.stdout is not None
+        file, *names = command.stdout.readline().split()
+        assert Path(file).is_relative_to(runs)
+        assert {"scheduler.json", "ca.pem", "client.pem", "client-key.pem"} <= set(names)
+        program = psutil.Process(int(command.stdout.readline()))
+        command.terminate()
+        assert command.wait(60) == 5  # of the program, which had time to end in its own way
+        assert not alive_or_none(program)
+        assert command.stdout.read() == "told 15\n"
     assert set(os.listdir(runs)) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_signals_reach_a_program(number: int) -> None:
+    with _running_program() as (command, program):
+        command.send_signal(number)
+        assert command.communicate(timeout=30)[0] == f"told {number:d}\n"
+        assert command.returncode == 5
+        assert not alive_or_none(program)
+
+
+def test_a_program_ends_when_the_command_that_runs_it_is_killed() -> None:
+    with _running_program() as (command, program):
+        command.kill()
+        assert command.communicate(timeout=30)[0] == "told 15\n"
+        wait_until(lambda: not alive_or_none(program), "the program to end")
+
+
+@contextlib.contextmanager
+def _running_program() -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
+    code = f"""
+import sys
+from leptonhpc.cluster.programs import run_program
+sys.exit(run_program([sys.executable, "-c", {WAITING!r}], {{}}))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    ) as command:  # fmt: skip
+        assert command.stdout is not None
+        yield command, psutil.Process(int(command.stdout.readline()))
+
+
+def alive_or_none(process: psutil.Process) -> list[psutil.Process]:
+    """Give the process if it still runs."""
+    try:
+        return alive([process])
+    except psutil.NoSuchProcess:
+        return []
 
 
 def test_wrong_use_is_exit_code_2(profile: Path) -> None:

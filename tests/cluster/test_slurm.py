@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,10 @@ import zarr
 
 import leptonhpc as lh
 from leptonhpc import cluster as launchers
-from leptonhpc.cluster.runs import live_runs, remove_dead_runs
+from leptonhpc.cluster import Group, Profile
+from leptonhpc.cluster.launching import end_host, start_host
+from leptonhpc.cluster.runs import live_runs, new_run, remove_dead_runs
+from leptonhpc.cluster.starting import launch_of
 from leptonhpc.errors import OptionError
 
 from . import private_slurm
@@ -110,6 +114,44 @@ def test_two_groups_of_jobs_make_one_cluster_that_mends_itself_and_leaves_nothin
     assert private_slurm.jobs() == []
     assert set(os.listdir(runs)) == before
     wait_until(lambda: not _members_of(run.folder), "the jobs' processes to end")
+
+
+def test_a_job_that_is_being_submitted_as_the_run_ends_is_cancelled(
+    tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, real = set(os.listdir(runs)), shutil.which("sbatch")
+    slow = tmp_path / "sbatch"  # it has read the script, and SLURM is busy
+    slow.write_text(
+        f'#!/bin/sh\nscript=$(cat "$1")\ntouch {tmp_path}/read\nsleep 1\n'
+        f'echo "$script" | {real}\ntouch {tmp_path}/submitted\n'
+    )
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    held = Group("cpu", memory="300 MB", options=["--hold"])  # does not end by itself
+    run, process = start_host(launch_of(Profile("slurm", (held,), interface="lo")))
+    try:
+        wait_until((tmp_path / "read").exists, "a job to be submitted")
+        end_host(run, process)
+        wait_until((tmp_path / "submitted").exists, "the job to be there")
+        assert private_slurm.jobs() == []
+    finally:
+        process.kill()
+        private_slurm.command("scancel", "--me", f"--name={run.name}")
+    assert set(os.listdir(runs)) == before
+
+
+def test_a_job_whose_id_nobody_noted_is_cancelled_with_its_dead_run(
+    tmp_path: Path, runs: Path
+) -> None:
+    run, lock = new_run("slurm")
+    other = private_slurm.command("sbatch", "--parsable", "--hold", "--wrap=true").strip()
+    private_slurm.command("sbatch", "--hold", f"--job-name={run.name}", "--wrap=true")
+    os.close(lock)
+    try:
+        assert remove_dead_runs() == [run]
+        assert _ids() == {other}
+    finally:
+        private_slurm.command("scancel", "--me")
 
 
 def test_jobs_end_after_sigkill_of_the_client_or_of_client_and_host(
