@@ -75,7 +75,9 @@ def mca(
     Dataset
         ``patterns_left``, ``patterns_right`` (mode, ...): orthonormal, of the weighted fields.
         ``scores_left``, ``scores_right`` (dim, mode): the fields projected on them. ``covariances``
-        of the scores, ``squared_covariance_fraction``, ``correlations`` of the scores.
+        of the scores, ``squared_covariance_fraction``, ``correlations`` of the scores. With `eofs`
+        the fraction is of the squared covariance between the EOFs kept, not of that between the
+        fields, which may be larger: its ``long_name`` says so.
 
     Raises
     ------
@@ -127,7 +129,7 @@ def cca(
     Raises
     ------
     LeptonError
-        As for `mca`.
+        As for `mca`, and if a field has fewer EOFs than `eofs` that are more than rounding.
     """
     return _coupled(
         (left, right), modes, dim=dim, weights=weights, anomalies=anomalies, detrend=detrend,
@@ -140,6 +142,8 @@ def _coupled(
     ddof: int, eofs: int | None, seed: int, memory: Any, canonical: bool,
 ) -> xr.Dataset:  # fmt: skip
     each = list(weights) if isinstance(weights, list | tuple) else [weights] * 2
+    if len(each) != 2:
+        raise ShapeError(f"weights are one for both fields, or a list of 2; found {len(each)}")
     sides = []
     for data, weight in zip(fields, each, strict=True):
         found = prepare(
@@ -153,6 +157,8 @@ def _coupled(
     require_one_grid([side.field for side in sides])
     decomposed = [reduce_field([side], eofs, seed=seed, memory=memory) for side in sides]
     left, right = decomposed
+    if canonical:
+        _require_rank(decomposed)
     power = 0 if canonical else 1
     core = (left.s**power)[:, None] * (left.u.conj().T @ right.u) * right.s**power
     most = min(core.shape)
@@ -161,6 +167,17 @@ def _coupled(
     a, sigma, bh = np.linalg.svd(core, full_matrices=False)
     turned = (a[:, :modes], bh[:modes].conj().T)
     return _dataset(decomposed, turned, sigma, ddof=ddof, canonical=canonical)
+
+
+def _require_rank(sides: Sequence[Reduced]) -> None:
+    """Refuse EOFs that are rounding: scaled to variance one, they correlate with anything."""
+    for side in sides:
+        if side.rank < len(side.s):
+            message = (
+                f"cca needs EOFs that vary; {side.prepared[0].name} has the numerical rank "
+                f"{side.rank}, and eofs is {len(side.s)}. Pass eofs={max(side.rank, 1)} or less"
+            )
+            raise OptionError(message)
 
 
 def _require_same_samples(left: Prepared, right: Prepared) -> None:
@@ -191,9 +208,9 @@ def _dataset(
         found[f"patterns_{name}"] = grid.unstack(side.patterns(factors), ("mode",), text)
         found[f"scores_{name}"] = ((side.prepared[0].field.dim, "mode"), scores)
     if canonical:
-        found["correlations"] = ("mode", sigma[:modes])
+        found["correlations"] = ("mode", np.minimum(sigma[:modes], 1.0))
     else:
-        found |= _covariances(found, sigma, free)
+        found |= _covariances(found, sigma, free, complete=all(side.complete for side in sides))
     attributes = {
         "Conventions": "CF-1.8",
         "method": "cca" if canonical else "mca",
@@ -205,12 +222,15 @@ def _dataset(
     return xr.Dataset(found, coords, attributes)
 
 
-def _covariances(found: dict[str, Any], sigma: NDArray[Any], free: int) -> dict[str, Any]:
+def _covariances(
+    found: dict[str, Any], sigma: NDArray[Any], free: int, *, complete: bool
+) -> dict[str, Any]:
     left, right = (found[f"scores_{name}"][1] for name in _SIDES)
     modes = left.shape[1]
     lengths = np.linalg.norm(left, axis=0) * np.linalg.norm(right, axis=0)
     share = sigma[:modes] ** 2 / np.sum(sigma**2)
-    text = {"long_name": "share of the squared covariance", "units": "1"}
+    of = "" if complete else " that the EOFs kept of each field hold"
+    text = {"long_name": f"share of the squared covariance{of}", "units": "1"}
     return {
         "covariances": ("mode", sigma[:modes] / free, {"long_name": "covariances of scores"}),
         "squared_covariance_fraction": ("mode", share, text),

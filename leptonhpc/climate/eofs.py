@@ -13,7 +13,7 @@ from leptonhpc.climate.assembled import assemble
 from leptonhpc.climate.fields import open_fields
 from leptonhpc.climate.gaps import fill_gaps
 from leptonhpc.climate.outputs import Destination
-from leptonhpc.climate.prepared import Prepared, joined, prepare
+from leptonhpc.climate.prepared import Prepared, joined, prepare, rest_of
 from leptonhpc.climate.weights import Weighting
 from leptonhpc.errors import OptionError
 
@@ -62,7 +62,8 @@ def eof(
         What cells are multiplied by. "coslat", also called "sqrt_coslat": the root of the cosine of
         latitude, so that variance counts by area; or numbers; or a list with one for each variable.
     anomalies : {"season", "month", "dayofyear", "hour"}, optional
-        Take departures from the mean of each season, month, ..., not only from the mean.
+        Take departures from the mean of each season, month, ..., not only from the mean. Days of
+        the year are dates: 29 February is taken with 28 February.
     detrend : bool or int
         Remove a polynomial in `dim` of this degree; True is a straight line.
     gaps : {"refuse", "em"}
@@ -103,7 +104,10 @@ def eof(
         If a cell has values at some samples and not at others, and `gaps` is "refuse"; the message
         names cell and sample.
     OutputExistsError
-        If `out` is taken.
+        If `out` is taken, or holds an unfinished call with other data or options, or something else
+        is where it would be made (``OUT.partial``, ``OUT.svd``): that is never removed.
+    MemoryBudgetError
+        If what is removed (a coefficient of each term for each cell) leaves no room in `memory`.
 
     Notes
     -----
@@ -138,12 +142,13 @@ def eof(
     )  # fmt: skip
     matrix = joined(prepared)
     _check_modes(prepared, modes)
-    result = lh.svd(
-        BlockedArray(matrix), rank=modes, center=True,
-        weights=np.concatenate([one.weights for one in prepared]), accuracy=accuracy,
-        most_passes=most_passes, seed=seed, memory=memory, out=destination.scratch,
-        overwrite=overwrite, progress=progress,
-    )  # fmt: skip
+    with destination.explaining():
+        result = lh.svd(
+            BlockedArray(matrix), rank=modes, center=True,
+            weights=np.concatenate([one.weights for one in prepared]), accuracy=accuracy,
+            most_passes=most_passes, seed=seed, memory=rest_of(memory, prepared),
+            out=destination.scratch, overwrite=overwrite, progress=progress,
+        )  # fmt: skip
     dataset = assemble(
         prepared, scores=np.asarray(result.u) * result.s, s=result.s, vh=result.vh,
         mean=result.mean, norm=result.certificate.norm, ddof=ddof, method="eof",

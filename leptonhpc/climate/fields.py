@@ -19,7 +19,7 @@ from leptonhpc.errors import DTypeError, NotAnArrayError, OptionError, ShapeErro
 if TYPE_CHECKING:
     import xarray as xr
 
-_DECODED = ("scale_factor", "add_offset", "missing_value")
+_DECODED = ("scale_factor", "add_offset", "missing_value", "_Unsigned")
 
 
 @dataclass(frozen=True)
@@ -232,5 +232,7 @@ def _source(array: xr.DataArray, group: str | None) -> Source:
     # what is stored as it is meant is read in whole storage units, without xarray
     fill = array.encoding.get("_FillValue", np.nan)
     if group is not None and fill != fill and not any(key in array.encoding for key in _DECODED):
-        return lh.open(f"{group}/{array.name}").source
+        raw = lh.open(f"{group}/{array.name}").source
+        if raw.dtype == array.dtype:
+            return raw
     return LazySource(variable, str(array.name or "the field"))

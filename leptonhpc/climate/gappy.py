@@ -98,6 +98,10 @@ class GappyMatrix(FieldMatrix):
         for low in range(0, len(block), step):
             tile = block[low : low + step]
             absent = np.isnan(tile)
+            infinite = np.isinf(tile)
+            if infinite.any():
+                at = np.argwhere(infinite)[0]
+                self._refuse(row + low + int(at[0]), column + int(at[1]), tile[tuple(at)])
             self._withhold(absent, row + low, column)
             if self.fit is not None:
                 fit = self.fit

@@ -57,7 +57,7 @@ def fill_gaps(
     data : as for `eof`
         One field, real, NaN where values are missing.
     modes : int, optional
-        How many modes. Default: as many as find withheld values best.
+        How many modes. Default: as many as find withheld values best; none if the mean does.
     dim : str
         The dimension of samples.
     variable : str, optional
@@ -80,7 +80,7 @@ def fill_gaps(
     DataArray
         The field, lazily, with its gaps filled; values that were there are as they were, cells
         without any (land) stay missing. Attributes ``filled_modes``, and ``filled_errors`` in JSON:
-        root mean square error at withheld values by number of modes.
+        root mean square error at withheld values by number of modes, from none.
 
     Raises
     ------
@@ -102,15 +102,17 @@ def fill_gaps(
     if len(fields) != 1:
         raise OptionError(f"one field is filled at a time; found {len(fields)}")
     field = fields[0]
-    matrix, present = _survey(field, memory)
+    matrix, counts = _survey(field, memory)
+    present = counts > 0
     most = min(matrix.shape[0], int(present.sum())) - 1
     _check(modes, most_modes, most, share)
     errors: list[float] = []
     settle = _Settle(tol, most_iterations, seed, memory)
     if modes is None:
         withheld = _withhold(matrix, present, share, seed, memory)
-        errors, fit = _search(replace(matrix, withheld=withheld), min(most_modes, most), settle)
-        fit = settle(matrix, fit, len(fit.patterns))
+        start = _without(matrix, counts, withheld)
+        errors, fit = _search(start, min(most_modes, most), settle)
+        fit = settle(matrix, fit, len(fit.patterns)) if len(fit.patterns) else _start(matrix)
     else:
         fit = _start(matrix)
         for number in range(1, modes + 1):
@@ -119,8 +121,8 @@ def fill_gaps(
     return _filled(field, matrix, fit, errors)
 
 
-def _survey(field: Field, memory: Any) -> tuple[GappyMatrix, NDArray[np.bool_]]:
-    """Find land and the mean of what is present, in one pass."""
+def _survey(field: Field, memory: Any) -> tuple[GappyMatrix, NDArray[np.int64]]:
+    """Find land, the mean of what is present, and how much that is, in one pass."""
     import dask.array as da
 
     cells = int(np.prod(field.space_shape))
@@ -143,7 +145,7 @@ def _survey(field: Field, memory: Any) -> tuple[GappyMatrix, NDArray[np.bool_]]:
     mean = np.where(land, 0.0, total / np.maximum(by_cell, 1))
     samples = raw.shape[0]
     fit = Fit(mean, np.zeros((samples, 0)), np.zeros((0, cells)))
-    return replace(raw, land=land, fit=fit), ~land
+    return replace(raw, land=land, fit=fit), by_cell
 
 
 def _check(modes: int | None, most_modes: int, most: int, share: float) -> None:
@@ -161,15 +163,26 @@ def _start(matrix: GappyMatrix) -> Fit:
     return matrix.fit
 
 
+def _without(matrix: GappyMatrix, counts: NDArray[np.int64], withheld: Withheld) -> GappyMatrix:
+    """Withhold values from the mean too."""
+    fit = _start(matrix)
+    less = np.bincount(withheld.columns, minlength=len(counts))
+    sums = fit.mean * counts - np.bincount(withheld.columns, withheld.values, len(counts))
+    left = counts - less
+    mean = np.where(left > 0, sums / np.maximum(left, 1), fit.mean)
+    return replace(matrix, withheld=withheld, fit=replace(fit, mean=mean))
+
+
 def _search(matrix: GappyMatrix, most: int, settle: _Settle) -> tuple[list[float], Fit]:
-    """Give errors at withheld values with one mode, two, ... until they grow, and the best fit."""
+    """Give errors at withheld values of no mode, one, ... until they grow, and the best fit."""
     withheld, fit = matrix.withheld, _start(matrix)
     best, errors = fit, list[float]()
-    for modes in range(1, most + 1):
-        fit = settle(matrix, fit, modes)
+    for modes in range(most + 1):
+        if modes:
+            fit = settle(matrix, fit, modes)
         wrong = fit.at(withheld.rows, withheld.columns) - withheld.values
         errors.append(float(np.sqrt(np.mean(wrong**2))))
-        if errors[-1] == min(errors):
+        if errors[-1] < min(errors[:-1], default=np.inf):
             best = fit
         elif modes - len(best.patterns) >= _PATIENCE:
             break

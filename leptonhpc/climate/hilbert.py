@@ -19,13 +19,18 @@ from numpy.typing import NDArray
 
 from leptonhpc.climate.assembled import assemble
 from leptonhpc.climate.eofs import Calendar
+from leptonhpc.climate.fields import Field
 from leptonhpc.climate.prepared import prepare
 from leptonhpc.climate.reduced import Reduced, reduce_field
+from leptonhpc.climate.removal import numbers
 from leptonhpc.climate.weights import Weighting
 from leptonhpc.errors import DTypeError, OptionError
 
 if TYPE_CHECKING:
     import xarray as xr
+
+_UNEQUAL = 1.12
+"""Largest step over the least: calendar months have 28 to 31 days."""
 
 
 def hilbert_eof(
@@ -60,12 +65,15 @@ def hilbert_eof(
     Dataset
         As `eof` gives it, with complex ``eofs`` and ``pcs``. Their absolute values are amplitudes,
         their angles phases; the real part of a reconstruction is the field. ``eigenvalues`` are
-        variances of the analytic signal, twice those of the field.
+        variances of the analytic signal: together twice that of the field, but for what alternates
+        from one sample to the next in a record of even length, which has no transform and counts
+        once.
 
     Raises
     ------
     LeptonError
-        As for `eof`, and if the field is complex.
+        As for `eof`, and if the field is complex or steps of time differ by more than those of
+        months do.
 
     Notes
     -----
@@ -81,11 +89,25 @@ def hilbert_eof(
     for one in prepared:
         if one.matrix.dtype.kind == "c":
             raise DTypeError(f"an analytic signal is that of a real field; {one.name} is complex")
+    _require_equal_steps(prepared[0].field)
     reduced = reduce_field(prepared, eofs, seed=seed, memory=memory)
     if not 1 <= modes <= len(reduced.s):
         raise OptionError(f"modes is from 1 to {len(reduced.s)}, the EOFs kept; found {modes}")
     signal = hilbert(reduced.u * reduced.s, axis=0)
     return _decompose(reduced, signal, modes, ddof)
+
+
+def _require_equal_steps(field: Field) -> None:
+    coordinate = field.array[field.dim]
+    if coordinate.dtype.kind not in "iufMO" or coordinate.size < 2:
+        return
+    steps = np.diff(numbers(coordinate))
+    low, high = sorted((steps.min(), steps.max()), key=abs)
+    if not (low * high > 0 and abs(high) <= _UNEQUAL * abs(low)):
+        message = f"a Hilbert transform needs equal steps of {field.dim}; those of"
+        finding = f"{field.array.name} are from {steps.min():g} to {steps.max():g}"
+        unit = " days" if coordinate.dtype.kind in "MO" else ""
+        raise OptionError(f"{message} {finding}{unit}. Sort, or interpolate, the samples first")
 
 
 def _decompose(reduced: Reduced, signal: NDArray[Any], modes: int, ddof: int) -> xr.Dataset:

@@ -11,7 +11,7 @@ from leptonhpc.climate.fields import open_fields
 from leptonhpc.climate.parts import require_modes, sample_dim
 from leptonhpc.climate.passes import blocks_of
 from leptonhpc.climate.prepared import find_land, matrix_of
-from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.errors import NonFiniteError, OptionError, ShapeError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -49,7 +49,8 @@ def regression_map(
     Raises
     ------
     ShapeError, OptionError, NonFiniteError
-        If samples differ, a series is constant, or data are missing here and there.
+        If samples differ, a series is constant or not finite, or data are missing here and there
+        or infinite.
     """
     return _moments(series, data, dim=dim, variable=variable, memory=memory)[0]
 
@@ -72,7 +73,8 @@ def correlation_map(
     Returns
     -------
     DataArray
-        Correlations; missing on land and where the field does not vary. Two passes.
+        Correlations, complex if the field or the series are; missing on land and where the field
+        varies by no more than rounding. Two passes.
 
     Raises
     ------
@@ -80,8 +82,7 @@ def correlation_map(
         As for `regression_map`.
     """
     slope, variance = _moments(series, data, dim=dim, variable=variable, memory=memory, second=True)
-    deviation = variance**0.5
-    found: xr.DataArray = slope / deviation.where(deviation > 0)
+    found: xr.DataArray = slope / variance.where(variance > 0) ** 0.5
     return found.assign_attrs(long_name="correlation", units="1").rename("correlation")
 
 
@@ -99,11 +100,19 @@ def _moments(
     left, other = _standardised(series, field, dim)
     matrix = matrix_of(field, find_land(field))
     blocks = blocks_of(matrix, memory)
-    x = blocks.to_dask().astype(np.result_type(matrix.dtype, np.float64))
-    factor = da.from_array(left.values.T.conj(), chunks=(-1, blocks.chunks[0]))
+    # less the first sample, a field far from zero keeps its digits and one that is constant is zero
+    first = matrix.read(((0, 1), (0, matrix.shape[1])))
+    x = blocks.to_dask().astype(np.result_type(matrix.dtype, np.float64)) - first
+    factor = left.values.T.conj()
     n = len(left)
-    covariance, mean = da.compute(factor @ x / n, x.mean(axis=0))
-    variance = ((x - mean) ** 2).mean(axis=0).compute() if second else np.ones(matrix.shape[1])
+    rows = da.from_array(factor, chunks=(-1, blocks.chunks[0]))
+    products, mean = da.compute(rows @ x / n, x.mean(axis=0))
+    covariance = products - factor.mean(axis=1)[:, None] * mean
+    variance = np.ones(matrix.shape[1])
+    if second:
+        variance = (abs(x - mean) ** 2).mean(axis=0).compute()
+        noise = n * np.finfo(np.float64).eps * np.abs(mean + first[0])
+        variance = np.where(variance > noise**2, variance, 0.0)
 
     def unstack(rows: Any, dims: tuple[str, ...]) -> xr.DataArray:
         masked = np.where(matrix.land, np.nan, rows).reshape((*rows.shape[:-1], *field.space_shape))
@@ -137,8 +146,15 @@ def _standardised(series: xr.DataArray, field: Any, dim: str) -> tuple[xr.DataAr
         raise ShapeError(f"{message}, or others. xarray.align makes them agree")
     table = series if others else series.expand_dims("series", axis=1)
     table = table.transpose(dim, others[0] if others else "series")
-    anomaly = table - table.mean(dim)
-    deviation = anomaly.std(dim)
-    if not bool((deviation > 0).all()):
+    table = table.astype(np.result_type(table.dtype, np.float64))
+    absent = np.argwhere(~np.isfinite(table.values))
+    if len(absent):
+        place = f"{dim}={here.values[absent[0, 0]]}"
+        message = f"series must be finite; {series.name or 'one'} is not at {place}"
+        raise NonFiniteError(f"{message}. Leave such samples out of series and field")
+    mean = table.mean(dim)
+    deviation = table.std(dim)
+    if not bool((deviation > here.size * np.finfo(np.float64).eps * abs(mean)).all()):
         raise OptionError("a series does not vary; it explains nothing")
-    return anomaly / deviation, (others[0] if others else None)
+    standard = (table - mean) / deviation
+    return standard - standard.mean(dim), (others[0] if others else None)

@@ -121,24 +121,28 @@ class FieldMatrix:
         step = max(1, TILE_NBYTES // max(1, block[:1].nbytes))
         for low in range(0, len(block), step):
             tile = block[low : low + step]
-            absent = np.isnan(tile)
-            wrong = absent != land
+            wrong = np.isfinite(tile) == land
+            if land.any():
+                wrong |= np.isinf(tile)
             if wrong.any():
                 at = np.argwhere(wrong)[0]
-                self._refuse(row + low + int(at[0]), column + int(at[1]), bool(absent[tuple(at)]))
+                self._refuse(row + low + int(at[0]), column + int(at[1]), tile[tuple(at)])
             if land.any():
                 tile[:, land] = 0
             if self.removed is not None:
                 part = self.removed.design[row + low : row + low + len(tile)]
                 tile -= part @ self.removed.coefficients[:, column : column + block.shape[1]]
 
-    def _refuse(self, row: int, column: int, missing: bool) -> None:
+    def _refuse(self, row: int, column: int, value: Any) -> None:
         names = list(self.labels)
         where = [row, *(int(i) for i in np.unravel_index(column, self.space))]
         place = ", ".join(
             f"{name}={self.labels[name][i]}" for name, i in zip(names, where, strict=False)
         )
-        finding = "is missing" if missing else "has a value, and none at the first time,"
+        if np.isinf(value):
+            message = f"a field must be finite; {self.name} is {value} at {place or tuple(where)}"
+            raise NonFiniteError(f"{message}. Leave this cell or time out, or make it missing")
+        finding = "is missing" if np.isnan(value) else "has a value, and none at the first time,"
         message = (
             "a cell must have a value at every time, or at none (land); "
             f"{self.name} {finding} at {place or tuple(where)}. Fill such gaps with "
@@ -222,7 +226,9 @@ def digest(values: NDArray[Any]) -> str:
     str
         Sixteen hexadecimal digits.
     """
-    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
+    # bytes where they are: coefficients of a climatology may be as large as all else
+    flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    return hashlib.sha256(flat.data).hexdigest()[:16]
 
 
 def _box(shape: tuple[int, ...], first: int, last: int) -> tuple[Region, int]:

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.climate.fields import Field, open_fields
+from leptonhpc.climate.fitting import fit_terms, require_room
 from leptonhpc.climate.matrix import FieldMatrix, JoinedFields, Removed
-from leptonhpc.climate.removal import Terms, choose_terms, fit_terms
+from leptonhpc.climate.removal import Terms, choose_terms
 from leptonhpc.climate.weights import Weighting, cell_weights
-from leptonhpc.errors import NonFiniteError, OptionError, ShapeError
+from leptonhpc.errors import MemoryBudgetError, NonFiniteError, OptionError, ShapeError
+from leptonhpc.planning.amounts import parse_nbytes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,6 +30,12 @@ class Prepared:
     weights: NDArray[np.float64]
     """(cells,): what a cell is multiplied by."""
     terms: Terms | None
+
+    @property
+    def held_nbytes(self) -> int:
+        """What is held in memory while the field is read: the terms that are removed."""
+        removed = self.matrix.removed
+        return 0 if removed is None else removed.design.nbytes + removed.coefficients.nbytes
 
     @property
     def name(self) -> str:
@@ -72,11 +80,41 @@ def prepare(
         each: Sequence[Any] = weights
     else:
         each = [weights] * len(fields)
-    found = []
+    found: list[Prepared] = []
     for field, weight in zip(fields, each, strict=True):
         terms = choose_terms(field, anomalies=anomalies, detrend=detrend)
-        found.append(_prepare_one(field, weight, terms, memory))
+        found.append(_prepare_one(field, weight, terms, rest_of(memory, found)))
     return found
+
+
+def rest_of(memory: Any, prepared: Sequence[Prepared]) -> int | None:
+    """Give what is left of a budget beside what is held of fields.
+
+    Parameters
+    ----------
+    memory : int, float, str or None
+        The budget.
+    prepared : sequence of Prepared
+        The fields.
+
+    Returns
+    -------
+    int or None
+        Bytes.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If nothing is left.
+    """
+    budget = parse_nbytes(memory)
+    held = sum(one.held_nbytes for one in prepared)
+    if budget is not None and held >= budget:
+        message = f"what is removed from each cell takes {held / 1e6:.0f} MB; memory is"
+        raise MemoryBudgetError(
+            f"{message} {budget / 1e6:.0f} MB. Remove fewer terms, or give more"
+        )
+    return None if budget is None else budget - held
 
 
 def joined(prepared: Sequence[Prepared]) -> FieldMatrix | JoinedFields:
@@ -189,6 +227,7 @@ def _prepare_one(field: Field, weights: Any, terms: Terms | None, memory: Any) -
     matrix = matrix_of(field, land)
     factors = cell_weights(field, weights, land)
     if terms is not None:
+        require_room(matrix, len(terms.names), memory)
         design = terms.evaluate(field.array[field.dim])
         removed = Removed(design, fit_terms(matrix, design, memory))
         matrix = matrix_of(field, land, removed)

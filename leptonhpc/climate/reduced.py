@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import leptonhpc as lh
 from leptonhpc.blocks import BlockedArray
-from leptonhpc.climate.prepared import Prepared, joined
+from leptonhpc.climate.prepared import Prepared, joined, rest_of
 from leptonhpc.errors import OptionError
 
 
@@ -33,6 +33,14 @@ class Reduced:
     def s(self) -> NDArray[Any]:
         """(eofs,): singular values."""
         return np.asarray(self.result.s)
+
+    @property
+    def rank(self) -> int:
+        """How many EOFs are more than rounding: s > eps max(m, n) s[0]."""
+        one = self.prepared[0].matrix
+        cells = sum(int(np.count_nonzero(each.weights)) for each in self.prepared)
+        eps = np.finfo(np.result_type(*(each.matrix.dtype for each in self.prepared))).eps
+        return int(np.count_nonzero(self.s > eps * max(one.shape[0], cells) * self.s[:1].max()))
 
     @property
     def mean(self) -> NDArray[Any]:
@@ -94,6 +102,6 @@ def reduce_field(
         BlockedArray(matrix), rank=most if eofs is None else eofs, center=True,
         weights=np.concatenate([one.weights for one in prepared]),
         method="gram" if eofs is None else "auto", accuracy=1e-6, most_passes=30, seed=seed,
-        memory=memory,
+        memory=rest_of(memory, prepared),
     )  # fmt: skip
     return Reduced(prepared, result, eofs in (None, most))

@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.blocks import BlockedArray
 from leptonhpc.climate.fields import Field
-from leptonhpc.climate.passes import blocks_of
 from leptonhpc.errors import OptionError, ShapeError
 
 CALENDAR = ("season", "month", "dayofyear", "hour")
@@ -53,17 +51,21 @@ class Terms:
         array of shape (m, terms)
             One column for each term.
         """
-        columns = [np.ones(coordinate.size)]
-        if self.by is not None:
-            labels = np.asarray(getattr(coordinate.dt, self.by).values)
-            columns = [(labels == group).astype(float) for group in self.groups]
-            strange = set(labels.tolist()) - set(self.groups)
+        terms = np.zeros((coordinate.size, len(self.names)))
+        if self.by is None:
+            terms[:, 0] = 1
+        else:
+            labels = _labels(coordinate, self.by).tolist()
+            places = {group: at for at, group in enumerate(self.groups)}
+            strange = set(labels) - set(places)
             if strange:
                 raise OptionError(f"no climatology is known of {self.by} {sorted(strange)}")
+            terms[np.arange(len(labels)), [places[label] for label in labels]] = 1
         if self.degree:
-            where = 2 * (_numbers(coordinate) - self.origin) / self.span - 1
-            columns += [where**power for power in range(1, self.degree + 1)]
-        return np.stack(columns, axis=1)
+            where = 2 * (numbers(coordinate) - self.origin) / self.span - 1
+            powers = range(1, self.degree + 1)
+            terms[:, -self.degree :] = np.stack([where**power for power in powers], axis=1)
+        return terms
 
     def to_json(self) -> str:
         """Give it as an attribute of a file."""
@@ -110,46 +112,42 @@ def choose_terms(field: Field, *, anomalies: str | None, detrend: bool | int) ->
     OptionError
         If the coordinate has no calendar, or too few samples are there.
     """
-    degree = int(detrend)
+    whole = isinstance(detrend, int | np.integer | np.bool_)
+    degree = int(detrend) if whole else -1
     if not 0 <= degree <= 9:
         raise OptionError(f"detrend is True, False or a degree up to 9; found {detrend!r}")
     if anomalies is None and not degree:
         return None
     coordinate = field.array[field.dim]
     groups = () if anomalies is None else _groups(coordinate, anomalies)
-    numbers = _numbers(coordinate) if degree else np.zeros(2)
-    low, high = float(numbers.min()), float(numbers.max())
+    where = numbers(coordinate) if degree else np.zeros(2)
+    low, high = float(where.min()), float(where.max())
     return Terms(groups, anomalies, degree, low, high - low or 1.0)
 
 
-def fit_terms(matrix: Any, design: NDArray[np.float64], memory: Any) -> NDArray[np.float64]:
-    """Fit terms to every cell by least squares, in one pass.
+def numbers(coordinate: Any) -> NDArray[np.float64]:
+    """Give a coordinate as numbers; dates as days since 1970.
 
     Parameters
     ----------
-    matrix : FieldMatrix
-        The field.
-    design : array of shape (m, terms)
-        The terms.
-    memory : int, float, str or None
-        Budget.
+    coordinate : DataArray of shape (m,)
+        Numbers or dates.
 
     Returns
     -------
-    array of shape (terms, cells)
-        Coefficients of minimum norm.
+    array of shape (m,)
+        In double precision.
     """
-    import dask.array as da
+    values = coordinate.values
+    if values.dtype.kind == "M":
+        days = (values - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
+        return np.asarray(days, dtype=np.float64)
+    if values.dtype == object:  # dates of cftime
+        import cftime  # type: ignore[import-untyped]
 
-    array: BlockedArray = blocks_of(matrix, memory)
-    basis, factor = np.linalg.qr(design)
-    if np.linalg.matrix_rank(factor) < design.shape[1]:
-        message = "the samples do not determine the climatology and the trend; remove fewer terms"
-        raise OptionError(message)
-    left = da.from_array(basis.T, chunks=(basis.shape[1], array.chunks[0]))
-    fitted = np.asarray((left @ array.to_dask().astype(np.float64)).compute())
-    coefficients: NDArray[np.float64] = np.linalg.solve(factor, fitted)
-    return coefficients
+        days = cftime.date2num(values, "days since 1970-01-01", calendar=values[0].calendar)
+        return np.asarray(days, dtype=np.float64)
+    return np.asarray(values, dtype=np.float64)
 
 
 def _groups(coordinate: Any, anomalies: str) -> tuple[Any, ...]:
@@ -161,7 +159,7 @@ def _groups(coordinate: Any, anomalies: str) -> tuple[Any, ...]:
             f"anomalies={anomalies!r} needs dates; {coordinate.name} has dtype {coordinate.dtype}"
         )
         raise OptionError(message)
-    labels, counts = np.unique(getattr(coordinate.dt, anomalies).values, return_counts=True)
+    labels, counts = np.unique(_labels(coordinate, anomalies), return_counts=True)
     if counts.min() < 2:
         message = (
             f"anomalies={anomalies!r} needs at least two samples of each {anomalies}; there is one "
@@ -171,15 +169,11 @@ def _groups(coordinate: Any, anomalies: str) -> tuple[Any, ...]:
     return tuple(labels.tolist())
 
 
-def _numbers(coordinate: Any) -> NDArray[np.float64]:
-    """Give the coordinate as numbers; dates as days since 1970."""
-    values = coordinate.values
-    if values.dtype.kind == "M":
-        days = (values - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
-        return np.asarray(days, dtype=np.float64)
-    if values.dtype == object:  # dates of cftime
-        import cftime  # type: ignore[import-untyped]
-
-        numbers = cftime.date2num(values, "days since 1970-01-01", calendar=values[0].calendar)
-        return np.asarray(numbers, dtype=np.float64)
-    return np.asarray(values, dtype=np.float64)
+def _labels(coordinate: Any, by: str) -> NDArray[Any]:
+    """Say which group a sample is in; days of the year are month and day, whatever the year."""
+    if by != "dayofyear":
+        return np.asarray(getattr(coordinate.dt, by).values)
+    month, day = (np.asarray(getattr(coordinate.dt, unit).values) for unit in ("month", "day"))
+    if coordinate.dt.calendar != "360_day":  # where 29 February comes every year
+        day = np.where((month == 2) & (day == 29), 28, day)
+    return np.array([f"{m:02d}-{d:02d}" for m, d in zip(month, day, strict=True)])

@@ -41,7 +41,7 @@ def rotate(
     Parameters
     ----------
     modes : Dataset
-        A result of `eof`, of real data.
+        A result of `eof`, of real data, not rotated.
     n_modes : int, optional
         Rotate the first of them; default all.
     method : {"varimax", "promax"}
@@ -65,7 +65,7 @@ def rotate(
     Raises
     ------
     OptionError
-        If there are fewer modes, or an option makes no sense.
+        If there are fewer modes, they are complex or rotated already, or an option makes no sense.
 
     Warns
     -----
@@ -98,6 +98,9 @@ def rotate(
 
 def _check(modes: xr.Dataset, n_modes: int | None, method: str, power: int) -> None:
     require_modes(modes)
+    if "rotation" in modes.attrs:
+        message = f"these EOFs are rotated already, by {modes.attrs['rotation']}"
+        raise OptionError(f"{message}. Rotate what eof gave")
     if modes.pcs.dtype.kind == "c":
         raise OptionError("rotation is for real EOFs; these are complex")
     there = modes.sizes["mode"]

@@ -145,14 +145,17 @@ def project(
     ------
     ShapeError
         If the grids differ.
+    OptionError
+        If modes are of `hilbert_eof`: the transform of new data depends on the old.
     NonFiniteError
         If data are missing where the old ones are not; the message names the place.
     """
     import xarray as xr
 
     require_modes(modes)
-    if modes.pcs.dtype.kind == "c":
-        raise OptionError("new data are projected on real EOFs; these are of an analytic signal")
+    if modes.attrs.get("method") == "hilbert_eof":
+        message = "new data are no analytic signal, and these EOFs are of one (hilbert_eof)"
+        raise OptionError(f"{message}. Decompose old and new data together")
     dim, names = sample_dim(modes), field_names(modes)
     fields = open_fields(data, dim=dim, variable=names if variable is None else variable)
     if len(fields) != len(names):
@@ -217,7 +220,10 @@ def _numbers(modes: xr.Dataset, which: int | Sequence[int] | None) -> list[int]:
     there = [int(number) for number in modes["mode"].values]
     if which is None:
         return there
-    chosen = list(range(1, which + 1)) if isinstance(which, int) else [int(n) for n in which]
+    if isinstance(which, int | np.integer):
+        chosen = list(range(1, int(which) + 1))
+    else:
+        chosen = [int(number) for number in which]
     if not chosen or not set(chosen) <= set(there):
         raise OptionError(f"modes are from {there[0]} to {there[-1]}; found {which}")
     return chosen

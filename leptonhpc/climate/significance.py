@@ -25,7 +25,7 @@ def north_separated(modes: xr.Dataset) -> xr.DataArray:
     Parameters
     ----------
     modes : Dataset
-        A result of `eof`.
+        A result of `eof` or `hilbert_eof`, not rotated.
 
     Returns
     -------
@@ -34,6 +34,9 @@ def north_separated(modes: xr.Dataset) -> xr.DataArray:
         eigenvalue of the two. Of the last mode only the neighbour before it is seen.
     """
     require_modes(modes)
+    if "north_errors" not in modes:
+        message = "sampling errors are those of EOFs as eof gives them; these are rotated"
+        raise OptionError(f"{message}. Ask before rotating")
     values, errors = modes.eigenvalues.values, modes.north_errors.values
     apart = -np.diff(values) > errors[:-1]
     found = np.append(True, apart) & np.append(apart, True)
@@ -51,14 +54,14 @@ def rule_n(
     Parameters
     ----------
     modes : Dataset
-        A result of `eof`.
+        A result of `eof`, real and not rotated.
     draws : int
         How many fields of noise.
     level : float
         Which share of them a mode must exceed.
     cells : int, optional
-        Columns of the noise: cells that vary independently. Default: all cells with data, which is
-        too many where neighbours are alike.
+        Columns of the noise: cells that vary independently. Default: all cells with data and a
+        weight, which is too many where neighbours are alike.
     seed : int
         Of the noise.
 
@@ -71,7 +74,7 @@ def rule_n(
     Raises
     ------
     OptionError
-        If an option makes no sense.
+        If an option makes no sense, or modes are rotated or complex: the noise has other shares.
 
     Notes
     -----
@@ -90,9 +93,13 @@ def rule_n(
     import xarray as xr
 
     require_modes(modes)
+    if "rotation" in modes.attrs or modes.pcs.dtype.kind == "c":
+        kind = "rotated" if "rotation" in modes.attrs else "complex"
+        message = f"rule N compares the EOFs of a real field with those of noise; these are {kind}"
+        raise OptionError(f"{message}. Give it a result of eof")
     if not 0 < level < 1 or draws < 2:
         raise OptionError(f"level is between 0 and 1, draws at least 2; found {level}, {draws}")
-    there = sum(int(part(modes, "weights", n).notnull().sum()) for n in field_names(modes))
+    there = sum(int((part(modes, "weights", n) > 0).sum()) for n in field_names(modes))
     columns = there if cells is None else cells
     samples = int(modes.attrs["samples"]) - modes.sizes.get("term", 1)
     count = modes.sizes["mode"]
@@ -143,7 +150,8 @@ def bootstrap(
     level : float
         Of the intervals.
     eofs : int, optional
-        Write the field in so many EOFs first. Default all: exact.
+        Write the field in so many EOFs first. Default all: exact. Draws then find their modes in
+        these EOFs only, and the variance of the rest is taken to be the same in all draws.
     seed : int
         Of the draws.
     memory : int, float or str, optional
@@ -152,9 +160,10 @@ def bootstrap(
     Returns
     -------
     Dataset
-        ``eigenvalues`` and ``variance_fraction`` (mode) with ``_low`` and ``_high`` of each, the
-        quantiles of the draws. ``congruence`` (mode): mean absolute cosine between an EOF and that
-        of a draw; near 1 it is always found.
+        ``eigenvalues`` and ``variance_fraction`` (mode) with ``_low`` and ``_high`` of each: the
+        basic interval [1]_, twice the estimate less the quantiles of the draws, not below 0 (and
+        for fractions not above 1). ``congruence`` (mode): mean absolute cosine between an EOF and
+        that of a draw; near 1 it is always found.
 
     Raises
     ------
@@ -163,7 +172,15 @@ def bootstrap(
 
     Notes
     -----
-    The field is read as for one decomposition: draws are made of its scores.
+    The field is read as for one decomposition: draws are made of its scores. Leading eigenvalues
+    of a sample are too large where others are near, and those of a draw once more; the interval
+    corrects for it, and may then lie below the estimate. It is not to be trusted for modes that
+    are not separated.
+
+    References
+    ----------
+    .. [1] A. C. Davison, D. V. Hinkley, Bootstrap Methods and their Application, Cambridge
+       University Press, 1997, section 2.4.
     """
     prepared = prepare(
         data, dim=dim, variable=variable, weights=weights, anomalies=anomalies, detrend=detrend,
@@ -182,7 +199,7 @@ def bootstrap(
     total = reduced.result.certificate.norm**2
     rest = 0.0 if reduced.complete else max(total - float(np.sum(reduced.s**2)), 0.0)
     drawn = _draw(reduced.u * reduced.s, modes, draws, block, rest, np.random.default_rng(seed))
-    return _quantiles(reduced.s[:modes] ** 2, total, drawn, samples - ddof, level)
+    return _intervals(reduced.s[:modes] ** 2, total, drawn, samples - ddof, level)
 
 
 def _draw(
@@ -205,18 +222,19 @@ def _draw(
     return squares, shares, cosines
 
 
-def _quantiles(
+def _intervals(
     squares: NDArray[Any], total: float, drawn: Sequence[NDArray[Any]], free: int, level: float
 ) -> xr.Dataset:
     import xarray as xr
 
     ends = [(1 - level) / 2, (1 + level) / 2]
     found: dict[str, Any] = {}
-    for name, value, draws in (
-        ("eigenvalues", squares / free, drawn[0] / free),
-        ("variance_fraction", squares / total, drawn[1]),
+    for name, value, draws, most in (
+        ("eigenvalues", squares / free, drawn[0] / free, np.inf),
+        ("variance_fraction", squares / total, drawn[1], 1.0),
     ):
-        low, high = np.quantile(draws, ends, axis=0)
+        upper, lower = np.quantile(draws, ends, axis=0)
+        low, high = (np.clip(2 * value - end, 0, most) for end in (lower, upper))
         found |= {name: ("mode", value), f"{name}_low": ("mode", low)}
         found |= {f"{name}_high": ("mode", high)}
     text = {"long_name": "mean absolute cosine with the EOF of a draw"}

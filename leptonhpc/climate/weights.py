@@ -58,31 +58,34 @@ def cell_weights(
     return found
 
 
-def find_latitude(array: xr.DataArray) -> xr.DataArray:
+def find_latitude(array: xr.DataArray, dim: str | None = None) -> xr.DataArray:
     """Find the latitude of a field by the CF conventions, else by its name.
 
     Parameters
     ----------
     array : DataArray
         The field.
+    dim : str, optional
+        The dimension of samples: what runs along it is no latitude of cells.
 
     Returns
     -------
     DataArray
-        The coordinate, in degrees north.
+        The coordinate, in degrees north (converted, if its units are radians). A single number
+        counts only if nothing has a dimension.
 
     Raises
     ------
     OptionError
-        If there is none, or it is not between -90 and 90.
+        If there is none or more than one, or it is not between -90 and 90.
     """
-    found = [
-        coordinate
-        for name, coordinate in array.coords.items()
-        if coordinate.attrs.get("standard_name") == "latitude"
-        or coordinate.attrs.get("units") in _NORTH
-        or str(name).lower() in ("lat", "latitude")
-    ]
+    named = [coordinate for name, coordinate in array.coords.items() if _is_north(name, coordinate)]
+    found = [one for one in named if one.ndim and dim not in one.dims]
+    found = found or [one for one in named if not one.ndim]
+    if len(found) > 1:
+        names = ", ".join(str(one.name) for one in found)
+        message = f"{array.name} must have one latitude; {names} all say that they are it"
+        raise OptionError(f"{message}. Drop the others (x.drop_vars), or give weights=")
     if not found:
         message = (
             f"{array.name} has no latitude (standard_name, units degrees_north, or a coordinate "
@@ -91,6 +94,8 @@ def find_latitude(array: xr.DataArray) -> xr.DataArray:
         )
         raise OptionError(message)
     latitude: xr.DataArray = found[0]
+    if str(latitude.attrs.get("units", "")).lower().startswith("rad"):
+        latitude = latitude.astype(float) * (180 / np.pi)
     low, high = float(latitude.min()), float(latitude.max())
     if not (low >= -90.001 and high <= 90.001):
         message = (
@@ -101,6 +106,14 @@ def find_latitude(array: xr.DataArray) -> xr.DataArray:
     return latitude
 
 
+def _is_north(name: Any, coordinate: xr.DataArray) -> bool:
+    return (
+        coordinate.attrs.get("standard_name") == "latitude"
+        or coordinate.attrs.get("units") in _NORTH
+        or str(name).lower() in ("lat", "latitude")
+    )
+
+
 def _by_latitude(field: Field, weights: str) -> NDArray[np.float64]:
     if weights not in ("coslat", "sqrt_coslat"):
         message = (
@@ -108,9 +121,10 @@ def _by_latitude(field: Field, weights: str) -> NDArray[np.float64]:
             f"latitude), a DataArray, or None; found {weights!r}"
         )
         raise OptionError(message)
-    latitude = find_latitude(field.array)
-    cosine = np.cos(np.deg2rad(latitude.astype(float))).clip(0, 1)
-    return _spread(field, np.sqrt(cosine))
+    latitude = find_latitude(field.array, field.dim).astype(float)
+    cosine: Any = np.cos(latitude * (np.pi / 180))
+    # the cosine of 90 degrees is 6e-17 in doubles: a pole has no area
+    return _spread(field, np.sqrt(cosine.clip(0, 1).where(abs(latitude) <= 90 - 1e-6, 0.0)))
 
 
 def _as_given(field: Field, weights: Any) -> NDArray[np.float64]:

@@ -91,3 +91,44 @@ def test_pairs_that_do_not_fit_are_refused(pair: Pair) -> None:
         mca(left, right, modes=50, weights=None)
     with pytest.raises(OptionError, match="eofs is from 1 to"):
         cca(left, right, eofs=50, weights=None)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_eofs_that_are_rounding_do_not_correlate(rng: np.random.Generator, dtype: str) -> None:
+    """Unrelated fields of five columns, each four times: more EOFs than five are rounding."""
+    columns = [np.repeat(rng.standard_normal((60, 5)), 4, axis=1).astype(dtype) for _ in "lr"]
+    left, right = (
+        xr.DataArray(values, dims=("time", dim), name=name)
+        for values, dim, name in zip(columns, "xy", ("left", "right"), strict=True)
+    )
+    with pytest.raises(OptionError, match="left has the numerical rank 5, and eofs is 10"):
+        cca(left, right, 2, eofs=10, weights=None)
+    found = cca(left, right, 2, eofs=5, weights=None)
+    x, y = (np.linalg.qr(c[:, ::4] - c[:, ::4].mean(axis=0, dtype="f8"))[0] for c in columns)
+    expected = np.linalg.svd(x.T @ y, compute_uv=False)[:2]
+    # products of 60 terms, of orthonormal columns
+    np.testing.assert_allclose(found.correlations, expected, atol=600 * np.finfo(dtype).eps)
+
+
+def test_correlations_do_not_exceed_one(pair: Pair) -> None:
+    other = pair[0].rename("other").rename(lat="y", lon="x")
+    found = cca(pair[0], other, 4, eofs=4, weights=None)
+    assert bool((found.correlations <= 1).all())
+    # orthonormal to rounding: sums of 50 products
+    np.testing.assert_allclose(found.correlations, 1, atol=100 * EPS)
+
+
+def test_fraction_of_the_eofs_kept_says_so(pair: Pair) -> None:
+    whole, kept = (mca(*pair, modes=1, weights=None, eofs=k) for k in (None, 2))
+    assert whole.squared_covariance_fraction.long_name == "share of the squared covariance"
+    assert "EOFs kept" in kept.squared_covariance_fraction.long_name
+    left, right = (np.linalg.svd(plain(one))[2][:2].T for one in pair)
+    values = np.linalg.svd((plain(pair[0]) @ left).T @ (plain(pair[1]) @ right), compute_uv=False)
+    share = values[0] ** 2 / np.sum(values**2)
+    # EOFs are found to a residual of 1e-6
+    assert float(kept.squared_covariance_fraction[0]) == pytest.approx(share, rel=1e-5)
+
+
+def test_weights_are_for_both_fields_or_for_each(pair: Pair) -> None:
+    with pytest.raises(ShapeError, match="a list of 2; found 3"):
+        mca(*pair, weights=[None, None, None])

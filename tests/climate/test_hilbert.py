@@ -60,10 +60,24 @@ def test_what_needs_real_modes_refuses_complex_ones(field: xr.DataArray) -> None
     found = hilbert_eof(field, modes=2)
     with pytest.raises(OptionError, match="complex"):
         rotate(found)
-    with pytest.raises(OptionError, match="real EOFs"):
+    with pytest.raises(OptionError, match="no analytic signal"):
         project(found, field)
     with pytest.raises(DTypeError, match="complex"):
         hilbert_eof(field * 1j)
     with pytest.raises(OptionError, match="from 1 to 3"):
         hilbert_eof(field, modes=4, eofs=3)
     assert plot_eof(found).axes
+
+
+def test_unequal_steps_of_time_are_refused_and_calendar_months_are_not(
+    field: xr.DataArray, rng: np.random.Generator
+) -> None:
+    assert hilbert_eof(field, modes=1).sizes["mode"] == 1
+    for order in (rng.permutation(60), np.r_[0:30, 31:60], np.r_[0, 0:59]):
+        with pytest.raises(
+            OptionError, match=r"equal steps of time; those of air are from .* days"
+        ):
+            hilbert_eof(field.isel(time=order), modes=1)
+    numbers = field.assign_coords(time=np.sort(rng.random(60)))
+    with pytest.raises(OptionError, match="equal steps of time"):
+        hilbert_eof(numbers, modes=1)

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
-from leptonhpc.climate import eof, project, reconstruct, rotate
+from leptonhpc.climate import eof, north_separated, project, reconstruct, rotate, rule_n
 from leptonhpc.errors import NotConvergedWarning, OptionError
 
 
@@ -94,3 +94,15 @@ def test_what_cannot_be_rotated_is_refused(field: xr.DataArray) -> None:
             rotate(modes, **options)  # type: ignore[arg-type]
     with pytest.warns(NotConvergedWarning, match="did not settle"):
         rotate(modes, most_iterations=1)
+
+
+def test_rotated_modes_are_not_rotated_again_and_have_no_sampling_errors(
+    field: xr.DataArray,
+) -> None:
+    turned = rotate(eof(field, modes=3))
+    with pytest.raises(OptionError, match="rotated already, by varimax"):
+        rotate(turned)
+    with pytest.raises(OptionError, match="these are rotated"):
+        north_separated(turned)
+    with pytest.raises(OptionError, match="these are rotated"):
+        rule_n(turned)

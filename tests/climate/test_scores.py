@@ -141,3 +141,34 @@ def test_regression_on_scores_is_the_eof_in_units_of_the_field(field: xr.DataArr
     # population deviations: the n of a mean, not n - 1
     expected = modes.eofs / modes.weights * modes.singular_values / np.sqrt(60)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_number_of_modes_may_be_one_of_numpy(field: xr.DataArray) -> None:
+    modes = eof(field, modes=3)
+    one, other = (reconstruct(modes, which=which) for which in (2, np.int64(2)))
+    xr.testing.assert_identical(one.compute(), other.compute())
+
+
+def test_complex_fields_are_projected_on_their_own_modes(
+    field: xr.DataArray, rng: np.random.Generator
+) -> None:
+    moving = field * np.exp(2j * np.pi * rng.random(field.shape))
+    modes = eof(moving, modes=3)
+    size = float(abs(modes.pcs).max())
+    np.testing.assert_allclose(project(modes, moving), modes.pcs, rtol=0, atol=1e-6 * size)
+
+
+def test_infinite_new_data_are_refused_and_named(field: xr.DataArray) -> None:
+    modes = eof(field, modes=2, detrend=True)
+    broken = field.copy()
+    broken[41, 5, 7] = -np.inf
+    place = "air is -inf at time=2003-06.*lat=20.0, lon=210.0"
+    with pytest.raises(NonFiniteError, match=place):
+        project(modes, broken)
+    for other in ({}, {"detrend": True}):
+        with pytest.raises(NonFiniteError, match=place if other else "inf"):
+            eof(broken, modes=2, **other)
+    broken[41, 5, 7] = 280.0
+    broken[41, 2, 3] = np.inf
+    with pytest.raises(NonFiniteError, match="air is inf at .*lat=-40.0, lon=90.0"):
+        project(modes, broken)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from leptonhpc.climate import bootstrap, eof, north_separated, rule_n
+from leptonhpc.climate import bootstrap, eof, hilbert_eof, north_separated, rule_n
 from leptonhpc.climate.significance import _noise_spectrum
 from leptonhpc.errors import OptionError
 
@@ -75,8 +75,10 @@ def test_draws_of_scores_are_draws_of_samples(field: xr.DataArray) -> None:
     for _ in range(2):
         some = flat[generator.integers(0, 60, 60)]
         values.append(np.linalg.svd(some - some.mean(axis=0), compute_uv=False)[:3] ** 2 / 59)
-    np.testing.assert_allclose(found.eigenvalues_low, np.min(values, axis=0), rtol=1e-4)
-    np.testing.assert_allclose(found.eigenvalues_high, np.max(values, axis=0), rtol=1e-4)
+    twice = 2 * found.eigenvalues.values
+    low, high = (np.maximum(twice - f(values, axis=0), 0) for f in (np.max, np.min))
+    np.testing.assert_allclose(found.eigenvalues_low, low, rtol=1e-4)
+    np.testing.assert_allclose(found.eigenvalues_high, high, rtol=1e-4)
     np.testing.assert_allclose(found.eigenvalues, eof(field, 3, weights=None).eigenvalues, 1e-10)
 
 
@@ -101,3 +103,32 @@ def test_draws_that_make_no_sense_are_refused(field: xr.DataArray) -> None:
             bootstrap(field, **options)
     with pytest.raises(OptionError, match="between 0 and 1"):
         bootstrap(field, level=95)
+
+
+def test_cells_without_weight_are_not_counted_as_noise(rng: np.random.Generator) -> None:
+    plain = noise(rng)
+    weights = xr.DataArray(np.r_[np.ones(12), np.zeros(18)], dims="x")
+    some = eof(plain, modes=3, weights=weights)
+    with pytest.raises(OptionError, match="1 to 12"):
+        rule_n(some, cells=13)
+    few = eof(plain[:, :12], modes=3, weights=None)
+    thresholds = (rule_n(one, draws=50).threshold for one in (some, few))
+    np.testing.assert_array_equal(*thresholds)
+
+
+def test_noise_of_real_fields_is_no_measure_of_complex_modes(field: xr.DataArray) -> None:
+    with pytest.raises(OptionError, match="these are complex"):
+        rule_n(hilbert_eof(field, modes=2))
+
+
+def test_intervals_cover_the_true_variance(rng: np.random.Generator) -> None:
+    """Quantiles of the draws themselves, biased upwards twice, cover it in 2 of 20."""
+    covered = 0
+    for _ in range(20):
+        values = rng.standard_normal((30, 18)) * np.r_[2, np.ones(17)]
+        field = xr.DataArray(values, dims=("time", "x"), name="spike")
+        found = bootstrap(field, modes=1, draws=100, weights=None)
+        assert float(found.eigenvalues_low[0]) >= 0
+        assert float(found.variance_fraction_low[0]) >= 0
+        covered += float(found.eigenvalues_low[0]) <= 4 <= float(found.eigenvalues_high[0])
+    assert covered >= 13
