@@ -235,7 +235,8 @@ def test_a_worker_that_becomes_slow_gets_less(folder: Path, client: Client, tmp_
         result = svd(folder, tmp_path / "r")
     assert struck.is_set()
     shares = {d.name: d.tasks for d in result.report.stages[0].placement.devices}
-    assert 2 * shares.get(slow, 0) <= max(shares.values())
+    # it had a third of what was done before, and what was in flight; a fair share is that of all
+    assert 4 * shares.get(slow, 0) <= 3 * max(shares.values())
     require_same("svd", result, folder, client)
 
 
