@@ -38,7 +38,25 @@ class NotAnArrayError(StoreError):
 
 
 class CorruptChunkError(StoreError):
-    """A chunk is there and cannot be decoded; the message names it."""
+    """A chunk is there and cannot be decoded; the message names it.
+
+    Parameters
+    ----------
+    message : str
+        What was found.
+    array : str
+        Name of the array.
+    chunk : str
+        Key of the chunk in it.
+    """
+
+    def __init__(self, message: str, array: str = "", chunk: str = "") -> None:
+        super().__init__(message)
+        self.array, self.chunk = array, chunk
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        """Pickle the names too."""
+        return type(self), (str(self), self.array, self.chunk)
 
 
 class OutputExistsError(LeptonError, FileExistsError):
@@ -53,6 +71,10 @@ class NonFiniteError(LeptonError, ValueError):
     """The input holds NaN or infinity; the message names the block and the global index."""
 
 
+class NegativeValueError(LeptonError, ValueError):
+    """The input holds a negative number; the message names the block and the global index."""
+
+
 class NumericRangeError(LeptonError, OverflowError):
     """Numbers are too large for the sums of squares that the algorithm needs."""
 
@@ -63,6 +85,10 @@ class CoverageError(LeptonError, RuntimeError):
 
 class WorkerError(LeptonError, RuntimeError):
     """The cluster cannot run the job: no worker, or a worker that cannot see the data."""
+
+
+class StreamError(LeptonError, RuntimeError):
+    """A watched array shrank or became another one, or somebody else watches with its state."""
 
 
 class DatasetError(LeptonError, RuntimeError):

@@ -1,6 +1,7 @@
 """Zarr arrays in whole storage units, outputs that appear whole, and the journal of a job."""
 
 from leptonhpc.store.arrays import StoredArray, create_array, is_store, open_array, open_object
+from leptonhpc.store.icechunk_repository import snapshot_of
 from leptonhpc.store.journal import Journal
 from leptonhpc.store.locations import (
     create_group,
@@ -13,14 +14,17 @@ from leptonhpc.store.locations import (
     require_space,
     update_attributes,
 )
-from leptonhpc.store.publishing import publish
+from leptonhpc.store.making import being_made
+from leptonhpc.store.publishing import is_half_published, publish
 
 __all__ = [
     "Journal",
     "StoredArray",
+    "being_made",
     "create_array",
     "create_group",
     "exists",
+    "is_half_published",
     "is_store",
     "join",
     "open_array",
@@ -31,5 +35,6 @@ __all__ = [
     "remove",
     "require_free",
     "require_space",
+    "snapshot_of",
     "update_attributes",
 ]

@@ -25,6 +25,7 @@ from leptonhpc.errors import (
     StoreError,
 )
 from leptonhpc.store.contents import contents_of
+from leptonhpc.store.damage import damage_in, may_hide_cuts, require_whole
 from leptonhpc.store.direct import DirectReader
 from leptonhpc.store.fast import by_zarrs
 from leptonhpc.store.locations import (
@@ -87,9 +88,10 @@ class StoredArray:
         shards = self._array.shards
         self.chunks: tuple[int, ...] = tuple(self._array.chunks)
         self.unit: tuple[int, ...] = tuple(shards) if shards is not None else self.chunks
-        self._direct = None
+        self._direct, self._cut_unseen = None, False
         if is_local(location):
             self._direct = DirectReader.of(self._array, local_path(location))
+            self._cut_unseen = self._direct is None and may_hide_cuts(self._array)
             if self._direct is None and array is None and not writable:
                 self._array = by_zarrs(self._array, lambda: opened(location, writable, path))
 
@@ -164,15 +166,17 @@ class StoredArray:
             if (direct := self._direct) is not None:
                 retried(lambda: direct.read(region, out))
             else:
+                if self._cut_unseen:
+                    require_whole(self._array, self.name, region)
                 out[...] = retried(lambda: self._array[selection])
-        except LeptonError:
-            raise
         except Exception as error:  # every codec has exceptions of its own
+            damage = isinstance(error, CorruptChunkError) and not error.chunk
+            if isinstance(error, LeptonError) and not damage:
+                raise
             if isinstance(error, _UNREACHABLE) or may_pass(error):
                 message = f"{self.name!r} could not be read at {region}: {error}"
                 raise StoreError(message) from error
-            message = f"{self.name!r} has a chunk that cannot be decoded in {region}: {error}"
-            raise CorruptChunkError(message) from error
+            raise damage_in(self._array, self.name, region, error) from error
         return out
 
     def write_units(self, start: Sequence[int], block: NDArray[Any]) -> None:
@@ -227,8 +231,13 @@ class StoredArray:
             "location": str(local_path(self.location)) if is_local(self.location) else self.name,
             "store": id(self.location) if isinstance(self.location, MemoryStore) else None,
             "metadata": hashlib.sha256(metadata.encode()).hexdigest()[:16],
-            "chunks": contents_of(self._array.store, self._array.path, self._chunk_keys()),
+            "chunks": self.contents(),
         }
+
+    def contents(self, *, without: str | None = None) -> str:
+        """Give a digest of all chunks, but for one (its key), that changes when any does."""
+        store, path = self._array.store, self._array.path
+        return contents_of(store, path, self._chunk_keys(), without=without)
 
     def _chunk_keys(self) -> Iterator[str]:
         counts = (-(-n // u) for n, u in zip(self.shape, self.unit, strict=True))

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,7 @@ from zarr.codecs import BytesCodec, ZstdCodec
 from zarr.core.metadata.v2 import ArrayV2Metadata
 
 from leptonhpc.errors import CorruptChunkError, StoreError
-
-_buffers = threading.local()
+from leptonhpc.store.buffers import buffer
 
 
 class DirectReader:
@@ -45,7 +42,6 @@ class DirectReader:
         self._zstd = zstd
         self._chunks = tuple(array.chunks)
         self._dtype = np.dtype(array.dtype)
-        self._chunk_nbytes = prod(self._chunks) * self._dtype.itemsize
         self._fill = array.fill_value
 
     @classmethod
@@ -89,7 +85,7 @@ class DirectReader:
             if part.shape == self._chunks and part.flags.c_contiguous:
                 self._decode(index, part)
             else:
-                whole = _buffer("chunk", self._chunk_nbytes).view(self._dtype).reshape(self._chunks)
+                whole = buffer("chunk", self._chunks, self._dtype)
                 self._decode(index, whole)
                 part[...] = whole[tuple(inside)]
 
@@ -107,7 +103,7 @@ class DirectReader:
             nbytes = os.fstat(file.fileno()).st_size
             flat = out.reshape(-1).view(np.uint8)
             if self._zstd:
-                compressed = _buffer("compressed", nbytes)
+                compressed = buffer("compressed chunk", (nbytes,), np.dtype(np.uint8))
                 _fill(file, compressed, path)
                 _decompress(compressed, flat, path)
                 return
@@ -157,12 +153,3 @@ def _content_size(head: bytes) -> int | None:
     begin = 5 + (not single) + (0, 1, 2, 4)[flags & 3]
     value = int.from_bytes(head[begin : begin + width], "little")
     return None if width == 0 else value + 256 * (width == 2)
-
-
-def _buffer(name: str, nbytes: int) -> NDArray[np.uint8]:
-    """Give this thread's reusable buffer, which grows and lives as long as its thread."""
-    buffer: NDArray[np.uint8] | None = getattr(_buffers, name, None)
-    if buffer is None or buffer.nbytes < nbytes:
-        buffer = np.empty(nbytes, np.uint8)
-        setattr(_buffers, name, buffer)
-    return buffer[:nbytes]

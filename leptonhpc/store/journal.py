@@ -11,12 +11,13 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from leptonhpc.errors import JobMismatchError
+from leptonhpc.store.locations import FOLDER as FOLDER
 from leptonhpc.store.locations import Location, describe, exists, join, resolve
 from leptonhpc.store.objects import (
     get_object,
@@ -26,7 +27,6 @@ from leptonhpc.store.objects import (
     remove_object,
 )
 
-FOLDER = ".leptonhpc"
 _TASKS = "tasks of this part"
 
 
@@ -46,6 +46,8 @@ class Journal:
         self.job = dict(job)
         self.digest = digest(job)
         self._store, self._root = resolve(join(output, FOLDER))
+        self.check: Callable[[], None] = _no_check
+        """Refuses to go on where somebody else has the output by now."""
 
     def begin(self) -> bool:
         """Start the journal, or take up the one that is there.
@@ -68,7 +70,7 @@ class Journal:
         if other != json.loads(_json(self.job)):
             message = (
                 f"{describe(self.output)!r} belongs to another job: "
-                f"{'; '.join(_differences(other, json.loads(_json(self.job))))}. Give the same "
+                f"{'; '.join(differences(other, json.loads(_json(self.job))))}. Give the same "
                 "inputs and parameters to go on with it, overwrite=True to begin again, or "
                 "another output"
             )
@@ -248,6 +250,10 @@ def digest(job: Mapping[str, Any]) -> str:
     return hashlib.sha256(_json(job)).hexdigest()
 
 
+def _no_check() -> None:
+    """Let all pass: who has no lease cannot lose it."""
+
+
 def _encoded(value: Any) -> Any:
     """Write a small array as JSON can hold it, bit for bit."""
     if not isinstance(value, np.ndarray):
@@ -267,12 +273,13 @@ def _json(job: Mapping[str, Any]) -> bytes:
     return json.dumps(job, sort_keys=True, default=str).encode()
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
+    """Say what differs between two jobs, one line for each value."""
     found = []
     for key in sorted({*old, *new}):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, f"{path}{key}.")
+            found += differences(a, b, f"{path}{key}.")
         elif a != b:
             found.append(f"{path}{key} was {a!r}, is {b!r}")
     return found

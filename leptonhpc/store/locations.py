@@ -7,6 +7,8 @@ ever has the final name.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,10 +21,18 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore
 
 from leptonhpc.errors import LeptonError, OutputExistsError, StoreError
+from leptonhpc.store.icechunk_repository import (
+    exists_in_icechunk,
+    is_icechunk,
+    open_icechunk,
+    repository_of,
+)
 
 Location = str | os.PathLike[str] | Store
 
 PARTIAL_SUFFIX = ".partial"
+FOLDER = ".leptonhpc"
+"""Of the journal, in an unfinished output; its being there says whose that is."""
 METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
@@ -49,6 +59,11 @@ def resolve(location: Location, *, read_only: bool = False) -> tuple[Store, str]
     if isinstance(location, Store):
         return location, ""
     text = os.fspath(location)
+    if is_icechunk(text):
+        if not read_only:
+            message = f"{text!r} is written as a whole, as the output of a driver; give it as out="
+            raise StoreError(message)
+        return open_icechunk(text)
     if is_local(text):
         return LocalStore(local_path(text), read_only=read_only), ""
     try:
@@ -133,8 +148,11 @@ def partial_location(final: Location) -> Location:
     Returns
     -------
     str or path
-        ``<final>.partial``.
+        ``<final>.partial``; of a group in an Icechunk repository, a folder beside that.
     """
+    if is_icechunk(final):
+        folder, group = repository_of(str(final))
+        return f"{folder}.{group.replace('/', '-')}{PARTIAL_SUFFIX}"
     if not isinstance(final, str | os.PathLike):
         message = f"outputs need a path or a URL, not a {type(final).__name__}: {final}"
         raise StoreError(message)
@@ -156,6 +174,8 @@ def exists(location: Location) -> bool:
     """
     if is_local(location):
         return local_path(location).exists()
+    if is_icechunk(location):
+        return exists_in_icechunk(str(location))
     store, path = resolve(location, read_only=not isinstance(location, Store))
     with store_errors(location):
         return not sync(store.is_empty(path))
@@ -171,10 +191,24 @@ def remove(location: Location) -> None:
         The place.
     """
     if is_local(location):
-        shutil.rmtree(local_path(location), ignore_errors=True)
+        _remove_folder(local_path(location))
         return
     store, path = resolve(location)
     sync(store.delete_dir(path))
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder; what says whose it is goes last, for one who is killed meanwhile."""
+    if not folder.is_dir() or folder.is_symlink():
+        return
+    order = sorted(folder.iterdir(), key=lambda p: (p.name == FOLDER, p.name in METADATA))
+    for path in order:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def require_free(location: Location, *, overwrite: bool) -> None:
@@ -308,4 +342,30 @@ class store_errors:  # noqa: N801  (a context manager reads as a verb)
         """Re-raise what a store raises as StoreError."""
         if isinstance(error, Exception) and not isinstance(error, LeptonError):
             message = f"{describe(self.location)!r} could not be used: {error}"
-            raise StoreError(message) from error
+            raise StoreError(full_disk(self.location, error) or message) from error
+
+
+def full_disk(location: Location, error: BaseException) -> str | None:
+    """Say what to do if an error came of a full disk; else None.
+
+    Parameters
+    ----------
+    location : str, path or zarr store
+        What was written.
+    error : exception
+        What a store raised.
+
+    Returns
+    -------
+    str or None
+        The message.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return (
+                f"the disk of {describe(location)!r} is full, or its quota is used up. Free some "
+                "space there and make the same call again: it goes on from what is done"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 
-from zarr.core.sync import sync
+from zarr.abc.store import Store
 
+from leptonhpc.store.icechunk_repository import commit_icechunk, is_icechunk
 from leptonhpc.store.locations import (
     METADATA,
     Location,
@@ -20,7 +22,14 @@ from leptonhpc.store.locations import (
 from leptonhpc.store.objects import get_object, list_objects, put_object
 
 
-def publish(partial: Location, final: Location, *, overwrite: bool = False) -> None:
+def publish(
+    partial: Location,
+    final: Location,
+    *,
+    overwrite: bool = False,
+    without: str | None = None,
+    leaving: Callable[[], None] = lambda: None,
+) -> str | None:
     """Give a finished output its final name.
 
     Parameters
@@ -29,6 +38,15 @@ def publish(partial: Location, final: Location, *, overwrite: bool = False) -> N
         What is finished, and what it shall be called.
     overwrite : bool
         Replace what has the final name.
+    without : str, optional
+        A folder in it that only an unfinished output has: it stays until the rest has its name.
+    leaving : callable
+        Called when the old name is about to go: who writes there must stop.
+
+    Returns
+    -------
+    str or None
+        Id of the snapshot, where the final name is in an Icechunk repository.
 
     Raises
     ------
@@ -38,30 +56,70 @@ def publish(partial: Location, final: Location, *, overwrite: bool = False) -> N
     Notes
     -----
     On a local file system this is one atomic rename. On an object store every object is copied
-    and removed, metadata last.
+    and removed, metadata last. In an Icechunk repository it is one commit of all objects.
     """
-    require_free(final, overwrite=overwrite)
+    if not is_half_published(partial, final):
+        require_free(final, overwrite=overwrite)
     if not is_local(final):
-        remove(final)
-        _move_objects(partial, final)
-        return
+        snapshot = None
+        if is_icechunk(final):
+            snapshot = commit_icechunk(*_objects_of(partial, without), str(final))
+        else:
+            remove(final)
+            _copy_objects(partial, final, without)
+        leaving()
+        remove(partial)
+        return snapshot
+    leaving()
     target = local_path(final)
     if target.exists():  # the old one goes only when the new one is in its place
         old = target.with_name(f"{target.name}.old-{os.getpid()}")
         os.replace(target, old)
         os.replace(local_path(partial), target)
         shutil.rmtree(old, ignore_errors=True)
-        return
-    with store_errors(final):
-        os.replace(local_path(partial), target)
+    else:
+        with store_errors(final):
+            os.replace(local_path(partial), target)
+    if without is not None:
+        shutil.rmtree(target / without, ignore_errors=True)
+    return None
 
 
-def _move_objects(partial: Location, final: Location) -> None:
-    source, source_path = resolve(partial)
-    target, target_path = resolve(final)
-    keys = list_objects(source, source_path)
-    for key in sorted(keys, key=lambda k: (k.endswith(METADATA), -k.count("/"))):
-        data = get_object(source, key)
+def is_half_published(partial: Location, final: Location) -> bool:
+    """Say whether what has a final name is a part of the unfinished output, and no more.
+
+    Parameters
+    ----------
+    partial, final : str or path
+        As for `publish`.
+
+    Returns
+    -------
+    bool
+        True if somebody was killed who copied objects; never where giving a name is one step.
+    """
+    if is_local(final) or is_icechunk(final):
+        return False
+    store, root = resolve(final, read_only=True)
+    there = {key.removeprefix(root).lstrip("/") for key in list_objects(store, root)}
+    if not there or there & set(METADATA):  # the metadata of the whole comes last
+        return False
+    return there <= _objects_of(partial, None)[1].keys()
+
+
+def _copy_objects(partial: Location, final: Location, without: str | None) -> None:
+    source, keys = _objects_of(partial, without)
+    target, root = resolve(final)
+    for name in sorted(keys, key=lambda n: (n.endswith(METADATA), -n.count("/"))):
+        data = get_object(source, keys[name])
         assert data is not None
-        put_object(target, target_path + key.removeprefix(source_path), data)
-    sync(source.delete_dir(source_path))
+        put_object(target, f"{root}/{name}".lstrip("/"), data)
+
+
+def _objects_of(partial: Location, without: str | None) -> tuple[Store, dict[str, str]]:
+    """Give the keys of what gets the final name, by those below the group."""
+    store, root = resolve(partial, read_only=True)
+    prefix = f"{root}/" if root else ""
+    keys = {key.removeprefix(prefix): key for key in list_objects(store, root)}
+    aside = None if without is None else f"{without}/"
+    return store, {n: k for n, k in keys.items() if aside is None or not n.startswith(aside)}

@@ -68,10 +68,15 @@ def may_pass(error: BaseException) -> bool:
     return any(_is_passing(each) for each in _causes(error))
 
 
+def answers(error: BaseException) -> set[int]:
+    """Give the HTTP statuses that an error of a store, or what caused it, tells of."""
+    return {found for each in _causes(error) if (found := _answer(each)) is not None}
+
+
 def _is_passing(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in _PASSING:
         return True
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError | ConnectionError):  # asyncio's have no errno
         return True
     if _PASSING_NAMES & {kind.__name__ for kind in type(error).__mro__}:
         return True
@@ -80,7 +85,7 @@ def _is_passing(error: BaseException) -> bool:
 
 def _answer(error: BaseException) -> int | None:
     """Give the HTTP status that an error of aiohttp or botocore tells of."""
-    status = getattr(error, "status", None)
+    status = getattr(error, "status", getattr(error, "code", None))
     response = getattr(error, "response", None)
     if status is None and isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")

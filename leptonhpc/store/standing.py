@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import socket
 import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from leptonhpc.errors import LeptonError
 from leptonhpc.store.journal import Journal
 
 EVERY_SECONDS = 2.0
@@ -27,21 +32,32 @@ class Standing:
         self._facts: dict[str, Any] = {}
         self._told = 0.0
 
-    def begin(self, stage: str, tasks: int, done: int) -> None:
-        """Say that a stage begins, and how many of its tasks were done before."""
-        self._facts = {"stage": stage, "tasks": tasks, "done": done, "began": time.time()}
-        self._tell()
+    def tell(self, facts: Callable[[], Mapping[str, Any]], *, now: bool = False) -> None:
+        """Say how far the job is, unless that was just said.
 
-    def advance(self) -> None:
-        """Count a task."""
-        self._facts["done"] += 1
-        if time.monotonic() - self._told > EVERY_SECONDS:
-            self._tell()
+        Parameters
+        ----------
+        facts : callable
+            Gives what is to be told, at least ``stage``, ``tasks`` and ``done``.
+        now : bool
+            Also if it was just said: a stage begins.
+        """
+        if self._journal is None:
+            return
+        if now or time.monotonic() - self._told > EVERY_SECONDS:
+            self._facts = dict(facts())
+            self._tell(self._journal)
 
-    def _tell(self) -> None:
-        if self._journal is not None:
-            self._told = time.monotonic()
-            self._journal.note("now", {**self._facts, **this_process(), "time": time.time()})
+    def end(self) -> None:
+        """Say that the job ended, done or not: its process may live on, as a notebook's does."""
+        if self._facts and self._journal is not None:
+            self._facts["ended"] = True
+            with contextlib.suppress(LeptonError, OSError):  # what ended it may be the disk
+                self._tell(self._journal)
+
+    def _tell(self, journal: Journal) -> None:
+        self._told = time.monotonic()
+        journal.note("now", {**self._facts, **this_process(), "time": time.time()})
 
 
 def this_process() -> dict[str, Any]:
@@ -49,25 +65,47 @@ def this_process() -> dict[str, Any]:
     import psutil
 
     began = psutil.Process().create_time()
-    return {"host": socket.gethostname(), "pid": os.getpid(), "process_began": began}
+    return {
+        "host": socket.gethostname(), "system": this_system(), "pid": os.getpid(),
+        "process_began": began,
+    }  # fmt: skip
+
+
+def this_system() -> str:
+    """Give what tells this start of this machine from all others: names of hosts are not enough.
+
+    Returns
+    -------
+    str
+        A digest of the kernel's boot id, and of the namespace of processes: a container's process
+        numbers are its own.
+    """
+    facts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        facts = [boot, os.readlink("/proc/self/ns/pid")]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
 def is_alive(process: dict[str, Any]) -> bool | None:
-    """Say whether a process still runs; None: it is on another machine.
+    """Say whether a process still runs what it began; None: it is on another machine.
 
     Parameters
     ----------
     process : dict
-        As `this_process` gave it there and then.
+        As `this_process` gave it there and then, with ``ended`` if it said so.
 
     Returns
     -------
     bool or None
-        Whether it runs.
+        Whether it runs. A machine that was started again since is another one: nobody there knows
+        whether a machine of the same name has the process still.
     """
     import psutil
 
-    if process["host"] != socket.gethostname():
+    if process.get("ended"):
+        return False
+    if process.get("system") != this_system():
         return None
     try:
         there = psutil.Process(process["pid"])
@@ -75,3 +113,22 @@ def is_alive(process: dict[str, Any]) -> bool | None:
         return bool(same and there.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
+
+
+def went_with_its_machine(process: dict[str, Any]) -> bool:
+    """Say whether a process of a machine of this name began before this machine was started.
+
+    Parameters
+    ----------
+    process : dict
+        As `this_process` gave it; of a folder that no other machine sees.
+
+    Returns
+    -------
+    bool
+        Whether it ended with the machine's last start.
+    """
+    import psutil
+
+    here = process["host"] == socket.gethostname() and process.get("system") != this_system()
+    return bool(here and process["process_began"] < psutil.boot_time() - 1.0)

@@ -160,8 +160,8 @@ def _foreign_metadata(folder: Path) -> None:
     ("make", "kind", "words"),
     [
         (_nothing, StoreError, "nothing is stored at"),
-        (_empty_folder, NotAnArrayError, "is not a Zarr array"),
-        (_file, NotAnArrayError, "is not a Zarr array"),
+        (_empty_folder, NotAnArrayError, "is not a Zarr array: it has none of zarr.json"),
+        (_file, NotAnArrayError, "is not a Zarr array: it is a file"),
         (_broken_metadata, NotAnArrayError, "is not a Zarr array"),
         (_foreign_metadata, NotAnArrayError, "is not a Zarr array"),
     ],
@@ -174,6 +174,12 @@ def test_what_is_not_an_array_is_refused_by_name(
         open_array(tmp_path / "x")
     assert type(caught.value) is kind
     assert str(tmp_path / "x") in str(caught.value)
+
+
+def test_what_is_called_nearly_so_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sst-2024.zarr").mkdir()
+    with pytest.raises(StoreError, match=r"nothing is stored.*Near by: sst-2024.zarr"):
+        open_array(tmp_path / "sst_2024.zarr")
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

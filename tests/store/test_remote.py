@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import fsspec
 import numpy as np
 import obstore.store
@@ -21,6 +22,8 @@ import leptonhpc as lh
 from leptonhpc.errors import NotAnArrayError, OutputExistsError, StoreError
 from leptonhpc.testing import matrix_with_spectrum, rounding
 
+from .conftest import serve
+
 A = matrix_with_spectrum((60, 12), np.geomspace(1, 0.1, 12), seed=5)
 TRUE = np.linalg.svd(A, compute_uv=False)
 HTTP_SERVER = """
@@ -32,25 +35,6 @@ server = http.server.ThreadingHTTPServer(
 print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
 server.serve_forever()
 """
-S3_SERVER = """
-import logging, sys, threading
-logging.disable()
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print("http://%s:%d" % server.get_host_and_port(), flush=True)
-threading.Event().wait()
-"""
-
-
-def serve(program: str, *arguments: str) -> Iterator[str]:
-    command = [sys.executable, "-W", "ignore", "-c", program, *arguments]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +42,6 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     folder = tmp_path_factory.mktemp("www")
     for url in serve(HTTP_SERVER, str(folder)):
         yield url, folder
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    for url in serve(S3_SERVER):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AWS_ENDPOINT_URL", url)
-            patch.setenv("AWS_ACCESS_KEY_ID", "key")
-            patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-            patch.setenv("AWS_ALLOW_HTTP", "true")
-            yield url
-            for cls in fsspec.registry.values():
-                cls.clear_instance_cache()
 
 
 @pytest.fixture
@@ -258,7 +228,9 @@ def test_a_mirror_in_s3_is_not_a_folder_of_this_machine(bucket: str) -> None:
 
 
 def test_workers_read_s3_themselves(bucket: str) -> None:
-    with warnings.catch_warnings():
+    # what forks workers began before the keys were in the environment
+    spawned = dask.config.set({"distributed.worker.multiprocessing-method": "spawn"})
+    with spawned, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cluster = LocalCluster(
             n_workers=1, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",

@@ -68,6 +68,7 @@ PASSING = [
     OSError(errno.EIO, "i/o"),
     OSError(errno.ESTALE, "stale"),
     ConnectionResetError(errno.ECONNRESET, "reset"),
+    ConnectionResetError("Connection lost"),  # of asyncio, without a number
     TimeoutError(),
     AnswerError(503),
     BotoError(429),

@@ -1,0 +1,131 @@
+"""One living process at a time makes an output, and only its own gets the final name."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from leptonhpc import store
+from leptonhpc.errors import OutputExistsError, StoreError
+from leptonhpc.store.making import require_no_maker
+
+MAKE = """
+import sys
+from leptonhpc import store
+with store.being_made(sys.argv[1], overwrite=False) as place:
+    store.create_array(place, shape=(2,), dtype="int8", chunks=(2,))
+    print("made", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Iterator[Any]:
+    """Another process that makes an output, and is not finished."""
+    command = [sys.executable, "-c", MAKE, str(tmp_path / "r")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"made\n"
+        yield process
+        process.kill()
+
+
+def make(out: Path, *, overwrite: bool = False) -> None:
+    with store.being_made(out, overwrite=overwrite) as place:
+        array = store.create_array(place, shape=(3,), dtype="int8", chunks=(3,))
+        array.write_units((0,), np.arange(3, dtype="int8"))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_output_of_a_living_process_is_refused_and_of_a_killed_one_replaced(
+    maker: Any, tmp_path: Path, overwrite: bool
+) -> None:
+    with pytest.raises(OutputExistsError, match=f"is being made by process {maker.pid}"):
+        make(tmp_path / "r", overwrite=overwrite)
+    maker.kill()
+    maker.wait()
+    make(tmp_path / "r", overwrite=overwrite)
+    assert os.listdir(tmp_path) == ["r"]
+    assert store.open_array(tmp_path / "r").read(((0, 3),)).tolist() == [0, 1, 2]
+
+
+def test_two_calls_of_one_process_do_not_make_one_output(tmp_path: Path) -> None:
+    with store.being_made(tmp_path / "r", overwrite=False) as place:
+        with pytest.raises(OutputExistsError, match=f"is being made by process {os.getpid()}"):
+            make(tmp_path / "r")
+        store.create_array(place, shape=(5,), dtype="int8", chunks=(5,))
+    assert store.open_array(tmp_path / "r").shape == (5,)
+
+
+def test_what_somebody_else_replaced_gets_no_final_name(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StoreError, match=r"r\.partial', .* replaced meanwhile"),
+        store.being_made(tmp_path / "r", overwrite=False),
+    ):
+        store.create_group(tmp_path / "r.partial", overwrite=True)
+    assert os.listdir(tmp_path) == ["r.partial"]
+
+
+def test_array_of_the_user_stays(tmp_path: Path) -> None:
+    store.create_array(tmp_path / "r.partial", shape=(7,), dtype="int8", chunks=(7,))
+    with pytest.raises(OutputExistsError, match="something else"):
+        make(tmp_path / "r", overwrite=True)
+    assert store.open_array(tmp_path / "r.partial").shape == (7,)
+
+
+def test_failure_leaves_what_the_next_call_replaces_or_nothing(tmp_path: Path) -> None:
+    for leave in (True, False):
+        with (
+            pytest.raises(ZeroDivisionError),
+            store.being_made(tmp_path / "r", overwrite=False, leave=leave),
+        ):
+            raise ZeroDivisionError
+        assert (tmp_path / "r.partial").exists() == leave
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_who_is_killed_as_he_removes_leaves_what_he_may_remove(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after any of the steps of removing, whatever the file system lists first."""
+    partial = tmp_path / "r.partial"
+    with pytest.raises(ZeroDivisionError), store.being_made(tmp_path / "r", overwrite=False):
+        raise ZeroDivisionError
+    (partial / ".leptonhpc").mkdir(exist_ok=True)
+    (partial / ".leptonhpc" / "owner.json").write_text("{}")
+    assert {p.name for p in partial.iterdir()} >= {"zarr.json", ".leptonhpc"}
+    (partial / "made").mkdir()
+    steps: list[str] = []
+
+    def counted(act: Any) -> Any:
+        def step(path: Path, *args: Any, **options: Any) -> None:
+            if len(steps) == count:
+                raise KeyboardInterrupt
+            steps.append(path.name)
+            act(path, *args, **options)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
+        patch.setattr(Path, "unlink", counted(Path.unlink))
+        if count < 3:
+            with pytest.raises(KeyboardInterrupt):
+                store.remove(partial)
+        else:
+            store.remove(partial)
+    assert steps == ["made", "zarr.json", ".leptonhpc"][:count]
+    require_no_maker(tmp_path / "r")  # not "something else; move it"
+
+
+def test_an_emptied_journal_is_ours(tmp_path: Path) -> None:
+    (tmp_path / "r.partial" / ".leptonhpc").mkdir(parents=True)
+    with store.being_made(tmp_path / "r", overwrite=False) as place:
+        store.create_array(place, shape=(2,), dtype="int8", chunks=(2,))
+    assert [p.name for p in tmp_path.iterdir()] == ["r"]
