@@ -1,8 +1,9 @@
 """The primitives of an accelerator from its array namespace: a device kind is one small module.
 
 A module that is named as a device has a function ``primitives()`` that gives what `accelerator`
-makes of its namespace. CuPy, PyTorch and array-api-strict have one that follows the array API
-standard, as array-api-compat shows it.
+makes of its namespace. PyTorch and array-api-strict have one that follows the array API standard,
+as array-api-compat shows it. A library that has better than what follows from gemm replaces it:
+``dataclasses.replace(accelerator(...), potrf=...)``.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.kernels import blas, dense
+from leptonhpc.kernels.accelerated.hybrid import Hybrid
+from leptonhpc.kernels.accelerated.pieces import pieces
 from leptonhpc.kernels.fold import Blas
 
 
 def accelerator(
-    xp: Any, array: type, *, put: Callable[[NDArray[Any]], Any], get: Callable[[Any], NDArray[Any]]
+    xp: Any,
+    array: type,
+    *,
+    put: Callable[[NDArray[Any]], Any],
+    get: Callable[[Any], NDArray[Any]],
+    capacity_nbytes: int | None = None,
 ) -> Blas:
     """Make the primitives of a device from its namespace.
 
@@ -32,11 +39,14 @@ def accelerator(
         Copies a NumPy array to the device.
     get : callable
         Copies an array of the device to a NumPy array that may be changed.
+    capacity_nbytes : int, optional
+        Memory of the device that a job may use; default: the host's memory is what there is.
 
     Returns
     -------
     Blas
-        Products and sums are the device's; factorisations of small blocks are the host's.
+        Products and sums are the device's; factorisations are made of its gemm, and of the host's
+        for panels of some columns.
     """
 
     def adjoint_of(a: Any, *, wanted: bool) -> Any:
@@ -49,21 +59,62 @@ def accelerator(
         c: Any, a: Any, b: Any, *, alpha: float = 1.0, adjoint: bool = False,
         right_adjoint: bool = False,
     ) -> None:  # fmt: skip
+        if 0 in c.shape or 0 in a.shape:
+            return
         product = adjoint_of(a, wanted=adjoint) @ adjoint_of(b, wanted=right_adjoint)
         c += product if alpha == 1.0 else product * alpha
 
     def syrk(c: Any, a: Any, *, alpha: float = 1.0, right_adjoint: bool = False) -> None:
-        left = a if right_adjoint else adjoint_of(a, wanted=True)
-        gemm(c, left, adjoint_of(left, wanted=True), alpha=alpha)
+        gemm(c, a, a, alpha=alpha, adjoint=not right_adjoint, right_adjoint=right_adjoint)
 
-    def all_finite(a: Any) -> bool:
-        return bool(xp.all(xp.isfinite(a)))
+    def cast(a: Any, dtype: Any) -> Any:
+        return xp.astype(a, getattr(xp, _name_of(dtype)), copy=False)
 
-    def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
-        return put(np.zeros(shape, dtype))
+    def stage(shape: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[Any], Any]) -> Any:
+        host = read(np.empty(shape, dtype))
+        if not (hasattr(xp, dtype.name) and dtype.isnative):  # a dtype that only the host has
+            host = host.astype(np.result_type(dtype.newbyteorder("="), np.float32))
+        return put(host)
 
+    made = Hybrid(gemm, put, get)
     return Blas(
-        gemm, syrk, blas.trsm, blas.trmm, blas.sum_of_squares, dense.potrf, dense.getrf,
-        dense.permute, dense.geqrf, dense.reflect, zeros=zeros, put=put, get=get,
-        diagonal=xp.linalg.diagonal, all_finite=all_finite, array=array,
+        gemm, syrk, made.trsm, made.trmm, sum_of_squares_by(xp, cast), made.potrf, made.getrf,
+        made.permute, made.geqrf, made.reflect,
+        zeros=lambda shape, dtype: put(np.zeros(shape, dtype)), put=put, get=get,
+        diagonal=xp.linalg.diagonal, all_finite=lambda a: bool(xp.all(xp.isfinite(a))),
+        array=array, xp=xp, cast=cast, stage=stage, syevd=made.syevd,
+        capacity_nbytes=capacity_nbytes,
     )  # fmt: skip
+
+
+def sum_of_squares_by(xp: Any, cast: Callable[[Any, Any], Any]) -> Callable[[Any], float]:
+    """Make the sum of squares of a matrix from a namespace.
+
+    Parameters
+    ----------
+    xp : namespace
+        Of the device.
+    cast : callable
+        Gives an array in another dtype.
+
+    Returns
+    -------
+    callable
+        Gives the sum of |a|^2, accumulated in double precision whatever the dtype.
+    """
+
+    def sum_of_squares(a: Any) -> float:
+        total = 0.0
+        for low, high in pieces(a.shape):
+            part = xp.abs(cast(a[low:high, :], np.result_type(_name_of(a.dtype), "f8")))
+            total += float(xp.sum(part * part))
+        return total
+
+    return sum_of_squares
+
+
+def _name_of(dtype: Any) -> str:
+    """Give the name of a dtype, of NumPy or of a device's library."""
+    if isinstance(dtype, str | type | np.dtype):
+        return np.dtype(dtype).name
+    return str(dtype).rpartition(".")[2]

@@ -42,17 +42,17 @@ def _add_square(
             square = float(np.sum(np.abs(tile.astype(_wide(small)) * factor) ** 2))
     if not np.isfinite(square):
         raise_non_finite(block, small, at)
-    _note_tiny(acc, square, tile)
+    note_tiny(acc, square, tile)
     acc["square"] += square
 
 
-def _note_tiny(acc: Accumulator, square: float, tile: NDArray[Any]) -> None:
+def note_tiny(acc: Accumulator, square: float, tile: NDArray[Any]) -> None:
     """Remember that there were numbers whose squares vanish: all else may be zero."""
     if square < _TINY and tile.any():
         acc["max_tiny"] = 1
 
 
-def _feature_sums(small: Small, length: int) -> Accumulator:
+def feature_sums(small: Small, length: int) -> Accumulator:
     """Where rows are features, their means and deviations are noted in the first pass."""
     if small["features"] != "rows" or not small["first"]:
         return {}
@@ -89,7 +89,7 @@ class Moments:
                 acc["count"] += len(tile) - absent.sum(axis=0)
                 acc["sum"] += tile.sum(axis=0)
                 square = np.sum(np.abs(tile) ** 2, axis=0)
-                _note_tiny(acc, float(square.sum()), tile)
+                note_tiny(acc, float(square.sum()), tile)
                 acc["square"] += square
         if small["first"] and not np.isfinite(acc["square"]).all():
             raise_non_finite(block, small, at)
@@ -107,7 +107,7 @@ class Gram:
     def begin(self, small: Small, at: Region) -> Accumulator:
         """Give zeros."""
         n = small["columns"]
-        sums = _feature_sums(small, small["rows"])
+        sums = feature_sums(small, small["rows"])
         gram = self.blas.zeros((n, n), _wide(small))
         return {"gram": gram, "sum": np.zeros(n, _wide(small)), **sums}
 
@@ -119,15 +119,15 @@ class Gram:
         wide = {**small, "dtype": _wide(small)}
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for _, _, tile in tiles(block, wide, at, acc):
-                self.blas.syrk(acc["gram"], self.blas.put(tile))
+                self.blas.syrk(acc["gram"], tile)
                 acc["sum"] += tile.sum(axis=0)
-        trace = float(np.real(self.blas.get(self.blas.diagonal(acc["gram"]))).sum())
+        trace = float(np.real(np.diagonal(acc["gram"])).sum())
         if not np.isfinite(trace):
             raise_non_finite(block, small, at)
         if trace < _TINY:  # so it is with zeros too, as what is centred may be
             noted: Accumulator = {k: np.array(acc[k]) for k in ("mean", "scale") if k in acc}
             for _, _, tile in tiles(block, wide, at, noted):
-                _note_tiny(acc, trace, tile)
+                note_tiny(acc, trace, tile)
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
         """Write nothing."""
@@ -150,7 +150,7 @@ class Normal:
         if small["first"]:
             acc["square"] = 0.0
             acc["sum"] = np.zeros(n, _wide(small))
-            acc.update(_feature_sums(small, small["rows"]))
+            acc.update(feature_sums(small, small["rows"]))
         if small["y_gram"]:
             acc["y_gram"] = self.blas.zeros((width, width), _wide(small))
         return acc
@@ -164,31 +164,28 @@ class Normal:
         narrow = np.dtype(small["dtype"]) != _wide(small)
         # single precision within a band, double across bands
         product = self.blas.zeros(acc["z"].shape, small["dtype"]) if narrow else acc["z"]
-        w = self.blas.put(small["w"])
         for low, high, tile in tiles(block, small, at, acc):
             if small["first"]:
                 _add_square(acc, self.blas, tile, small, block, at)
                 if small["shift"] is not None:
                     acc["sum"] += tile.sum(axis=0, dtype=_wide(small))
             with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-                y[low:high] = self._fold_tile(product, tile, w, small)
+                y[low:high] = self._fold_tile(product, tile, small)
         if narrow:
             acc["z"] += product
         if small["y_gram"]:
-            self.blas.syrk(acc["y_gram"], self.blas.put(y.astype(_wide(small), copy=False)))
-        if not self.blas.all_finite(acc["z"]):
+            self.blas.syrk(acc["y_gram"], y.astype(_wide(small), copy=False))
+        if not np.isfinite(acc["z"]).all():
             raise_non_finite(block, small, at)
         return y
 
-    def _fold_tile(self, product: Any, tile: NDArray[Any], w: Any, small: Small) -> NDArray[Any]:
+    def _fold_tile(self, product: Any, tile: NDArray[Any], small: Small) -> NDArray[Any]:
         """Add X^H (X W - 1 o) to the product of the band; give X W - 1 o."""
-        there = self.blas.put(tile)
-        part = there @ w
+        part: NDArray[Any] = tile @ small["w"]
         if small["offset"] is not None:
-            part -= self.blas.put(small["offset"].astype(small["dtype"]))
-        self.blas.gemm(product, there, part, adjoint=True)
-        y: NDArray[Any] = self.blas.get(part)
-        return y
+            part -= small["offset"].astype(small["dtype"])
+        self.blas.gemm(product, tile, part, adjoint=True)
+        return part
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
         """Write nothing more."""
@@ -212,7 +209,7 @@ class Sketch:
             "square": 0.0,
             "sum": np.zeros(n, _wide(small)),
         }
-        acc.update(_feature_sums(small, small["rows"]))
+        acc.update(feature_sums(small, small["rows"]))
         return acc
 
     def step(

@@ -128,3 +128,19 @@ def _raise_not_hermitian(
         "(a + a.H) / 2"
     )
     raise NotHermitianError(message)
+
+
+def parts_of(a: NDArray[Any]) -> NDArray[Any]:
+    """Give a view of real and imaginary parts: dividing them by the smallest number is safe.
+
+    Parameters
+    ----------
+    a : array
+        Its rows contiguous.
+
+    Returns
+    -------
+    array
+        Twice as long in its last dimension, if `a` is complex.
+    """
+    return a.view(a.real.dtype) if a.dtype.kind == "c" else a

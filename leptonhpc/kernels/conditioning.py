@@ -22,6 +22,7 @@ _QUIET = np.errstate(over="ignore", under="ignore", invalid="ignore")
 """What is not finite is found by the sums, and named then."""
 _TILE_NBYTES = 8 << 20
 """Rows that are conditioned together: they stay in cache until they are used."""
+_REMEDY = "Remove such values, or let svd put the column's mean there: missing='mean'"
 
 
 def tiles(
@@ -115,7 +116,7 @@ def raise_non_finite(block: NDArray[Any], small: Small, at: Region) -> None:
     )
     message = (
         f"{small['name']} has {block[row, column]} at index {index}, in block {chunk}. "
-        "Remove such values, or pass missing='mean' to put the column's mean there"
+        f"{small.get('remedy', _REMEDY)}"
     )
     raise NonFiniteError(message)
 

@@ -47,7 +47,7 @@ class Squared:
         for low in range(0, len(c), 256):
             rows = c[low : low + 256]
             largest = max(largest, float(np.max(np.abs(rows))))
-            size = math.hypot(size, frobenius(rows, self.blas))
+            size = math.hypot(size, self._size(rows))
         # what lies beside the diagonal has a mirror image
         acc["hypot_defect"] = size if at[0] == at[1] else math.sqrt(2.0) * size
         acc["max_defect"] = largest
@@ -58,6 +58,9 @@ class Squared:
         else:
             diagonal += 1
         return c
+
+    def _size(self, rows: NDArray[Any]) -> float:
+        return frobenius(rows, self.blas)
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,35 @@ class Shifted:
         block *= block.real.dtype.type(small["alpha"])
         diagonal += small["beta"]
         acc["trace"] += float(np.sum(diagonal.real, dtype=np.float64))
+        acc["_block"] = block
+
+    def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
+        """Give the block."""
+        block: NDArray[Any] = acc.pop("_block")
+        return block
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """A block of A / alpha + beta G, G Gaussian, each of its block columns a matrix of its own."""
+
+    blas: Blas
+
+    def begin(self, small: Small, at: Region) -> Accumulator:
+        """Give nothing."""
+        return {}
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
+    ) -> None:
+        """Scale the block, and add the other."""
+        (r0, r1), (c0, c1) = at
+        block = blocks[0].astype(small["dtype"])
+        real = block.real.dtype.type
+        block /= real(small["alpha"])
+        block += real(small["beta"]) * gaussian_rows(
+            small["seed"] + c0, r0, r1, c1 - c0, block.dtype
+        )
         acc["_block"] = block
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:

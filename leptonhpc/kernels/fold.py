@@ -27,6 +27,10 @@ Accumulator = dict[str, Any]
 class Fold(Protocol):
     """One kernel."""
 
+    @property
+    def blas(self) -> Blas:
+        """What it is written on: blocks come as arrays of that device."""
+
     def begin(self, small: Small, at: Region) -> Accumulator:
         """Give an accumulator of zeros; `at` is the region of the task's block (of C, say)."""
 
@@ -47,8 +51,15 @@ def _itself(array: Any) -> Any:
     return array
 
 
+def _cast(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    return array.astype(dtype, copy=False)
+
+
 def _all_finite(array: NDArray[Any]) -> bool:
     return bool(np.isfinite(array).all())
+
+
+_ROUNDED = {"tf32": "tf32"}
 
 
 @dataclass(frozen=True)
@@ -60,8 +71,12 @@ class Blas:
     block, ``permute`` and ``reflect`` apply what the last two did.
 
     A device with memory of its own also brings ``zeros`` (an array there), ``put`` (copy in) and
-    ``get`` (copy out, a NumPy array that may be changed), ``diagonal``, ``all_finite``, and the
-    type of its ``array``. Slices of its arrays are views, on which ``+=``, ``-=`` and ``@`` work.
+    ``get`` (copy out, a NumPy array that may be changed), ``diagonal``, ``all_finite``, the type
+    of its ``array``, and its namespace ``xp`` of the array API standard. Slices of its arrays are
+    views, on which ``+=``, ``-=`` and ``@`` work. ``stage(shape, dtype, read)`` gives an array of
+    the device with what ``read(out)`` puts into ``out``, or gives instead, in the host's memory:
+    the copy may still be under way. ``cast(a, dtype)`` copies only where the dtype is another.
+    ``syevd`` gives eigenvalues and V^H of a Hermitian block, which may be overwritten.
     """
 
     gemm: Any
@@ -80,6 +95,43 @@ class Blas:
     diagonal: Any = np.diagonal
     all_finite: Any = _all_finite
     array: type | None = None
+    xp: Any = np
+    cast: Any = _cast
+    stage: Any = None
+    syevd: Any = None
+    capacity_nbytes: int | None = None
+    """Memory of the device that a job may use; None: that of the host."""
+    precision: str = "full"
+    """"tf32": products of single precision round their factors to 11 bits."""
+    turned: Any = None
+    """Gives the primitives of the same device in the other precision; None: it has but one."""
+
+    def computing(self, precision: str | None) -> Blas:
+        """Give the device's primitives for a precision.
+
+        Parameters
+        ----------
+        precision : {None, "float64", "float32", "tf32"}
+            What was asked for; None: as the device's kind says.
+
+        Returns
+        -------
+        Blas
+            Those that round their factors only where that was asked for. A device without TF32 has
+            single precision in its place.
+        """
+        wanted = self.precision if precision is None else _ROUNDED.get(precision, "full")
+        return self if wanted == self.precision or self.turned is None else self.turned()
+
+    @property
+    def has_tf32(self) -> bool:
+        """Whether products of single precision can round their factors to 11 bits."""
+        return self.precision == "tf32" or self.turned is not None
+
+    @property
+    def is_host(self) -> bool:
+        """Whether it works in the host's memory."""
+        return self.array is None
 
 
 class Held:
@@ -123,7 +175,7 @@ class Landed:
 
 def held(acc: Accumulator, blas: Blas) -> Accumulator:
     """Wrap the arrays of a device, in place, when a task ends."""
-    if blas.array is not None:
+    if blas.array is not None:  # the host's arrays are what they are
         for key, value in acc.items():
             if isinstance(value, blas.array):
                 acc[key] = Held(value, blas.get)
@@ -132,6 +184,8 @@ def held(acc: Accumulator, blas: Blas) -> Accumulator:
 
 def taken(acc: Accumulator, blas: Blas) -> Accumulator:
     """Give an accumulator as a task of the same lane goes on with it."""
+    if blas.is_host:
+        return settled(acc)
     result = {k: v.array if isinstance(v, Held) else v for k, v in acc.items()}
     return {k: blas.put(v.array) if isinstance(v, Landed) else v for k, v in result.items()}
 
@@ -163,5 +217,6 @@ def combine(a: Accumulator, b: Accumulator) -> Accumulator:
         elif key.startswith("stacked"):
             a[key] = np.triu(np.linalg.qr(np.vstack([a[key], value]), mode="r"))
         else:
-            a[key] += value
+            with np.errstate(over="ignore", invalid="ignore"):  # who asked for the sum says it
+                a[key] += value
     return a

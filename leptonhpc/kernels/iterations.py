@@ -44,7 +44,7 @@ class ApplyBands:
     ) -> None:
         """Multiply one band."""
         (block,) = blocks
-        first, part = _part_of(acc)
+        first, part = part_of(acc)
         v, begin = small["v"], at[0][0]
         height = tile_rows(block.shape[1], v.dtype)
         for low in range(0, len(block), height):
@@ -103,8 +103,7 @@ class NormalBands(ApplyBands):
         t[:, t.shape[1] - c.shape[1] :] += c[begin : begin + len(t)]
         self.blas.gemm(acc["gathered"], tile, t, adjoint=True)
         if not np.isfinite(acc["gathered"]).all():
-            message = f"A^H (A v) of {small['name']} overflows float64. Scale the array first"
-            raise NumericRangeError(message)
+            raise_overflow(small)
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class GatherRows:
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
     ) -> None:
         """Take over a few rows."""
-        first, part = _part_of(acc)
+        first, part = part_of(acc)
         (block,), (low, high) = blocks, at[0]
         if not np.isfinite(block).all():
             row, *rest = (int(i) for i in np.argwhere(~np.isfinite(block))[0])
@@ -139,7 +138,13 @@ class GatherRows:
         """Write nothing."""
 
 
-def _part_of(acc: Accumulator) -> tuple[int, NDArray[Any]]:
-    """Give the rows that the lane makes, and the number of the first."""
+def part_of(acc: Accumulator) -> tuple[int, NDArray[Any]]:
+    """Give the number of the first row that the lane makes, and its rows."""
     key = next(name for name in acc if name.startswith(_PART))
     return int(key.removeprefix(_PART)), acc[key]
+
+
+def raise_overflow(small: Small) -> None:
+    """Raise the typed error for sums that are not finite though the matrix is."""
+    message = f"A^H (A v) of {small['name']} overflows float64. Scale the array first"
+    raise NumericRangeError(message)

@@ -38,7 +38,7 @@ class UpdateQr(GoesOn):
         """Apply the adjoint of the reflectors of columns `at`, from their diagonal downwards."""
         s0, s1 = at[1]
         taus = earlier_panel(s0, small)["taus"][s0:s1]
-        self.blas.reflect(blocks[0], taus, acc["_panel"][s0:], adjoint=True)
+        self.blas.reflect(blocks[0], taus, acc["_panel"][s0:, :], adjoint=True)
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,18 @@ class FactorQr(GoesOn):
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the panel, R above the reflectors; leave their factors and the diagonal of R."""
+        c0, panel = at[1][0], acc.pop("_panel")
+        taus = self.blas.geqrf(panel[c0:]) if c0 < len(panel) else np.zeros(0, panel.dtype)
+        return self.noted(acc, panel, taus, small, at)
+
+    def noted(
+        self, acc: Accumulator, panel: NDArray[Any], taus: NDArray[Any], small: Small, at: Region
+    ) -> NDArray[Any]:
+        """Give the factored panel; leave the factors of its reflectors and the diagonal of R."""
         (_, rows), (c0, _) = at
-        panel: NDArray[Any] = acc.pop("_panel")
         del acc["_y"], acc["_origin"]
         order = min(rows, small["columns"])
-        taus, diagonal = np.zeros(0, panel.dtype), np.zeros(0, panel.dtype)
-        if c0 < rows:
-            taus = self.blas.geqrf(panel[c0:])
-            diagonal = panel[c0:].diagonal()
+        diagonal = panel[c0:].diagonal() if c0 < rows else np.zeros(0, panel.dtype)
         first = min(c0, order)
         acc["taus"] = placed(taus, first, order)
         acc["diagonal"] = placed(diagonal, first, order)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from leptonhpc.errors import NotPositiveDefiniteError
 from leptonhpc.kernels import threads
-from leptonhpc.kernels.checks import largest_of, raise_out_of_range, require_hermitian
+from leptonhpc.kernels.checks import largest_of, parts_of, raise_out_of_range, require_hermitian
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.random import gaussian_rows
 
@@ -144,9 +144,9 @@ class UpdateCholesky(GoesOn):
         """Subtract L[I, K] L[J, K]^H, the lower triangle only at the top."""
         panel, factor = acc["_panel"], blocks[0]
         width = panel.shape[1]
-        self.blas.syrk(panel[:width], factor[:width], alpha=-1.0, right_adjoint=True)
+        self.blas.syrk(panel[:width, :], factor[:width, :], alpha=-1.0, right_adjoint=True)
         self.blas.gemm(
-            panel[width:], factor[width:], factor[:width], alpha=-1.0, right_adjoint=True
+            panel[width:, :], factor[width:, :], factor[:width, :], alpha=-1.0, right_adjoint=True
         )
 
 
@@ -156,11 +156,16 @@ class FactorCholesky(GoesOn):
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the panel of L; leave its part of L (L^H y)."""
-        (r0, _), (c0, c1) = at
         panel: NDArray[Any] = acc.pop("_panel")
-        y, width = acc.pop("_y"), c1 - c0
+        self.factored(panel, small, at)
+        return self.judged(acc, panel, small, at)
+
+    def factored(self, panel: Any, small: Small, at: Region) -> None:
+        """Factor the diagonal block of a panel and solve with it below, in place."""
+        _, (c0, c1) = at
+        width = c1 - c0
         try:
-            self.blas.potrf(panel[:width])
+            self.blas.potrf(panel[:width, :])
         except NotPositiveDefiniteError as error:
             order = error.order + c0
             message = (
@@ -168,7 +173,14 @@ class FactorCholesky(GoesOn):
                 f"{order} of {small['name']} is not. Use lu for a general matrix"
             )
             raise NotPositiveDefiniteError(message, order=order) from None
-        self.blas.trsm(panel[:width], panel[width:], right=True, adjoint=True)
+        self.blas.trsm(panel[:width, :], panel[width:, :], right=True, adjoint=True)
+
+    def judged(
+        self, acc: Accumulator, panel: NDArray[Any], small: Small, at: Region
+    ) -> NDArray[Any]:
+        """Give the factored panel; leave its part of L (L^H y)."""
+        (r0, _), (c0, c1) = at
+        y, width = acc.pop("_y"), c1 - c0
         clear_upper(panel[:width])
         acc["diagonal"] = placed(panel.diagonal().real.astype(np.float64), c0, small["columns"])
         inner = np.zeros((width, y.shape[1]), panel.dtype)
@@ -210,18 +222,25 @@ class FactorLu(GoesOn):
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the panel, L below U; leave its exchanges and how far L U is from A."""
-        (_, rows), (c0, c1) = at
         panel: NDArray[Any] = acc.pop("_panel")
+        below = panel[at[1][0] :]
+        pivots = self.blas.getrf(below) if len(below) else np.zeros(0, np.int64)
+        return self.judged(acc, panel, pivots, small, at)
+
+    def judged(
+        self, acc: Accumulator, panel: NDArray[Any], pivots: NDArray[np.int64], small: Small,
+        at: Region,
+    ) -> NDArray[Any]:  # fmt: skip
+        """Give the factored panel; leave its exchanges and how far L U is from A."""
+        (_, rows), (c0, c1) = at
         y = acc.pop("_y")
-        last = min(c1, rows)
-        rank = max(0, last - c0)
+        rank = max(0, min(c1, rows) - c0)
         order = min(rows, small["columns"])
         found = acc.pop("_found", np.zeros((c1 - c0, PROBES), panel.dtype))
-        pivots, diagonal = np.zeros(0, np.int64), np.zeros(0, panel.dtype)
+        diagonal = np.zeros(0, panel.dtype)
         left = np.zeros((0, PROBES), panel.dtype)
         if rank:
             below = panel[c0:]
-            pivots = self.blas.getrf(below)
             self.blas.permute(y, pivots, first=c0)
             left, largest = _through(self.blas, below, rank, y[c0:], found)
             acc["max_pivoted"] = max(acc.get("max_pivoted", 0.0), largest)
@@ -355,4 +374,4 @@ def frobenius(block: NDArray[Any], blas: Blas) -> float:
         largest = float(np.max(np.abs(plain), initial=0.0))
     if not math.isfinite(largest):
         return math.inf
-    return largest * float(np.linalg.norm(plain / largest)) if largest else 0.0
+    return largest * float(np.linalg.norm(parts_of(plain) / largest)) if largest else 0.0

@@ -1,4 +1,4 @@
-"""Kernels for matrix products and norms of a grid of blocks."""
+"""Kernels for matrix products of a grid of blocks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.errors import LinAlgError, NonFiniteError
-from leptonhpc.kernels.checks import block_in_words
-from leptonhpc.kernels.conditioning import raise_non_finite, tile_rows
+from leptonhpc.kernels.checks import block_in_words, parts_of
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.random import gaussian_rows
 
@@ -68,9 +67,9 @@ class Gemm:
         if (
             acc["_image"] is None or acc["_image"][0] != depth
         ):  # the first block of A for this panel
-            acc["_image"] = (depth, panel @ acc["_x"], self.blas.put(panel))
+            acc["_image"] = (depth, panel @ acc["_x"])
             acc["_norms"][1] = math.hypot(acc["_norms"][1], self.norm(panel, acc, small, 1, at))
-        self.blas.gemm(acc["_c"][low:high, :], self.blas.put(a), acc["_image"][2])
+        self.blas.gemm(acc["_c"][low:high, :], a, panel)
         acc["_expected"][low:high] += a @ acc["_image"][1]
         acc["_norms"][0] = math.hypot(acc["_norms"][0], self.norm(a, acc, small, 0, at))
 
@@ -87,11 +86,11 @@ class Gemm:
         if not finite.all():
             raise_in_product(block, finite, acc["_origin"], small["names"], operand, at)
         largest = float(np.max(np.abs(block), initial=0.0))
-        return largest * float(np.linalg.norm(plain / largest)) if largest else 0.0
+        return largest * float(np.linalg.norm(parts_of(plain) / largest)) if largest else 0.0
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the block; leave how far it is from what the random vectors expect."""
-        return _checked(acc, self.blas.get(acc.pop("_c")), small)
+        return _checked(acc, acc.pop("_c"), small)
 
 
 @dataclass(frozen=True)
@@ -100,13 +99,7 @@ class GemmHermitian(Gemm):
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the block, the mean of what was found and its adjoint."""
-        c = super().finish(acc, small, at)
-        n = len(c)
-        for low in range(0, n, _MIRRORED):
-            rows = slice(low, low + _MIRRORED)
-            mean = (c[rows, : low + _MIRRORED] + c[: low + _MIRRORED, rows].conj().T) / 2
-            c[rows, : low + _MIRRORED] = mean
-        return mirrored(c)
+        return hermitian(super().finish(acc, small, at))
 
 
 @dataclass(frozen=True)
@@ -124,7 +117,7 @@ class Syrk:
     ) -> None:
         """Add P^H P for one panel P of A."""
         panel = np.ascontiguousarray(_converted(blocks[0], np.dtype(small["dtype"])))
-        self.blas.syrk(acc["_c"], self.blas.put(panel))
+        self.blas.syrk(acc["_c"], panel)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             acc["_expected"] += panel.conj().T @ (panel @ acc["_x"])
         norm = Gemm(self.blas).norm(panel, acc, small, 1, at)
@@ -132,7 +125,17 @@ class Syrk:
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the whole block, its upper triangle mirrored."""
-        return _checked(acc, mirrored(self.blas.get(acc.pop("_c"))), small)
+        return _checked(acc, mirrored(acc.pop("_c")), small)
+
+
+def hermitian(c: NDArray[Any]) -> NDArray[Any]:
+    """Give the mean of a block and its adjoint, in place."""
+    n = len(c)
+    for low in range(0, n, _MIRRORED):
+        rows = slice(low, low + _MIRRORED)
+        mean = (c[rows, : low + _MIRRORED] + c[: low + _MIRRORED, rows].conj().T) / 2
+        c[rows, : low + _MIRRORED] = mean
+    return mirrored(c)
 
 
 def mirrored(lower: NDArray[Any]) -> NDArray[Any]:
@@ -172,14 +175,39 @@ def raise_in_product(
 def _checked(acc: Accumulator, c: NDArray[Any], small: Small) -> NDArray[Any]:
     """Leave the relative difference of C x and A (B x), per |A|_F |B|_F |x|, and |C|_F."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        # one factor at a time: the product of the norms may leave the range
-        difference = c @ acc["_x"] / (acc["_norms"][0] or 1.0) / (acc["_norms"][1] or 1.0)
-        difference -= acc["_expected"] / (acc["_norms"][0] or 1.0) / (acc["_norms"][1] or 1.0)
-        error = float(np.linalg.norm(difference) / (np.linalg.norm(acc["_x"]) or 1.0))
+        image = c @ acc["_x"]
         largest = float(max((np.max(np.abs(rows)) for rows in c), default=0.0)) or 1.0
         norm = 0.0
         for low in range(0, len(c), 256):
-            norm = math.hypot(norm, float(np.linalg.norm(c[low : low + 256] / largest)))
+            norm = math.hypot(norm, float(np.linalg.norm(parts_of(c[low : low + 256]) / largest)))
+    judge(acc, image, largest, norm, small)
+    return c
+
+
+def judge(acc: Accumulator, image: NDArray[Any], largest: float, norm: float, small: Small) -> None:
+    """Compare C x with A (B x), and leave how far they are apart.
+
+    Parameters
+    ----------
+    acc : dict
+        Of a product that is done; what begins with _ goes.
+    image : array of shape (m, PROBES)
+        C x.
+    largest, norm : float
+        The largest entry of C, and |C / largest|_F.
+    small : mapping
+        With ``bound``, a larger difference is an error.
+
+    Raises
+    ------
+    LinAlgError
+        If the product is wrong.
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        # one factor at a time: the product of the norms may leave the range
+        difference = image / (acc["_norms"][0] or 1.0) / (acc["_norms"][1] or 1.0)
+        difference -= acc["_expected"] / (acc["_norms"][0] or 1.0) / (acc["_norms"][1] or 1.0)
+        error = float(np.linalg.norm(difference) / (np.linalg.norm(acc["_x"]) or 1.0))
     for key in [k for k in acc if k.startswith("_")]:
         del acc[key]
     fault = not (np.isfinite(error) and np.isfinite(largest))
@@ -191,44 +219,6 @@ def _checked(acc: Accumulator, c: NDArray[Any], small: Small) -> NDArray[Any]:
         )
         raise LinAlgError(message)
     acc.update({"max_error": np.inf if fault else error, "hypot_norm": norm * largest})
-    return c
-
-
-@dataclass(frozen=True)
-class Norms:
-    """Scaled sum of squares, column and row sums of |A|."""
-
-    blas: Blas
-
-    def begin(self, small: Small, at: Region) -> Accumulator:
-        """Give zeros."""
-        return {
-            "square": 0.0, "columns": np.zeros(small["columns"]), "max_row": 0.0,
-            "max_negated_row": -math.inf,
-        }  # fmt: skip
-
-    def step(
-        self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
-    ) -> None:
-        """Add one band."""
-        (block,) = blocks
-        wide = np.result_type(block.dtype, np.float64)
-        step = tile_rows(block.shape[1], np.dtype(wide))
-        for low in range(0, len(block), step):
-            tile = np.abs(block[low : low + step].astype(wide))
-            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                scaled = tile / small["power"]
-                acc["square"] += float(np.sum(scaled * scaled))
-                acc["columns"] += tile.sum(axis=0)
-                sums = tile.sum(axis=1)
-            acc["max_row"] = max(acc["max_row"], float(np.max(sums, initial=0.0)))
-            least = float(np.min(sums, initial=math.inf))
-            acc["max_negated_row"] = max(acc["max_negated_row"], -least)
-        if not np.isfinite(acc["columns"]).all():
-            raise_non_finite(block, small, at)
-
-    def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
-        """Write nothing."""
 
 
 @dataclass(frozen=True)

@@ -133,12 +133,12 @@ class Syevd:
         if unit != 1:
             a *= unit
         mirror(a)
-        w, rows = self.solver(a)
+        w, rows = self.solved(a)
         mirror(a)
         acc["max_size"] = float(np.max(np.abs(w))) / unit
         low, high = small["pairs"]
-        w, rows = w[low:high], rows[low:high]
-        residuals, largest, deviation = self._measured(a, w, rows)
+        w, rows = w[low:high], rows[low:high, :]
+        residuals, largest, deviation = self.measured(a, w, rows)
         with np.errstate(over="ignore", under="ignore"):
             acc["eigenvalues"] = w / w.dtype.type(unit)
         if not np.isfinite(acc["eigenvalues"]).all():
@@ -146,10 +146,20 @@ class Syevd:
             raise NumericRangeError(message)
         acc["residuals"] = residuals / unit
         acc["max_deviation"], acc["hypot_deviation"] = largest, deviation
-        np.conjugate(rows, out=rows)
-        return rows.T
+        vectors = self.brought(rows)
+        np.conjugate(vectors, out=vectors)
+        return vectors.T
 
-    def _measured(
+    def solved(self, a: NDArray[Any]) -> tuple[NDArray[Any], Any]:
+        """Give eigenvalues and V^H; `a` may be overwritten above its diagonal."""
+        return self.solver(a)
+
+    def brought(self, rows: Any) -> NDArray[Any]:
+        """Give V^H as an array of the host."""
+        vectors: NDArray[Any] = rows
+        return vectors
+
+    def measured(
         self, a: NDArray[Any], w: NDArray[Any], rows: NDArray[Any]
     ) -> tuple[NDArray[np.float64], float, float]:
         """Give |A v - w v| of each pair, the largest entry of |V^H V - I|, and its norm."""

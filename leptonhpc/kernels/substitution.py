@@ -25,6 +25,10 @@ class _OnPanel:
         """Give nothing: the panel is there."""
         return {}
 
+    def factor(self, block: Any, dtype: Any) -> Any:
+        """Give a block of the triangle in the dtype of computing."""
+        return converted(block, dtype)
+
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any] | None:
         """Write nothing."""
         return None
@@ -68,7 +72,7 @@ class Forward(_OnPanel):
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
     ) -> None:
         """Solve with the diagonal block, and subtract what follows from it below."""
-        x, lower = acc["_panel"], converted(blocks[0], acc["_panel"].dtype)
+        x, lower = acc["_panel"], self.factor(blocks[0], acc["_panel"].dtype)
         s0, s1 = at[1]
         if s0 == 0 and small["perm"] is not None:
             x[...] = x[small["perm"]]
@@ -76,9 +80,9 @@ class Forward(_OnPanel):
             first, last = panel_of(s0, small)
             if s0 == first:
                 self.blas.permute(x, small["pivots"][first:last] - first, first=first)
-        top = x[s0:s1]
-        self.blas.trsm(lower[: s1 - s0], top, unit=small["unit"])
-        self.blas.gemm(x[s1:], lower[s1 - s0 :], top, alpha=-1.0)
+        top = x[s0:s1, :]
+        self.blas.trsm(lower[: s1 - s0, :], top, unit=small["unit"])
+        self.blas.gemm(x[s1:, :], lower[s1 - s0 :, :], top, alpha=-1.0)
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,10 @@ class Backward(_OnPanel):
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
     ) -> None:
         """Solve with the diagonal block, and subtract what follows from it above."""
-        x, u = acc["_panel"], converted(blocks[0], acc["_panel"].dtype)
+        x, u = acc["_panel"], self.factor(blocks[0], acc["_panel"].dtype)
         s0, s1 = at[1]
-        self.blas.trsm(u[s0:s1], x[s0:s1], lower=False)
-        self.blas.gemm(x[:s0], u[:s0], x[s0:s1], alpha=-1.0)
+        self.blas.trsm(u[s0:s1, :], x[s0:s1, :], lower=False)
+        self.blas.gemm(x[:s0, :], u[:s0, :], x[s0:s1, :], alpha=-1.0)
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,10 @@ class Adjoint(_OnPanel):
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
     ) -> None:
         """Subtract what is known from below, and solve with the diagonal block."""
-        x, lower = acc["_panel"], converted(blocks[0], acc["_panel"].dtype)
+        x, lower = acc["_panel"], self.factor(blocks[0], acc["_panel"].dtype)
         s0, s1 = at[1]
-        self.blas.gemm(x[s0:s1], lower[s1 - s0 :], x[s1:], alpha=-1.0, adjoint=True)
-        self.blas.trsm(lower[: s1 - s0], x[s0:s1], adjoint=True, unit=small["unit"])
+        self.blas.gemm(x[s0:s1, :], lower[s1 - s0 :, :], x[s1:, :], alpha=-1.0, adjoint=True)
+        self.blas.trsm(lower[: s1 - s0, :], x[s0:s1, :], adjoint=True, unit=small["unit"])
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,8 @@ class Solved(_OnPanel):
                 acc[name] = np.zeros((len(x), small["width"]), part.dtype)
                 acc[name][:, c0:c1] = part
             return x
-        acc["solution"], acc["sides"] = x @ omega[c0:c1], sides @ omega[c0:c1]
+        with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is noticed
+            acc["solution"], acc["sides"] = x @ omega[c0:c1], sides @ omega[c0:c1]
         return x
 
 
@@ -152,7 +157,8 @@ class Apply:
         """Add one block of A times its part of the vectors."""
         (r0, r1), (c0, c1) = at
         y = small["y"]
-        acc["product"][r0:r1] += converted(blocks[0], y.dtype) @ y[c0:c1]
+        with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is noticed
+            acc["product"][r0:r1] += converted(blocks[0], y.dtype) @ y[c0:c1]
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
         """Write nothing."""

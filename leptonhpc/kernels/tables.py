@@ -7,26 +7,29 @@ from importlib import import_module
 
 from leptonhpc.errors import OptionError
 from leptonhpc.kernels import (
+    accelerated,
     bands,
-    blas,
-    dense,
     divide,
     iterations,
+    narrow,
+    nmf,
+    nmf_kl,
+    norms,
     orthogonal,
     panels,
     products,
     reference,
+    scaling,
+    singular,
     spectra,
     substitution,
     tall,
 )
 from leptonhpc.kernels.fold import Blas, Fold
+from leptonhpc.kernels.host import HOST
 
 DEVICES = {
-    "host": Blas(
-        blas.gemm, blas.syrk, blas.trsm, blas.trmm, blas.sum_of_squares, dense.potrf, dense.getrf,
-        dense.permute, dense.geqrf, dense.reflect,
-    ),
+    "host": HOST,
     "reference": Blas(
         reference.gemm, reference.syrk, reference.trsm, reference.trmm, reference.sum_of_squares,
         reference.potrf, reference.getrf, reference.permute, reference.geqrf, reference.reflect,
@@ -34,7 +37,7 @@ DEVICES = {
 }  # fmt: skip
 
 
-_MODULES = {"cuda": "leptonhpc.kernels.cuda"}
+_MODULES = {"cuda": "leptonhpc.kernels.cuda", "cuda-tf32": "leptonhpc.kernels.cuda.tf32"}
 """Kinds that are imported when they are asked for."""
 
 
@@ -71,29 +74,31 @@ def primitives_of(device: str) -> Blas:
 
 
 @cache
-def table(device: str) -> dict[str, Fold]:
+def table(device: str, precision: str | None = None) -> dict[str, Fold]:
     """Give the kernels of a device by name.
 
     Parameters
     ----------
     device : str
         See `primitives_of`.
+    precision : {None, "float64", "float32", "tf32"}
+        Of products; see `Blas.computing`.
 
     Returns
     -------
     dict of str to Fold
-        The kernels. An accelerator has those that stream large blocks through it; small
-        factorisations and all else are the host's.
+        The kernels. An accelerator has those that do many operations for each number that comes
+        to it; all else is the host's.
     """
-    primitives = primitives_of(device)
-    if primitives.array is not None:
-        return {**table("host"), **_streaming(primitives)}
+    primitives = primitives_of(device).computing(precision)
+    if not primitives.is_host:
+        return {**table("host"), **accelerated.folds(primitives)}
     return {
         **_streaming(primitives),
         "moments": bands.Moments(primitives),
         "sketch": bands.Sketch(primitives),
         "rotate": bands.Rotate(primitives),
-        "norms": products.Norms(primitives),
+        "norms": norms.Norms(primitives),
         "copy": products.Copy(primitives),
         "load": panels.Load(primitives),
         "load_hermitian": panels.LoadHermitian(primitives),
@@ -108,13 +113,17 @@ def table(device: str) -> dict[str, Fold]:
         "adjoint": substitution.Adjoint(primitives),
         "solved": substitution.Solved(primitives),
         "apply": substitution.Apply(primitives),
+        "extents": scaling.Extents(primitives),
+        "scaled": scaling.Scaled(primitives),
         "load_whole": spectra.LoadWhole(primitives),
         "syevd": spectra.Syevd(primitives, spectra.SOLVERS[device]),
+        "gesdd": singular.Gesdd(primitives, singular.SOLVERS[device]),
         "hemm": spectra.Hemm(primitives),
         "compose": spectra.Compose(primitives),
         "squared_syrk": divide.Squared(primitives, diagonal=True),
         "squared_gemm": divide.Squared(primitives, diagonal=False),
         "shifted": divide.Shifted(primitives),
+        "perturbed": divide.Perturbed(primitives),
         "draw": divide.Draw(primitives),
         "join": divide.Join(primitives),
         "pair_residuals": divide.PairResiduals(primitives),
@@ -131,6 +140,10 @@ def table(device: str) -> dict[str, Fold]:
         "apply_bands": iterations.ApplyBands(primitives),
         "normal_bands": iterations.NormalBands(primitives),
         "gather_rows": iterations.GatherRows(primitives),
+        "hals": nmf.Hals(primitives),
+        "kl_update": nmf_kl.MultiplicativeUpdate(primitives),
+        "split_norms": nmf.SplitNorms(primitives),
+        "scale_columns": nmf.ScaleColumns(primitives),
     }
 
 
@@ -138,6 +151,7 @@ def _streaming(primitives: Blas) -> dict[str, Fold]:
     """Kernels that stream blocks past an accumulator: what an accelerator is good for."""
     return {
         "gram": bands.Gram(primitives),
+        "gram_narrow": narrow.NarrowGram(primitives),
         "normal": bands.Normal(primitives),
         "gemm": products.Gemm(primitives),
         "gemm_hermitian": products.GemmHermitian(primitives),

@@ -26,6 +26,10 @@ class SolvedGram:
     X is written if ``write`` is set, and its Gram matrix is that of what is written. Each solve is
     backward stable row by row, which a product with an inverse (or with the product of the
     triangles) is not. n^2 flops a row for each triangle, and n^2 for the Gram matrix.
+
+    With ``basis`` = (D, W) it is [A D W, Gaussian columns] that stands for A: D the diagonal of
+    powers of two; 2 n^2 flops a row more. What is written is multiplied by ``turn``, an n x n
+    matrix, if there is one.
     """
 
     blas: Blas
@@ -55,10 +59,12 @@ class SolvedGram:
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 if small["first"]:
                     _note_sizes(acc, tile, y, ((first, first + len(tile)), at[1]), small)
+                if small["basis"] is not None:
+                    tile = _completed(self.blas, tile, first, small)
                 for triangle in small["factors"]:
                     self.blas.trsm(triangle, tile, right=True, lower=False)
                 if out is not None:
-                    out[low:high] = tile
+                    out[low:high] = tile if small["turn"] is None else tile @ small["turn"]
                     tile[...] = out[low:high]  # measured as written, rounding included
                     acc["left"] += tile.conj().T @ y
                 self.blas.syrk(acc["gram"], tile)
@@ -78,6 +84,21 @@ def _note_sizes(acc: Accumulator, tile: NDArray[Any], y: Any, at: Region, small:
         raise_at(tile, at, small["name"])
     acc["sizes"] += sizes
     acc["expected"] += tile.conj().T @ y
+
+
+def _completed(blas: Blas, tile: NDArray[Any], first: int, small: Small) -> NDArray[Any]:
+    """Give rows of [A D W, G]; row i of G depends on its number and the seed only."""
+    scale, basis = small["basis"]
+    rank = basis.shape[1]
+    whole = np.zeros_like(tile)
+    tile *= scale
+    blas.gemm(whole[:, :rank], tile, basis)
+    last = first + len(tile)
+    # another seed than that of the vectors y, which check the result
+    whole[:, rank:] = gaussian_rows(
+        small["seed"] + 1, first, last, small["columns"] - rank, tile.dtype
+    )
+    return whole
 
 
 @dataclass(frozen=True)

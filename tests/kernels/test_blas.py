@@ -2,11 +2,16 @@
 
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
-from leptonhpc.kernels import blas, reference
+from leptonhpc.kernels import blas, dense, reference
+from leptonhpc.kernels.tables import primitives_of
+
+_BLAS, _DENSE = blas.__name__, dense.__name__
 
 DTYPES = ["float32", "float64", "complex64", "complex128"]
 SIZES = [
@@ -162,25 +167,57 @@ def test_sums_of_squares_show_what_is_not_finite(value: float) -> None:
         assert not np.isfinite(blas.sum_of_squares(a))
 
 
-@pytest.mark.parametrize("name", ["gemm", "syrk", "sum_of_squares"])
-def test_python_runs_on_while_one_long_call_computes(name: str) -> None:
-    a = np.random.default_rng(0).standard_normal((900, 900))
-    c = np.zeros((900, 900))
-    long = np.ones(6_000_000)
-    calls = {
+LONG_CALLS = [
+    "gemm", "syrk", "trsm", "trmm", "sum_of_squares", "potrf", "getrf", "permute", "geqrf",
+    "reflect",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def long_calls() -> dict[str, Callable[[], object]]:
+    """Give a call of every host primitive that lasts milliseconds, however often it is made."""
+    n = 900
+    a = np.random.default_rng(0).standard_normal((n, n))
+    spd = a @ a.T + n * np.eye(n)
+    lower = np.linalg.cholesky(spd) / np.sqrt(n)
+    c, long = np.zeros((n, n)), np.ones(6_000_000)
+    panel, wide = np.tile(a[:, :400], (3, 1)), np.zeros((n, 12 * n))
+    reflectors = panel.copy()
+    taus = dense.geqrf(reflectors)
+    sides, pivots = np.zeros((len(panel), n)), np.arange(n)[::-1][: n // 2].copy()
+    return {
         "gemm": lambda: blas.gemm(c, a, a),
         "syrk": lambda: blas.syrk(c, a),
+        "trsm": lambda: blas.trsm(c, lower),
+        "trmm": lambda: blas.trmm(c, lower),
         "sum_of_squares": lambda: blas.sum_of_squares(long),
+        "potrf": lambda: dense.potrf(spd.copy()),
+        "getrf": lambda: dense.getrf(a.copy()),
+        "permute": lambda: dense.permute(wide, pivots),
+        "geqrf": lambda: dense.geqrf(panel.copy()),
+        "reflect": lambda: dense.reflect(reflectors, taus, sides),
     }
 
+
+def test_every_host_primitive_is_shown_to_release_the_gil() -> None:
+    host = primitives_of("host")
+    brought = {field.name: getattr(host, field.name) for field in fields(host)}
+    ours = {n for n, f in brought.items() if getattr(f, "__module__", "") in (_BLAS, _DENSE)}
+    assert ours == set(LONG_CALLS)
+
+
+@pytest.mark.parametrize("name", LONG_CALLS)
+def test_python_runs_on_while_one_long_call_computes(
+    name: str, long_calls: dict[str, Callable[[], object]]
+) -> None:
     def ticks_a_call() -> float:
         spans: list[tuple[float, float]] = []
 
         def compute() -> None:
-            stop = time.perf_counter() + 0.2
+            stop = time.perf_counter() + 0.1
             while time.perf_counter() < stop:
                 began = time.perf_counter()
-                calls[name]()
+                long_calls[name]()
                 spans.append((began, time.perf_counter()))
 
         thread = threading.Thread(target=compute)
@@ -193,10 +230,10 @@ def test_python_runs_on_while_one_long_call_computes(name: str) -> None:
         edges = np.searchsorted(ticks, np.ravel(spans))
         return float(np.sum(edges[1::2] - edges[::2])) / len(spans)
 
-    calls[name]()  # the routine is found and the pages are there
+    long_calls[name]()  # the routine is found and the pages are there
     # a call that held the GIL would see it change hands at its two ends only; one that does not
     # lasts milliseconds, a tick microseconds. The machine is shared: once is enough
-    assert max(ticks_a_call() for _ in range(3)) > 5
+    assert any(ticks_a_call() > 5 for _ in range(5))
 
 
 def test_two_threads_are_inside_syrk_at_the_same_time() -> None:
@@ -212,8 +249,10 @@ def test_two_threads_are_inside_syrk_at_the_same_time() -> None:
         blas.syrk(c, a)
         ended.append(time.perf_counter())
 
-    overlaps = []
-    for _ in range(5):  # the machine is shared: once is enough
+    overlaps: list[float] = []
+    while (
+        len(overlaps) < 5 and max(overlaps, default=0) <= 0.3
+    ):  # the machine is shared: once is enough
         began.clear()
         ended.clear()
         threads = [threading.Thread(target=compute) for _ in range(2)]

@@ -1,9 +1,11 @@
 """Factorisations of one block: against the reference, and against what they are by definition."""
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from leptonhpc.errors import NotPositiveDefiniteError
 from leptonhpc.kernels import blas, dense, reference, threads
@@ -19,6 +21,12 @@ TRIANGLES = [
     for adjoint in (False, True)
     for unit in (False, True)
 ]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with threadpool_limits(1):  # small blocks: threads would only wait for one another
+        yield
 
 
 def draw(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:

@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 
 import leptonhpc as lh
-from leptonhpc.errors import NonFiniteError, OptionError
+from leptonhpc.errors import MemoryBudgetError, NonFiniteError, OptionError
 from leptonhpc.kernels import held, primitives_of, settled, table, taken
-from leptonhpc.testing import put
+from leptonhpc.linalg import lstsq as stacked
+from leptonhpc.runtime.probe import measure
+from leptonhpc.testing import matrix_with_spectrum, put
 
+EPS = float(np.finfo(float).eps)
 STRICT = "leptonhpc.testing.strict_device"
 
 
@@ -55,21 +59,61 @@ def test_products_on_a_device_are_those_of_numpy(
     assert error <= 300 * np.finfo(dtype).eps * np.linalg.norm(np.asarray(a)) * np.linalg.norm(b)
 
 
+DOUBLES = [STRICT, "leptonhpc.testing.cuda_double"]
+SQUARE = matrix_with_spectrum((60, 60), np.linspace(1, 0.05, 60))
+
+
+@pytest.mark.parametrize("kind", DOUBLES)
+@pytest.mark.parametrize("driver", ["eigh", "svd"])
+def test_division_on_a_device_gives_what_the_host_does(
+    kind: str, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEPTONHPC_DEVICE", kind)
+    a = SQUARE + SQUARE.T if driver == "eigh" else SQUARE
+    r = getattr(lh, driver)(a, method="divide", memory="1 GB")
+    assert r.certificate.converged
+    found = r.eigenvalues if driver == "eigh" else r.s
+    true = np.linalg.eigvalsh(a) if driver == "eigh" else np.linspace(1, 0.05, 60)
+    # products of order 60 round as random walks do
+    assert np.max(np.abs(found - true)) <= 8 * 60**0.5 * EPS * np.linalg.norm(a)
+
+
+@pytest.mark.parametrize("kind", DOUBLES)
+@pytest.mark.parametrize("size", [1e-150, 1e150])
+def test_products_on_a_device_are_right_where_squares_leave_the_range(
+    kind: str, size: float, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.setenv("LEPTONHPC_DEVICE", kind)
+    a, b = rng.standard_normal((40, 60)), rng.standard_normal((60, 30))
+    r = lh.matmul(a * size, b / size, memory="300 MB")
+    assert r.certificate.converged
+    error = np.linalg.norm(np.asarray(r.product) - a @ b)
+    assert error <= 60 * EPS * np.linalg.norm(a) * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("kind", DOUBLES)
+def test_systems_with_an_adjoint_are_solved_on_a_device(
+    kind: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise MemoryBudgetError("none")
+
+    monkeypatch.setenv("LEPTONHPC_DEVICE", kind)
+    monkeypatch.setattr(stacked, "_plan_stacked", refuse)  # R^H X = B, R in scratch
+    a, b = SQUARE[:40], rng.standard_normal(40)
+    r = lh.lstsq(a, b, memory="1 GB")
+    true = np.linalg.lstsq(a, b, rcond=None)[0]
+    s = np.linalg.svd(a, compute_uv=False)
+    assert r.certificate.converged
+    assert np.linalg.norm(r.x - true) <= 8 * 60 * EPS * s[0] / s[-1] * np.linalg.norm(true)
+
+
 def test_nan_on_a_device_is_named(rng: np.random.Generator) -> None:
     a = rng.standard_normal((900, 120))
     a[17, 3] = np.nan
     for method in ("gram", "krylov"):
         with pytest.raises(NonFiniteError, match=r"\(17, 3\)"):
             lh.svd(a, rank=2, method=method, memory="300 MB")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("driver", ["cholesky", "lu", "qr"])
-def test_what_a_device_has_no_kernel_for_is_done_by_the_host(
-    driver: str, rng: np.random.Generator
-) -> None:
-    a = rng.standard_normal((120, 120)) / 20 + 3 * np.eye(120)
-    result = getattr(lh, driver)((a + a.T) / 2, memory="300 MB")
-    assert result.certificate.converged
 
 
 def test_accumulators_of_a_device_travel_as_arrays_of_the_host() -> None:
@@ -117,43 +161,145 @@ def test_a_gpu_that_is_not_there_is_an_error(
 
 SCRIPT = """
 import os, sys
+import numpy as np
 import leptonhpc as lh
 from dask.distributed import Client, Nanny, Scheduler, SpecCluster
+from leptonhpc.errors import OptionError
 
 def kind():
     return os.environ.get("LEPTONHPC_DEVICE", "host")
 
 if __name__ == "__main__":
+    folder, *others = sys.argv[1:]
     options = {"nthreads": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
-    workers = {
-        "cpu": {"cls": Nanny, "options": options},
-        "other": {"cls": Nanny, "options": {**options, "env": {"LEPTONHPC_DEVICE": sys.argv[2]}}},
-    }
+    env = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    workers = {"cpu": {"cls": Nanny, "options": options}}
+    for other in others:
+        of_kind = {**options, "env": {**env, "LEPTONHPC_DEVICE": other}}
+        workers[other.rpartition(".")[2]] = {"cls": Nanny, "options": of_kind}
     scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}}
     with SpecCluster(scheduler=scheduler, workers=workers) as cluster, Client(cluster) as client:
-        client.wait_for_workers(2)
-        kinds = client.run(kind)
-        r = lh.svd(sys.argv[1], rank=3, method="gram", memory="250 MB")
-        c = lh.matmul(lh.open(sys.argv[1]).H, lh.open(sys.argv[1]), memory="250 MB",
-                      out=sys.argv[3])
-        assert r.certificate.converged and c.certificate.converged
-        used = {kinds[d.name] for s in r.report.stages if s.placement for d in s.placement.devices}
-        print(sorted(used), r.report.off_owner)
-        machine = lh.probe(save=False)
-        print(sorted(d.kind for d in machine.devices))
+        client.wait_for_workers(len(workers))
+        where = client.run(kind)
+        used = lambda r: sorted({where[d.name] for s in r.report.stages if s.placement
+                                 for d in s.placement.devices if d.tasks})
+        a, b = lh.open(folder + "/a"), lh.open(folder + "/b")
+        for _ in range(10):  # work goes to who asks for it: once in a while one has done all
+            r = lh.svd(
+                a, rank=3, method="gram", memory="250 MB", out=folder + "/svd", overwrite=True
+            )
+            if len(used(r)) == len(workers):
+                break
+        print(used(r), r.report.off_owner, r.certificate.converged)
+        c = lh.matmul(a.H, a, memory="250 MB", out=folder + "/c")
+        print(c.report.off_owner, c.certificate.converged)
+        l = lh.cholesky(b, memory="250 MB", out=folder + "/l")
+        print(l.report.off_owner, l.certificate.converged)
+        try:
+            t = lh.matmul(a.H, a, precision="tf32", memory="250 MB", out=folder + "/t")
+        except OptionError as error:
+            print("refused:", error)
+        else:
+            computed = t.certificate.computed
+            print(t.report.off_owner, t.certificate.converged, t.product.dtype, computed)
 """
 
 
-def test_two_kinds_of_device_work_on_one_job(tmp_path: Path, rng: np.random.Generator) -> None:
-    put(rng.standard_normal((4000, 60)), tmp_path / "x", chunks=(100, 60))
+@pytest.mark.parametrize("name", ["torch_device", "cuda_double"])
+def test_unlike_devices_do_one_job_together(
+    name: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    if name == "torch_device":
+        pytest.importorskip("torch")
+    kind = f"leptonhpc.testing.{name}"
+    a = rng.standard_normal((8000, 60))
+    b = a[:400].T @ a[:400] / 400 + np.eye(60)
+    put(a, tmp_path / "a", chunks=(100, 60))
+    put(b, tmp_path / "b", chunks=(10, 10))
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
     environment = {k: v for k, v in os.environ.items() if k != "LEPTONHPC_DEVICE"}
     done = subprocess.run(
-        [sys.executable, script, tmp_path / "x", STRICT, tmp_path / "out"], env=environment,
-        text=True, capture_output=True, timeout=120, check=False,
+        [sys.executable, script, tmp_path, kind], env=environment, text=True,
+        capture_output=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    used, kinds = done.stdout.splitlines()[-2:]
-    assert used == f"['host', '{STRICT}'] 0"
-    assert kinds == f"['host', '{STRICT}']"
+    svd, matmul, cholesky, rounded = done.stdout.splitlines()[-4:]
+    assert svd == f"['host', '{kind}'] 0 True"
+    assert matmul == "0 True"
+    assert cholesky == "0 True"
+    if name == "cuda_double":
+        assert rounded.startswith("0 True float32 products in tf32")
+        assert rounded.endswith("1 of 2 workers have no TF32: theirs in float32")
+        error = np.linalg.norm(np.asarray(lh.open(tmp_path / "t")) - a.T @ a)
+        assert error <= 4 * 2.0**-11 * np.linalg.norm(a) ** 2
+    else:
+        assert rounded.startswith("refused: precision='tf32' needs a device")
+    # backward stable: c eps s_1, c from sums of 8000 terms; of n terms for the factor
+    values = np.linalg.svd(a, compute_uv=False)[:3]
+    assert np.max(np.abs(lh.load(tmp_path / "svd").s - values)) <= 8000 * EPS * values[0]
+    assert (
+        np.max(np.abs(np.asarray(lh.open(tmp_path / "c")) - a.T @ a)) <= 8000 * EPS * values[0] ** 2
+    )
+    lower = np.asarray(lh.load(tmp_path / "l").l)
+    assert np.max(np.abs(lower @ lower.T - b)) <= 60 * EPS * np.max(np.abs(b))
+
+
+def test_a_device_is_measured_with_its_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["leptonhpc.runtime.probe"], "_SECONDS", 0.01)
+    device = measure(save=False)
+    assert (device.kind, device.cores) == (STRICT, 1)
+    assert 0 < device.link_bytes < np.inf
+    assert device.rates.measured
+    rates = [getattr(device.rates, field.name) for field in fields(device.rates)]
+    assert all(np.isfinite(rates))
+    assert min(rates) > 0
+    assert not device.tf32
+
+
+def test_what_a_device_does_in_tf32_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["leptonhpc.runtime.probe"], "_SECONDS", 0.01)
+    monkeypatch.setenv("LEPTONHPC_DEVICE", "leptonhpc.testing.cuda_double")
+    device = measure(save=False)
+    assert device.tf32
+    assert device.precision is None
+    # another measurement than that of float32
+    assert device.rates.tf32_speedup != device.rates.single_speedup
+
+
+OF_DASK_CUDA = """
+import os
+from distributed import Client
+from leptonhpc.runtime.device import device_here
+
+def name_the_host():
+    os.environ["LEPTONHPC_DEVICE"] = "host"
+
+if __name__ == "__main__":
+    with Client(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as client:
+        from dask_cuda.plugins import CPUAffinity
+
+        print(client.run(device_here).popitem()[1])
+        client.register_plugin(CPUAffinity())
+        print(client.run(device_here).popitem()[1], client.submit(device_here).result())
+        client.run(name_the_host)
+        print(client.run(device_here).popitem()[1])
+"""
+
+
+def test_a_worker_that_dask_cuda_started_is_a_gpus(tmp_path: Path) -> None:
+    package = tmp_path / "dask_cuda"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "plugins.py").write_text(
+        "from distributed import WorkerPlugin\nclass CPUAffinity(WorkerPlugin):\n    pass\n"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(OF_DASK_CUDA)
+    environment = {k: v for k, v in os.environ.items() if k != "LEPTONHPC_DEVICE"}
+    done = subprocess.run(
+        [sys.executable, script], env={**environment, "PYTHONPATH": str(tmp_path)}, text=True,
+        capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    # before it has dask-cuda's plugin, with it, and where the environment says something else
+    assert done.stdout.split() == ["host", "cuda", "cuda", "host"], done.stderr
