@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from leptonhpc.errors import OptionError
 
 _FACTORS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _MOST_NBYTES = 2.0**60
+_MOST_MEGABYTES = 10**9
 _BINARY = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -60,3 +62,44 @@ def _number(text: str) -> float:
     except ValueError:
         return 0.0
     return value if value < _MOST_NBYTES else 0.0
+
+
+def smallest_megabytes(
+    fits: Callable[[int], bool], low: int, guess: int | None = None
+) -> int | None:  # fmt: skip
+    """Find the smallest budget in which something fits.
+
+    Parameters
+    ----------
+    fits : callable
+        Says so of a number of megabytes; true of all above one for which it is.
+    low : int
+        For which it does not.
+    guess : int, optional
+        Tried first: planning for each size takes a while.
+
+    Returns
+    -------
+    int or None
+        Whole megabytes; None if not even a petabyte is enough.
+    """
+    high, step = None, max(1, low // 8)
+    if guess is not None and guess > low:
+        if not fits(guess):
+            low = guess
+        elif guess - 1 <= low or not fits(guess - 1):
+            return guess
+        else:
+            high = guess - 1
+    while high is None:
+        size = min(low + step, _MOST_MEGABYTES)
+        if fits(size):
+            high = size
+        elif size == _MOST_MEGABYTES:
+            return None
+        else:
+            low, step = size, 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high

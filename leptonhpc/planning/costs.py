@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from leptonhpc.planning.precision import Precision
+
 LIBRARIES_NBYTES = 150_000_000
 """Interpreter, NumPy, SciPy, Zarr, Dask and what BLAS packs into, before any array (100 to 140 MB
 measured)."""
+
+SKINNY = 32
+"""Columns of the skinny products that are measured."""
 
 MOST_DECODERS = 4
 """Threads of a lane that decode chunks: each holds a chunk, compressed and not."""
@@ -58,6 +63,12 @@ class Rates:
     """How much faster gemm is in float32."""
     half_size: float = 40.0
     """Order of the blocks at which gemm has half of its rate (Hockney's n_1/2)."""
+    skinny_half: float = 20.0
+    """Columns with which skinny products have half of the rate that many would have."""
+    sweep_flops: float = 2e9
+    """Sums of sizes and squares (counted as 4 for a number), per core and second."""
+    tf32_speedup: float = 2.0
+    """How much faster gemm is in TF32; where there is none, in float32."""
     measured: bool = False
 
     def of(self, name: str, dtype: Any, size: float | None = None) -> float:
@@ -70,19 +81,24 @@ class Rates:
         dtype : dtype
             Of computing.
         size : float, optional
-            Order of the blocks; default: large.
+            Order of the blocks; of skinny products their columns. Default: large; 32.
 
         Returns
         -------
         float
-            The measured rate r n / (n + n_1/2) [1]_.
+            The measured rate r n / (n + n_1/2) [1]_: skinny products read as much for few columns
+            as for many.
 
         References
         ----------
         .. [1] R. W. Hockney, C. R. Jesshope, Parallel Computers 2, 1988, section 1.3.
         """
         rate: float = getattr(self, name)
-        if size is not None:
+        if name == "sweep_flops":  # in double precision, whatever the dtype
+            return rate
+        if size is not None and name == "skinny_flops":
+            rate *= (1 + self.skinny_half / SKINNY) * size / (size + self.skinny_half)
+        elif size is not None:
             rate *= size / (size + self.half_size)
         return rate * (self.single_speedup if np.dtype(dtype).char in "fF" else 1.0)
 
@@ -104,6 +120,10 @@ class Resources:
     distributed: bool = False
     speeds: tuple[float, ...] = ()
     """Relative speeds of the workers, where they are known to be unlike."""
+    precision: Precision | None = None
+    """What is computed with; None: as the input's dtype."""
+    tf32_workers: int = 0
+    """Workers whose products can round their factors to TF32; the others have single precision."""
 
     @property
     def arrays_nbytes(self) -> int:
@@ -155,6 +175,7 @@ def flops(kernel: str, dtype: Any, **sizes: int) -> float:
     factor = 4.0 if np.dtype(dtype).kind == "c" else 1.0
     count = {
         "gram": rows * columns**2,
+        "gram_narrow": rows * columns**2,
         "syrk": rows * columns**2,
         "normal": 4 * rows * columns * width,
         "sketch": 2 * rows * columns * width,
@@ -170,7 +191,7 @@ def flops(kernel: str, dtype: Any, **sizes: int) -> float:
 _PIECES_EACH = 8
 _PIECES_OF_FASTEST = 16
 
-_SYRK = ("gram", "syrk", "squared_syrk", "solved_gram")
+_SYRK = ("gram", "gram_narrow", "syrk", "squared_syrk", "solved_gram")
 _GEMM = (
     "gemm", "gemm_hermitian", "squared_gemm", "update_potrf", "potrf", "update_getrf", "getrf",
     "update_geqrf", "geqrf", "form_q", "forward", "backward", "adjoint", "compose",
@@ -192,7 +213,39 @@ def rate_of(kernel: str) -> str:
     """
     if kernel in _SYRK:
         return "syrk_flops"
+    if kernel in ("norms", "moments"):
+        return "sweep_flops"
     return "gemm_flops" if kernel in _GEMM else "skinny_flops"
+
+
+_SWEEPS = {"gram": 1, "load_hermitian": 3}
+"""Beside their products: numbers are widened; compared with those of the other triangle."""
+
+
+def sweep_flops(kernel: str, read_nbytes: float, dtype: Any) -> float:
+    """Count what a kernel does to all numbers that it reads beside its flops, as sums of squares.
+
+    Parameters
+    ----------
+    kernel : str
+        Its name in the table.
+    read_nbytes : float
+        What it reads.
+    dtype : dtype
+        Of computing.
+
+    Returns
+    -------
+    float
+        Flops at the rate of sweeps.
+    """
+    numbers = read_nbytes / int(np.dtype(dtype).itemsize)
+    return 4.0 * _SWEEPS.get(kernel, 0) * numbers
+
+
+def is_skinny(kernel: str) -> bool:
+    """Say whether a kernel's speed depends on how many columns its products have."""
+    return rate_of(kernel) == "skinny_flops"
 
 
 def seconds(
@@ -204,6 +257,7 @@ def seconds(
     write_nbytes: float,
     resources: Resources,
     cores: int | None = None,
+    width: float | None = None,
 ) -> float:
     """Predict the seconds of a stage whose cores read, compute and write in turn.
 
@@ -217,6 +271,8 @@ def seconds(
         Rates and cores.
     cores : int, optional
         Cores that work; default all.
+    width : float, optional
+        Columns of skinny products.
 
     Returns
     -------
@@ -225,10 +281,45 @@ def seconds(
     """
     used = cores or resources.cores
     rates = resources.rates
-    wide = "f8" if kernel in ("gram", "rotate") else dtype
-    rate = rates.of(rate_of(kernel), wide)
+    used_dtype = {"gram": "f8", "rotate": "f8", "gram_narrow": "f4"}.get(kernel, dtype)
+    rate = rates.of(rate_of(kernel), used_dtype, width if is_skinny(kernel) else None)
     compute = flops / rate / used
     return compute + read_nbytes / rates.read_bytes / used + write_nbytes / rates.write_bytes / used
+
+
+_JOB_SECONDS = 0.002
+_STAGE_SECONDS = 0.004
+_TASK_SECONDS = 0.0005
+_ARRAY_SECONDS = 0.003
+"""What a job, a stage, a task and an array that is made take in this process beside all work:
+measured with arrays of a few kilobytes, 6 to 60 ms in all."""
+
+
+def beside_seconds(resources: Resources, tasks: int = 0, lanes: int = 1) -> float:
+    """Predict what a stage takes beside its work.
+
+    Parameters
+    ----------
+    resources : Resources
+        Of a cluster its machine model knows: nothing is added here.
+    tasks : int
+        Of the stage.
+    lanes : int
+        That run them.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
+    if resources.distributed:
+        return 0.0
+    return _STAGE_SECONDS + _TASK_SECONDS * tasks / max(1, lanes)
+
+
+def around_seconds(resources: Resources, arrays: int) -> float:
+    """Predict what a job takes beside its stages: to begin, and to make so many arrays."""
+    return 0.0 if resources.distributed else _JOB_SECONDS + _ARRAY_SECONDS * arrays
 
 
 def eigh_seconds(n: int, rates: Rates) -> float:

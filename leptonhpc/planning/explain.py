@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from typing import Any
 
 from leptonhpc.blocks.drawing import format_nbytes
-from leptonhpc.planning.costs import LIBRARIES_NBYTES, Resources, format_seconds
+from leptonhpc.planning.costs import (
+    LIBRARIES_NBYTES,
+    Resources,
+    around_seconds,
+    beside_seconds,
+    format_seconds,
+)
+from leptonhpc.planning.precision import arithmetic_of
 from leptonhpc.planning.tasks import Stage, Target
 
 
@@ -55,6 +62,8 @@ class Explanation:
     """The stages themselves, as they are expected to run."""
     extra_seconds: float = 0.0
     """Of small problems solved between stages."""
+    precision: str = ""
+    """What products are computed with, and what they are summed in."""
 
     def to_dict(self) -> dict[str, Any]:
         """Give all of it, but for the stages' tasks, as JSON can hold it."""
@@ -117,6 +126,7 @@ class Explanation:
                 f"core{'s' * (self.threads > 1)}; {format_nbytes(self.resident_nbytes)} stay "
                 "resident",
             ),
+            ("precision", self.precision),
             ("tasks", f"{self.tasks:,}"),
             ("flops", f"{self.flops:.3g}"),
             ("time", f"about {format_seconds(self.seconds)} ({rates})"),
@@ -173,6 +183,8 @@ def explain(
     Explanation
         The sums.
     """
+    took = [s.seconds + beside_seconds(resources, len(s.tasks), s.lanes) for s in stages]
+    computed = [_arithmetic(stage, resources.precision) for stage in stages]
     rows = tuple(
         {
             "name": stage.name,
@@ -181,10 +193,12 @@ def explain(
             "tasks": len(stage.tasks),
             "read_nbytes": stage.read_nbytes,
             "flops": stage.flops,
-            "seconds": stage.seconds,
+            "seconds": expected,
             "passes": stage.passes,
+            "products": _joined(part[0] for part in parts),
+            "sums": _joined(part[1] for part in parts),
         }
-        for stage in stages
+        for stage, parts, expected in zip(stages, computed, took, strict=True)
     )
     return Explanation(
         driver=driver,
@@ -202,11 +216,38 @@ def explain(
         memory_nbytes=resources.memory_nbytes,
         workers=resources.workers,
         threads=resources.threads,
-        seconds=sum(s.seconds * s.repeats for s in stages) + extra_seconds,
+        seconds=sum(each * s.repeats for each, s in zip(took, stages, strict=True))
+        + around_seconds(resources, len(targets))
+        + extra_seconds,
         measured_rates=resources.rates.measured,
         resident_nbytes=resident_nbytes,
         stages=rows,
         alternatives=tuple(alternatives),
         planned=tuple(stages),
         extra_seconds=extra_seconds,
+        precision=_in_words([part for parts in computed for part in parts], resources),
     )
+
+
+def _arithmetic(stage: Stage, precision: str | None) -> list[tuple[str, str]]:
+    """Give products and sums of each kernel that has any."""
+    kernels = dict.fromkeys(task.kernel for task in stage.tasks if task.flops)
+    return [arithmetic_of(kernel, stage.dtype, precision) for kernel in kernels]
+
+
+def _in_words(parts: Sequence[tuple[str, str]], resources: Resources) -> str:
+    """Say what is computed with, and where that is not the same on all workers."""
+    products, sums = (_joined(part[i] for part in parts) for i in (0, 1))
+    text = f"products in {products}, sums in {sums}" if parts else "nothing is computed"
+    others = resources.workers - resources.tf32_workers
+    if "tf32" in products:
+        text += " (tf32: factors are rounded to 11 bits)"
+        if others > 0:
+            text += f"; {others} of {resources.workers} workers have no TF32: theirs in float32"
+    elif resources.precision == "tf32":
+        text += "; nothing of this is done in TF32"
+    return text
+
+
+def _joined(names: Iterable[str]) -> str:
+    return " and ".join(sorted(set(names)))

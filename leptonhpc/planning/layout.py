@@ -42,6 +42,8 @@ class BandLayout:
     """Memory of a worker that is left for resident bands, however they are dealt."""
     parts: int = 1
     """At least so many tasks, where there are as many bands."""
+    modes: int = 0
+    """Modes that there is room for, where their number is found while it runs."""
 
     @property
     def bands(self) -> int:
@@ -173,6 +175,7 @@ def choose_bands(
     work: Callable[[int], int],
     *,
     fixed_nbytes: int = 0,
+    other: Callable[[int], int] | None = None,
     passes: int,
     what: str,
 ) -> BandLayout:
@@ -188,6 +191,8 @@ def choose_bands(
         Bytes that a lane needs for a band of so many rows, beside the band itself.
     fixed_nbytes : int
         Bytes that a worker needs once.
+    other : callable, optional
+        As `work`, in passes during which the fixed bytes are not needed.
     passes : int
         If more than one, what memory is left keeps bands resident.
     what : str
@@ -214,8 +219,9 @@ def choose_bands(
     )
 
     def need(height: int, lanes: int) -> int:
-        per_lane = height * columns * itemsize + 2 * decode * itemsize + work(height)
-        return int(lanes * per_lane + fixed_nbytes)
+        per_lane = height * columns * itemsize + 2 * decode * itemsize
+        alone = lanes * (per_lane + other(height)) if other is not None else 0
+        return int(max(lanes * (per_lane + work(height)) + fixed_nbytes, alone))
 
     target = max(1, BAND_NBYTES // max(1, columns * itemsize))
     # no fewer bands than lanes, and than it takes to share them fairly

@@ -168,6 +168,8 @@ class Stage:
     """Of computing."""
     resident_nbytes: int = 0
     """What a worker may keep of what tasks read, from stage to stage."""
+    width: float | None = None
+    """Columns of skinny products."""
 
     @property
     def operands(self) -> frozenset[str]:

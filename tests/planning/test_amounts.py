@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leptonhpc.errors import OptionError
-from leptonhpc.planning.amounts import parse_nbytes
+from leptonhpc.planning.amounts import parse_nbytes, smallest_megabytes
 from leptonhpc.planning.costs import format_seconds
 
 
@@ -39,3 +39,23 @@ def test_what_is_no_amount_of_memory_is_refused(text: Any) -> None:
 def test_durations_are_written_with_a_unit(value: float) -> None:
     text = format_seconds(value)
     assert re.fullmatch(r"[\d.e+-]+ ms|[\d.]+ s|\d+ min \d+ s|\d+ h \d+ min", text)
+
+
+@given(
+    st.integers(1, 10**6), st.integers(1, 10**9), st.none() | st.integers(1, 10**9),
+)  # fmt: skip
+def test_the_smallest_size_that_fits_is_found(low: int, more: int, guess: int | None) -> None:
+    least = min(low + more, 10**9)
+    assert smallest_megabytes(lambda size: size >= least, low, guess) == least
+
+
+def test_a_right_guess_takes_two_trials_and_what_never_fits_ends() -> None:
+    tried: list[int] = []
+
+    def fits(size: int) -> bool:
+        tried.append(size)
+        return size >= 7000
+
+    assert smallest_megabytes(fits, 100, 7000) == 7000
+    assert tried == [7000, 6999]
+    assert smallest_megabytes(lambda _: False, 100) is None

@@ -292,3 +292,14 @@ def test_cores_are_workers_times_threads() -> None:
     r = Resources(10**9, workers=3, threads=4)
     assert r.cores == 12
     assert r.arrays_nbytes == 10**9 - LIBRARIES_NBYTES
+
+
+@pytest.mark.parametrize(("rows", "share"), [(300, 0.5), (4_000_000, 0.01)])
+def test_what_a_job_takes_beside_its_work_counts_where_it_is_small(rows: int, share: float) -> None:
+    e = lh.plan("svd", imagined((rows, 500), (256, 500)), rank=2, memory="2 GB").explanation
+    work = sum(s.seconds * s.repeats for s in e.planned) + e.extra_seconds
+    beside = e.seconds - work
+    assert beside >= 1e-3 * sum(s.repeats for s in e.planned)
+    assert (beside > share * e.seconds) == (rows == 300)
+    shown = sum(row["seconds"] * s.repeats for row, s in zip(e.stages, e.planned, strict=True))
+    assert work - e.extra_seconds < shown < e.seconds
