@@ -21,8 +21,11 @@ from leptonhpc.linalg.cholesky import plan_cholesky
 from leptonhpc.linalg.eigh import plan_eigh
 from leptonhpc.linalg.jobs import Execute, Job, Outcome
 from leptonhpc.linalg.lsmr import plan_lsmr
-from leptonhpc.linalg.lstsq import LstsqCertificate, plan_lstsq
+from leptonhpc.linalg.lstsq import plan_lstsq
+from leptonhpc.linalg.lstsq_certificate import LstsqCertificate
 from leptonhpc.linalg.matmul import plan_matmul
+from leptonhpc.linalg.nmf import plan_nmf
+from leptonhpc.linalg.nmf_certificate import NmfCertificate
 from leptonhpc.linalg.norm import plan_norm
 from leptonhpc.linalg.qr import plan_qr
 from leptonhpc.linalg.qr_tall import QrCertificate
@@ -38,6 +41,7 @@ __all__ = [
     "IterationCertificate",
     "Job",
     "LstsqCertificate",
+    "NmfCertificate",
     "NormCertificate",
     "Outcome",
     "ProductCertificate",
@@ -53,6 +57,7 @@ __all__ = [
     "plan_lsmr",
     "plan_lstsq",
     "plan_matmul",
+    "plan_nmf",
     "plan_norm",
     "plan_pinv",
     "plan_polar",

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def length(values: NDArray[Any]) -> float:
-    """Give the Frobenius norm of a small array, also where squares over- or underflow.
-
-    Parameters
-    ----------
-    values : array
-        Real or complex.
-
-    Returns
-    -------
-    float
-        The norm; infinite if a value is not finite.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        largest = float(np.max(np.abs(values), initial=0.0))
-    if not math.isfinite(largest):
-        return math.inf
-    wide = np.result_type(values.dtype, np.float64)
-    return largest * float(np.linalg.norm(values.astype(wide) / largest)) if largest else 0.0
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @dataclass(frozen=True)
@@ -37,6 +22,17 @@ class Certificate:
 
     converged: bool
     """Whether the result met the accuracy that was asked for."""
+    computed: str = field(default="", kw_only=True)
+    """What products were computed with, and what they were summed in."""
+
+    def __post_init__(self) -> None:
+        """Keep Python's own numbers: NumPy's are not the same when they were stored and loaded."""
+        for part in fields(self):
+            object.__setattr__(self, part.name, _plain(getattr(self, part.name)))
+
+    def _ending(self) -> str:
+        """Give the last line of it in words."""
+        return f"\n  computed              {self.computed}" if self.computed else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Give all of it as JSON can hold it."""
@@ -57,7 +53,8 @@ class SvdCertificate(Certificate):
     """Frobenius norm of A, after centring, scaling and weights."""
     residuals: tuple[float, ...]
     """|A^H u - s v| of each mode; A v = s u holds by construction. Some singular value of A lies
-    within this distance (plus `rounding`) of s [1]_."""
+    within this distance (plus `rounding`) of s [1]_. For one pass: bounds of the larger of this and
+    |A v - s u|, by independent draws, all of which hold at 99.9 % confidence."""
     rounding: float
     """What the arithmetic may have added: c eps |A|."""
     captured: float
@@ -78,14 +75,16 @@ class SvdCertificate(Certificate):
         lines = [
             f"{len(self.residuals)} modes by {self.method} in {self.passes:.3g} passes, "
             f"{'converged' if self.converged else 'NOT CONVERGED'}",
-            f"  captured variance   {100 * self.captured:.4f} %",
+            f"  captured variance   {100 * self.captured:.4f} %"
+            if self.norm
+            else "  captured variance   all: there is none",
             f"  Frobenius error     {self.frobenius_error:.4g} "
             f"(at most {self.frobenius_bound:.4g}; |A| = {self.norm:.6g})",
             f"  worst residual      {worst:.2e}, {worst / top:.1e} of |A|",
             f"  orthogonality of U  {self.orthogonality:.1e}",
             f"  rounding            {self.rounding:.1e}",
         ]
-        return "\n".join(lines)
+        return "\n".join(lines) + self._ending()
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class ProductCertificate(Certificate):
         return (
             f"{self.blocks} blocks checked, {'all right' if self.converged else 'FAULTY'}: largest "
             f"error {self.largest_error:.1e} of |A||B|, rounding allows {self.bound:.1e}; "
-            f"|C| = {self.norm:.6g}"
+            f"|C| = {self.norm:.6g}{self._ending()}"
         )
 
 
@@ -148,7 +147,7 @@ class FactorCertificate(Certificate):
             lines.append(f"  growth of the pivots  {self.growth:.3g}")
         if self.orthogonality:
             lines.append(f"  orthogonality of Q    {self.orthogonality:.1e}")
-        return "\n".join(lines)
+        return "\n".join(lines) + self._ending()
 
 
 @dataclass(frozen=True)
@@ -172,11 +171,15 @@ class SolveCertificate(Certificate):
     """Dtype of the factors."""
     growth: float = 1.0
     """Of the pivots: largest entry of U by the largest of A."""
+    scaled: bool = False
+    """Rows and columns of A were scaled, without which it is singular to working precision; all of
+    these numbers are those of the scaled system: D_r A D_c, D_c^-1 x and D_r b."""
     # [1] J. L. Rigal, J. Gaches, On the compatibility of a given solution with the data of a linear
     #     system, J. ACM 14, 1967.
 
     def __str__(self) -> str:
         """Show it in words."""
+        scaled = "\n  scaled                rows and columns: these are numbers of that system"
         refined = "" if not self.refinements else f", refined {self.refinements} times"
         return (
             f"{'backward stable' if self.converged else 'NOT BACKWARD STABLE'}: error "
@@ -184,6 +187,8 @@ class SolveCertificate(Certificate):
             f"  condition number      {self.condition:.1e}, so x is right to about "
             f"{min(1.0, self.error):.1e}\n"
             f"  factors               {self.precision}{refined}, growth {self.growth:.3g}"
+            + scaled * self.scaled
+            + self._ending()
         )
 
 
@@ -320,7 +325,8 @@ class PseudoinverseCertificate(Certificate):
     cutoff: float
     """Singular values up to this one count as zero; absolute."""
     condition: float
-    """Largest by smallest singular value that was kept."""
+    """Largest by smallest singular value that was kept; |A|_F |A^+|_F where they are not known, the
+    second estimated with random vectors."""
     norm: float
     """Frobenius norm of A."""
 

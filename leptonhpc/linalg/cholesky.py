@@ -10,11 +10,12 @@ import numpy as np
 
 from leptonhpc.blocks import BlockedArray, Source
 from leptonhpc.errors import ShapeError
-from leptonhpc.linalg.certificates import FactorCertificate, length
+from leptonhpc.linalg.certificates import FactorCertificate
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.panels import Panels, choose_panels, panel_stage
 from leptonhpc.linalg.rechunk import in_squares
-from leptonhpc.planning import Explanation, Resources, Stage, Target
+from leptonhpc.linalg.sizes import length
+from leptonhpc.planning import Explanation, Resources, Stage, Target, rounding
 from leptonhpc.planning.explain import explain
 from leptonhpc.planning.layout import compute_dtype
 
@@ -43,7 +44,7 @@ class CholeskyJob:
         error = length(acc["found"] - acc["expected"]) / (norm or 1.0)
         # |A - L L^H| <= (n + 1) eps |L||L^H| (Higham 2002, Theorem 10.3), and the norm of the last
         # is at most trace(A) <= sqrt(n) |A|_F; sums round like random walks, so sqrt(n) for n + 1
-        bound = 8 * max(n, 2) * float(np.finfo(self.small["dtype"]).eps)
+        bound = 8 * rounding(max(n, 2), self.small["dtype"], self.resources.precision)
         certificate = FactorCertificate(
             converged=error / probes**0.5 <= bound,
             backward_error=error / probes**0.5,

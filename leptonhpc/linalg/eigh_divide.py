@@ -30,6 +30,7 @@ from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.rechunk import in_squares
 from leptonhpc.linalg.scratch import ScratchSource, stored_input
 from leptonhpc.linalg.sign import iterations
+from leptonhpc.linalg.sizes import grain
 from leptonhpc.planning import Explanation, Resources, Stage, Target
 from leptonhpc.planning.explain import explain
 from leptonhpc.planning.layout import compute_dtype
@@ -68,6 +69,7 @@ class DivideEigh:
         squares = run(self.stages.residuals(image, vectors), told)["squares"]
         gram = run(self.stages.square(vectors, None)[0], {"alpha": 1.0, "beta": 0.0})
         rounding = 8 * math.sqrt(n) * float(np.finfo(dtype).eps) * run.top
+        rounding += grain(dtype, run.top)
         certificate = spectrum_certificate(
             "divide and conquer", run.passes, run.norm, np.sqrt(squares) * norm, rounding,
             deviation=float(gram["max_defect"]), spread=float(gram["hypot_defect"]),
@@ -155,6 +157,30 @@ def _planned(
 
 def _expected(stages: Stages, matrix: ScratchSource, pairs: tuple[int, int]) -> list[Stage]:
     """Give the stages that will run if every part is halved, each with how often."""
+    found = expected_division(stages, matrix)
+    size = (matrix.shape[0], pairs[1] - pairs[0])
+    vectors = stages.drawn(size, "eigenvectors")[1]
+    found.append(stages.product(matrix, vectors, "image")[0])
+    found.append(stages.residuals(vectors, vectors))
+    found.append(stages.square(vectors, None)[0])
+    return found
+
+
+def expected_division(stages: Stages, matrix: ScratchSource) -> list[Stage]:
+    """Give the stages that take a Hermitian matrix to its pairs, if every part is halved.
+
+    Parameters
+    ----------
+    stages : Stages
+        Plans them.
+    matrix : ScratchSource of shape (n, n)
+        The matrix.
+
+    Returns
+    -------
+    list of Stage
+        Each with how often it runs.
+    """
     found: list[Stage] = []
     n, depth, repeats = matrix.shape[0], 0, 1
 
@@ -187,10 +213,4 @@ def _expected(stages: Stages, matrix: ScratchSource, pairs: tuple[int, int]) -> 
         add(stages.product(v.columns(0, k), part, "low-lifted0")[0], 2)
         b, n, depth, repeats = part, k, depth + 1, 2 * repeats
     add(stages.pairs(b, "low-pairs0")[0])
-    repeats = 1
-    size = (matrix.shape[0], pairs[1] - pairs[0])
-    vectors = stages.drawn(size, "eigenvectors")[1]
-    add(stages.product(matrix, vectors, "image")[0])
-    add(stages.residuals(vectors, vectors))
-    add(stages.square(vectors, None)[0])
     return found

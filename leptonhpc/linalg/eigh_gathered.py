@@ -16,6 +16,7 @@ from leptonhpc.linalg.certificates import spectrum_certificate
 from leptonhpc.linalg.hermitian import SIDES, hermitian_tile, lower_tiles, passes_of
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.rechunk import in_squares
+from leptonhpc.linalg.sizes import grain
 from leptonhpc.planning import Explanation, Resources, Stage, Target, Task, seconds
 from leptonhpc.planning.costs import LIBRARIES_NBYTES, eigh_seconds
 from leptonhpc.planning.explain import explain
@@ -53,7 +54,7 @@ class EighJob:
         norm, top = float(acc["hypot_norm"]), float(acc["max_size"])
         eps = float(np.finfo(self.small["dtype"]).eps)
         # sums of n terms round like random walks (Higham and Mary 2019, Theorem 3.1)
-        rounding = 8 * math.sqrt(n) * eps * top
+        rounding = 8 * math.sqrt(n) * eps * top + grain(self.small["dtype"], top)
         certificate = spectrum_certificate(
             "gathered", self.stage.passes, norm, residuals, rounding,
             deviation=float(acc["max_deviation"]), spread=float(acc["hypot_deviation"]),

@@ -30,6 +30,7 @@ from leptonhpc.linalg.hermitian import SIDES, hermitian_tile, lower_tiles, passe
 from leptonhpc.linalg.jobs import Counter, Execute, Outcome
 from leptonhpc.linalg.krylov_basis import Basis, unit_of
 from leptonhpc.linalg.rechunk import in_squares
+from leptonhpc.linalg.sizes import grain
 from leptonhpc.planning import Alternative, Explanation, Resources, Stage, Task, seconds
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.planning.explain import explain
@@ -101,8 +102,8 @@ class KrylovEigh:
         rounding = 8 * math.sqrt(n) * eps * space.top
         certificate = spectrum_certificate(
             "block Krylov", product.passes, product.norm, residuals / product.unit,
-            rounding / product.unit, deviation=float(np.max(np.abs(gram))),
-            spread=float(np.linalg.norm(gram)),
+            rounding / product.unit + grain(self.dtype, space.top),
+            deviation=float(np.max(np.abs(gram))), spread=float(np.linalg.norm(gram)),
             allowed=(self.tol * space.top + rounding) / product.unit, complete=k == n,
         )  # fmt: skip
         real = v.real.dtype

@@ -164,7 +164,7 @@ class Recursion:
             acc = self(stage, small)
             if first:
                 self.norm = float(acc["hypot_norm"])
-                self._require_range(self.norm)
+                self.require_range(self.norm)
             unit = unit_of(self.norm)
             basis.add(block, acc["product"].astype(block.dtype) * unit)
             if number + 1 < blocks:
@@ -185,7 +185,7 @@ class Recursion:
     ) -> ScratchSource | None:
         """Give the sign of B - shift I; None if an eigenvalue is too near the shift."""
         stages, n = self.stages, b.shape[0]
-        self._require_range(radius)
+        self.require_range(radius)
         stage, x = stages.shifted(b, f"s{depth}")
         self(stage, {"alpha": 1 / radius, "beta": -shift / radius})
         lower, since = 1 / (8 * n), 0
@@ -203,7 +203,8 @@ class Recursion:
                 lower = self._eps
         return None
 
-    def _require_range(self, size: float) -> None:
+    def require_range(self, size: float) -> None:
+        """Refuse a matrix whose norm cannot be squared."""
         largest = float(np.finfo(self.stages.dtype).max)
         if size and not 4 / largest < size < largest / 4:
             message = (

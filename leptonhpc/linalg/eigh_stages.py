@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,13 +19,43 @@ from leptonhpc.linalg.qr import HouseholderQr, plan_householder
 from leptonhpc.linalg.scratch import ScratchSource, made, with_operands
 from leptonhpc.planning import Resources, Stage, Step, Target, Task, seconds
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
-from leptonhpc.planning.tasks import StepList
 
 UNIT = 1024
 """Rows and columns of a chunk."""
 
 _Parts = list[tuple[ScratchSource, Region]]
 """What a block is made from: regions of other matrices."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSteps:
+    """What one block is made from: side by side, one after the other, or all at once."""
+
+    parts: tuple[tuple[ScratchSource, Region], ...]
+    at: Region
+    """Of the block."""
+    together: bool
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """What the steps read."""
+        return tuple(dict.fromkeys(s.moved(region).operand for s, region in self.parts))
+
+    def __len__(self) -> int:
+        """Count the steps."""
+        return 1 if self.together else len(self.parts)
+
+    def __iter__(self) -> Iterator[Step]:
+        """Make the steps."""
+        reads = [source.moved(region) for source, region in self.parts]
+        if self.together:
+            yield Step(tuple(reads), self.at)
+            return
+        rows, (first, _) = self.at
+        for read, (_, (_, columns)) in zip(reads, self.parts, strict=True):
+            width = columns[1] - columns[0]
+            yield Step((read,), (rows, (first, first + width)))
+            first += width
 
 
 @dataclass(frozen=True)
@@ -45,7 +75,11 @@ class Stages:
         stage = multiply_stage(a, b, self.resources, self.dtype, kind=kind)
         planned = stage.target
         assert planned is not None
-        target = replace(planned, name=into, scratch=True) if isinstance(into, str) else into
+        # blocks are of whole units of the operands, whatever these are
+        target = (
+            replace(planned, name=into, scratch=True) if isinstance(into, str)
+            else replace(into, unit=planned.unit)
+        )  # fmt: skip
         return with_operands(stage, {"a": a, "b": b}, target), made(target)
 
     def square(self, x: ScratchSource, into: str | None) -> tuple[Stage, ScratchSource]:
@@ -60,6 +94,14 @@ class Stages:
     def shifted(self, x: ScratchSource, into: str | Target) -> tuple[Stage, ScratchSource]:
         """Alpha X + beta I."""
         return self._blocks("shifted", x.shape, into, lambda at: [(x, at)])
+
+    def perturbed(self, x: ScratchSource, into: str) -> tuple[Stage, ScratchSource]:
+        """X / alpha + beta G, G Gaussian."""
+        return self._blocks("perturbed", x.shape, into, lambda at: [(x, at)])
+
+    def scaled(self, x: ScratchSource, into: str) -> tuple[Stage, ScratchSource]:
+        """D_r X D_c."""
+        return self._blocks("scaled", x.shape, into, lambda at: [(x, at)])
 
     def drawn(self, shape: tuple[int, int], into: str) -> tuple[Stage, ScratchSource]:
         """Give a Gaussian matrix."""
@@ -160,20 +202,18 @@ class Stages:
         lanes, item = self.resources.workers, self.dtype.itemsize
         tasks: list[Task] = []
         previous: dict[int, str] = {}
+        columns = [(j, min(j + target.unit[1], n)) for j in range(0, n, target.unit[1])]
         for i in range(0, m, target.unit[0]):
-            for j in range(0, n, target.unit[1]):
-                at = ((i, min(i + target.unit[0], m)), (j, min(j + target.unit[1], n)))
+            rows = (i, min(i + target.unit[0], m))
+            for j, end in columns:
+                at = (rows, (j, end))
                 found = parts(at)
-                reads = [(source.moved(region), region) for source, region in found]
-                steps = [Step((read,), self._place(at, number, found)) for number, (read, _) in
-                         enumerate(reads)]  # fmt: skip
-                if together:
-                    steps = [Step(tuple(read for read, _ in reads), at)]
                 lane, key = len(tasks) % lanes, f"{kernel}-{i}-{j}"
-                nbytes = (at[0][1] - i) * (at[1][1] - j) * item
+                nbytes = (rows[1] - i) * (end - j) * item
                 tasks.append(
                     Task(
-                        key, kernel, StepList(tuple(steps)), lane, previous.get(lane), at,
+                        key, kernel, BlockSteps(tuple(found), at, together), lane,
+                        previous.get(lane), at,
                         read_nbytes=nbytes * bool(found) * (1 + together),
                         write_nbytes=nbytes * (not together),
                     )
@@ -192,11 +232,3 @@ class Stages:
             peak_nbytes=need,
         )  # fmt: skip
         return stage, made(target)
-
-    @staticmethod
-    def _place(at: Region, number: int, found: _Parts) -> Region:
-        """Where in the matrix the columns of one part of a block belong."""
-        before = sum(region[1][1] - region[1][0] for _, region in found[:number])
-        width = found[number][1][1][1] - found[number][1][1][0]
-        first = at[1][0] + before
-        return (at[0], (first, first + width))

@@ -3,7 +3,8 @@
 A tall matrix is factored with its right-hand sides, [A | B] = Q R, keeping R only; that holds Q^H B
 and the norms of what no X explains. A wide one is factored transposed, A^H = Q R, and X = A^H Z
 with Z from the singular values of R: the seminormal equations, refined until they are backward
-stable [1]_. Singular values below rcond are dropped, so that X has minimum norm.
+stable [1]_. Singular values below rcond are dropped, so that X has minimum norm. Where no worker
+holds the triangle, see `lstsq_tiled`.
 
 References
 ----------
@@ -23,10 +24,12 @@ from numpy.typing import NDArray
 
 from leptonhpc.blocks import BlockedArray, Source
 from leptonhpc.blocks.sources import ReshapedSource
-from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.errors import MemoryBudgetError, OptionError, ShapeError
 from leptonhpc.linalg.bands import BandPasses, streamable
-from leptonhpc.linalg.certificates import Certificate
 from leptonhpc.linalg.jobs import Counter, Execute, Outcome
+from leptonhpc.linalg.lstsq_certificate import judged
+from leptonhpc.linalg.lstsq_tiled import TiledLstsq, plan_lstsq_tiled
+from leptonhpc.linalg.svd_small import NUMBERS, small_svd_stage
 from leptonhpc.planning import (
     BandLayout,
     Explanation,
@@ -49,45 +52,12 @@ _MOST_REFINEMENTS = 3
 
 
 @dataclass(frozen=True)
-class LstsqCertificate(Certificate):
-    """How close X is to a least-squares solution, from its residuals."""
-
-    optimality: float
-    """Largest |A^H r| / (|A|_F |r|), r = b - A x, of the columns: zero for a solution; without
-    meaning where r is nothing but rounding."""
-    backward_error: float
-    """Largest |A^H r| / (|A|_F (|r| + |A|_F |x|)): what optimality can be told from rounding."""
-    bound: float
-    """What rounding allows, c n eps; and rcond, where singular values were dropped."""
-    residual: float
-    """Largest |b - A x| / |b|."""
-    norm: float
-    """Frobenius norm of A."""
-    rank: int
-    """Singular values above rcond times the largest."""
-    rcond: float
-    condition: float
-    """Largest by smallest singular value of those that were kept."""
-    refinements: int = 0
-
-    def __str__(self) -> str:
-        """Show it in words."""
-        return (
-            f"{'optimal' if self.converged else 'NOT OPTIMAL'}: |A^H r| is {self.optimality:.1e} "
-            f"of |A||r|, {self.backward_error:.1e} of |A|(|r| + |A||x|), where {self.bound:.1e} is "
-            f"allowed\n"
-            f"  residual              {self.residual:.1e} of |b|\n"
-            f"  rank                  {self.rank} (singular values above {self.rcond:.1e} of the "
-            f"largest), condition number {self.condition:.1e}"
-        )
-
-
-@dataclass(frozen=True)
 class LstsqJob:
     """One least-squares problem, planned."""
 
     before: tuple[Stage, ...]
     stack: Stage
+    svd: Stage
     gather: Stage | None
     """Right-hand sides, where the matrix is wide."""
     check: Stage
@@ -106,9 +76,12 @@ class LstsqJob:
         """Run the stages; see `Job.run`."""
         for stage in self.before:
             execute(stage, {})
-        acc = execute(self.stack, self.small)
-        solve = _Tall if self.shape[0] >= self.shape[1] else _Wide
-        return solve(self, acc["stacked"]).outcome(execute)
+        stacked = execute(self.stack, self.small).pop("stacked")
+        tall = self.shape[0] >= self.shape[1]
+        solver = _Tall(self, stacked) if tall else _Wide(self, stacked)
+        del stacked  # it is as large as what follows
+        solver.factor(execute)
+        return solver.outcome(execute)
 
 
 class _Solver:
@@ -116,9 +89,18 @@ class _Solver:
 
     def __init__(self, job: LstsqJob, stacked: NDArray[Any]) -> None:
         self.job, n = job, min(job.shape)
-        triangle = stacked[:n, :n]
-        self.scale = _power(triangle)
-        self.u, self.s, self.vh = np.linalg.svd(triangle * self.scale)
+        self.sides = stacked[:, n:].copy()
+        self.triangle: NDArray[Any] | None = stacked[:n, :n]
+        self.scale = _power(self.triangle)
+
+    def factor(self, execute: Execute) -> None:
+        """Find singular values and vectors of the triangle, which is dropped."""
+        job, left = self.job, isinstance(self, _Tall)
+        assert self.triangle is not None
+        small = {**job.small, "matrix": self.triangle * self.scale, "left": left}
+        self.triangle = None
+        acc = execute(job.svd, small)
+        self.u, self.s, self.vh = acc.get("u"), acc["s"], acc["vh"]
         top = float(self.s[0])
         self.rank = int(np.count_nonzero(self.s > job.rcond * top)) if top > 0 else 0
         self.norm = float(np.linalg.norm(self.s))
@@ -128,26 +110,14 @@ class _Solver:
         sides: NDArray[Any], side_scale: float, refinements: int = 0,
     ) -> Outcome:  # fmt: skip
         """Judge X by norms of its columns, of A^H R, of R and of B, all in the scaled units."""
-        job, norm = self.job, self.norm or 1.0
-        optimality = _largest_ratio(normal, norm * left)
-        backward = _largest_ratio(normal, norm * (left + norm * sizes))
-        bound = 8 * (min(job.shape) + max(job.shape) ** 0.5) * float(
-            np.finfo(job.small["dtype"]).eps
-        )  # fmt: skip
-        short = self.rank < min(job.shape)
-        bound += job.rcond * short
-        kept = self.s[: self.rank]
-        certificate = LstsqCertificate(
-            converged=backward <= bound, optimality=optimality, backward_error=backward,
-            bound=bound, residual=_largest_ratio(left, sides),
-            norm=self.norm / self.scale, rank=self.rank, rcond=job.rcond,
+        job, kept = self.job, self.s[: self.rank]
+        certificate, residuals = judged(
+            job.shape, job.small["dtype"], sizes=sizes, normal=normal, left=left, sides=sides,
+            norm=self.norm, rank=self.rank, rcond=job.rcond,
             condition=float(kept[0] / kept[-1]) if self.rank else 1.0, refinements=refinements,
+            units=(self.scale, side_scale),
         )  # fmt: skip
-        real = np.empty(0, job.small["dtype"]).real.dtype
-        residuals = np.zeros(0, real)
-        if not short and job.shape[0] > job.shape[1]:  # as NumPy gives them
-            with np.errstate(over="ignore", under="ignore"):
-                residuals = np.square(left / side_scale).astype(real)
+        real = residuals.dtype
         s = (self.s / self.scale).astype(real)
         return Outcome({"x": x, "residuals": residuals, "s": s}, certificate)
 
@@ -155,14 +125,11 @@ class _Solver:
 class _Tall(_Solver):
     """[A | B] = Q R: X = R_11^+ R_12, and |R_22| is what is left."""
 
-    def __init__(self, job: LstsqJob, stacked: NDArray[Any]) -> None:
-        super().__init__(job, stacked)
-        self.sides = stacked[:, job.shape[1] :]
-
     def outcome(self, execute: Execute) -> Outcome:
         """Solve, and check by one more pass."""
         job, n, r = self.job, self.job.shape[1], self.rank
         side_scale = _power(self.sides)
+        assert self.u is not None
         projected = self.u[:, :r].conj().T @ (self.sides[:n] * side_scale)
         # scaled: (scale A) (x side_scale / scale) = side_scale b
         scaled = self.vh[:r].conj().T @ (projected / self.s[:r, None])
@@ -232,13 +199,6 @@ class _Wide(_Solver):
         return float(np.max(normal / np.where(total > 0, total, 1)))
 
 
-def _largest_ratio(numbers: NDArray[Any], scales: NDArray[Any]) -> float:
-    """Give the largest of some ratios, 0 / 0 counting as zero and NaN as infinite."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where((numbers == 0) & (scales == 0), 0.0, numbers / scales)
-    return float(np.max(np.nan_to_num(ratios, nan=np.inf)))
-
-
 def _power(a: NDArray[Any]) -> float:
     """Give the power of two that brings the largest number near one."""
     largest = float(np.max(np.abs(a), initial=0.0))
@@ -249,7 +209,7 @@ def _power(a: NDArray[Any]) -> float:
 
 def plan_lstsq(
     a: BlockedArray, b: BlockedArray, resources: Resources, *, rcond: float | None = None
-) -> LstsqJob:
+) -> LstsqJob | TiledLstsq:
     """Plan min |B - A X| with X of minimum norm.
 
     Parameters
@@ -265,24 +225,42 @@ def plan_lstsq(
 
     Returns
     -------
-    LstsqJob
-        The plan.
+    LstsqJob or TiledLstsq
+        The plan; the second where a triangle of the short side does not fit.
 
     Raises
     ------
     ShapeError, OptionError
         If the question makes no sense.
     MemoryBudgetError
-        If the triangle of the short side does not fit; the message names the smallest budget.
+        If no plan fits; the message names the smallest budget.
     """
     _check(a, b, rcond)
+    try:
+        return _plan_stacked(a, b, resources, rcond)
+    except MemoryBudgetError as error:
+        sides = _sides(b)
+        wide = np.result_type(compute_dtype(a.dtype, b.dtype), np.float64)
+        try:
+            return plan_lstsq_tiled(a, b, sides, _gather_stage(sides, wide), resources, rcond=rcond)
+        except MemoryBudgetError:  # what takes less memory is more than there is
+            raise error from None
+
+
+def _sides(b: BlockedArray) -> Source:
+    return b.source if b.ndim == 2 else ReshapedSource(b.source)
+
+
+def _plan_stacked(
+    a: BlockedArray, b: BlockedArray, resources: Resources, rcond: float | None
+) -> LstsqJob:
     (m, n), dtype = a.shape, compute_dtype(a.dtype, b.dtype)
     k = 1 if b.ndim == 1 else b.shape[1]
     if rcond is None:
         rcond = float(np.finfo(dtype).eps) * max(m, n)
     is_tall, wide = m >= n, np.result_type(dtype, np.float64)
     columns = a if is_tall else a.H
-    sides = b.source if b.ndim == 2 else ReshapedSource(b.source)
+    sides = _sides(b)
     held = is_tall or b.ndim == 1 or n * k * dtype.itemsize <= _HELD_NBYTES
     short, gather, target = min(m, n), None, None
     total = short + k * is_tall
@@ -294,6 +272,7 @@ def plan_lstsq(
     flops = (4.0 if dtype.kind == "c" else 1.0) * 2
     bands = BandPasses(layout, resources, ((operand, short), *([("b", k)] if is_tall else [])))
     stack = bands.stage("stack", "stack", 2 * flops * total**2, first=True)
+    svd = small_svd_stage(short, layout, resources, wide)
     if is_tall:
         check = bands.stage("check", "residual", 2 * flops * n * k)
     else:
@@ -305,7 +284,7 @@ def plan_lstsq(
         "rows": max(m, n), "names": (a.name, b.name)[: 1 + is_tall], "name": b.name,
     }  # fmt: skip
     repeats = () if is_tall else (replace(check, name="check", target=None),)
-    stages = [*before, stack, *([gather] if gather else []), check, *repeats]
+    stages = [*before, stack, svd, *([gather] if gather else []), check, *repeats]
     explanation = explain(
         "lstsq", [f"{x.name} {x.shape} {x.dtype}" for x in (a, b)], stages, resources,
         method="QR of [A | B] in one pass (TSQR), SVD of its triangle" if is_tall
@@ -316,7 +295,7 @@ def plan_lstsq(
     )  # fmt: skip
     parameters = {"driver": "lstsq", "rcond": rcond, "layout": [layout.height, layout.lanes]}
     return LstsqJob(
-        before, stack, gather, check, (m, n), b.shape, rcond, held, small,
+        before, stack, svd, gather, check, (m, n), b.shape, rcond, held, small,
         {"a" if is_tall else "rows": columns.source, "b": sides}, parameters, resources,
         explanation,
     )  # fmt: skip
@@ -332,14 +311,22 @@ def _layout(
     total = n + k * is_tall
     unit = min(sides.unit[0], sides.shape[0]) * min(sides.unit[1], k)
 
-    def work(height: int) -> int:
-        stack = (total + min(height, tile)) * (total + 512) + total**2
-        streamed = 2 * min(height, tile) * (n + 3 * k) + height * 3 * k
-        here = (height * k + 2 * unit) if is_tall else n * k + (m * k if held else 0)
-        return int(item * (max(stack, streamed) + here + total**2 + 2 * n * k))
+    here = 2 * unit if is_tall else n * k + (m * k if held else 0)
 
-    fixed = item * (12 * total**2 + 8 * n * k + (0 if is_tall or not held else 2 * m * k))
-    return choose_bands(source, resources, work, fixed_nbytes=fixed, passes=2, what="lstsq")
+    def stacked(height: int) -> int:
+        # the triangle, what is stacked below it, and another one that it is joined with
+        stack = (total + min(height, tile)) * (total + 512) + 2 * total**2
+        return int(item * (stack + height * k * is_tall + here))
+
+    def streamed(height: int) -> int:
+        tiles = 2 * min(height, tile) * (n + 3 * k) + height * 3 * k
+        return int(item * (tiles + height * k * is_tall + here + 2 * n * k))
+
+    order = NUMBERS * n**2 + k * is_tall * total + 8 * n * k
+    fixed = item * (order + (0 if is_tall or not held else 2 * m * k))
+    return choose_bands(
+        source, resources, streamed, fixed_nbytes=fixed, other=stacked, passes=2, what="lstsq"
+    )
 
 
 def _gather_stage(sides: Source, wide: np.dtype[Any]) -> Stage:

@@ -21,7 +21,17 @@ from leptonhpc.linalg.cholesky import reason
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.panels import Panels, choose_panels, panel_stage
 from leptonhpc.linalg.rechunk import in_squares
-from leptonhpc.planning import Explanation, Read, Resources, Stage, Step, Target, Task, seconds
+from leptonhpc.planning import (
+    Explanation,
+    Read,
+    Resources,
+    Stage,
+    Step,
+    Target,
+    Task,
+    rounding,
+    seconds,
+)
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.planning.explain import explain
 from leptonhpc.planning.layout import compute_dtype
@@ -80,7 +90,7 @@ def lu_certificate(acc: Mapping[str, Any], small: Mapping[str, Any]) -> FactorCe
     # |A - L U| <= n eps |L||U| (Higham 2002, Theorem 9.3): as small as for a stable method unless
     # the pivots grew; y^H A sums the rows, which rounds like a random walk
     terms = max(small["columns"], small["rows"] ** 0.5, 2)
-    bound = 8 * terms * float(np.finfo(small["dtype"]).eps)
+    bound = 8 * rounding(terms, small["dtype"], small["precision"])
     largest = float(acc["max_entry"])
     growth = float(acc["max_pivoted"]) / largest if largest else 1.0
     return FactorCertificate(
@@ -152,7 +162,7 @@ def factor_stage(
     )  # fmt: skip
     small = {
         "dtype": dtype, "seed": seed, "name": x.name, "driver": what, "columns": n, "rows": m,
-        "edges": panels.edges,
+        "edges": panels.edges, "precision": resources.precision,
     }  # fmt: skip
     return before, panels, stage, small
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from leptonhpc.blocks import BlockedArray, Source
 from leptonhpc.blocks.drawing import format_nbytes
 from leptonhpc.errors import ShapeError
@@ -16,7 +14,7 @@ from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.multiply import multiply_stage
 from leptonhpc.linalg.partition import elements
 from leptonhpc.linalg.rechunk import in_squares
-from leptonhpc.planning import Explanation, Resources, Stage
+from leptonhpc.planning import Explanation, Resources, Stage, rounding
 from leptonhpc.planning.explain import explain
 from leptonhpc.planning.layout import compute_dtype
 
@@ -41,10 +39,10 @@ class MatmulJob:
         for stage in self.before:
             execute(stage, {})
         acc = execute(self.stage, self.small)
-        eps = float(np.finfo(self.small["dtype"]).eps)
+        dtype, precision = self.small["dtype"], self.resources.precision
         # |fl(C) - AB| <= gamma_k |A||B| (Higham 2002, (3.13)); sums round like random walks, so
-        # sqrt(k) would do, and k is never reached
-        bound = 4 * max(self.inner, 1) * eps
+        # sqrt(k) would do, and k is never reached; four products are compared
+        bound = 4 * rounding(max(self.inner, 1), dtype, precision)
         certificate = ProductCertificate(
             converged=acc["max_error"] <= bound,
             largest_error=float(acc["max_error"]),
@@ -123,7 +121,10 @@ def plan_matmul(
 def _check(a: BlockedArray, b: BlockedArray) -> None:
     for x in (a, b):
         if x.ndim != 2 or 0 in x.shape:
-            message = f"matmul needs two matrices that are not empty; {x.name} has shape {x.shape}"
+            message = (
+                "matmul needs two matrices, each of two dimensions and not empty; "
+                f"{x.name} has shape {x.shape}"
+            )
             raise ShapeError(message)
     if a.shape[1] != b.shape[0]:
         message = (

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from leptonhpc.blocks import BlockGrid, Source
 from leptonhpc.errors import NumericRangeError
 from leptonhpc.linalg.conditioning import Conditioning
+from leptonhpc.linalg.gram_matrix import mirror_lower
 from leptonhpc.linalg.jobs import Counter, Execute
 from leptonhpc.planning import BandLayout, Resources, Stage, Target, flops, seconds
 from leptonhpc.planning.layout import BandSteps, compute_dtype
@@ -61,6 +62,8 @@ class Operator:
     unit_scale: float = 1.0
     """Power of two by which the data is multiplied where its squares would leave the range."""
     counter: Counter = field(default_factory=Counter)
+    instead: bool = False
+    """Whether another method came before, whose stages have the same names."""
 
     def __post_init__(self) -> None:
         self.dtype = compute_dtype(self.source.dtype)
@@ -110,7 +113,7 @@ class Operator:
             name, kernel, (("x", self.columns),), per_row, write_row_nbytes=row_nbytes, first=first,
             already=self._pilot_bands[1],
         )  # fmt: skip
-        return self._stage(name, kernel, tasks, target, passes=1.0)
+        return self._stage(name, kernel, tasks, target, passes=1.0, width=width or None)
 
     def rotate_stage(
         self, name: str, operands: tuple[tuple[str, int], ...], width: int, target: Target | None
@@ -123,13 +126,13 @@ class Operator:
         tasks = layout.tasks(
             name, "rotate", operands, per_row, write_row_nbytes=row_nbytes, first=True
         )
-        return self._stage(name, "rotate", tasks, target, passes=0.0)
+        return self._stage(name, "rotate", tasks, target, passes=0.0, width=width)
 
     def _stage(
-        self, name: str, kernel: str, tasks: tuple[Task, ...], target: Target | None, passes: float
-    ) -> Stage:
-        if self.unit_scale != 1:
-            name = f"{name} in range"
+        self, name: str, kernel: str, tasks: tuple[Task, ...], target: Target | None,
+        passes: float, width: float | None = None,
+    ) -> Stage:  # fmt: skip
+        name += " in range" * (self.unit_scale != 1) + " instead" * self.instead
         predicted = seconds(
             kernel,
             self.dtype,
@@ -137,19 +140,20 @@ class Operator:
             read_nbytes=sum(t.read_nbytes for t in tasks),
             write_nbytes=sum(t.write_nbytes for t in tasks),
             resources=self.resources,
+            width=width,
         )
         return Stage(
             name, tasks, self.layout.lanes, self.layout.lanes_per_worker,
             self.layout.blas_threads, target, passes=passes,
             peak_nbytes=self.layout.peak_nbytes, seconds=predicted,
-            dtype=("f8" if kernel in ("gram", "rotate") else self.dtype.str),
-            resident_nbytes=self.layout.room_nbytes,
+            dtype={"gram": "f8", "rotate": "f8", "gram_narrow": "f4"}.get(kernel, self.dtype.str),
+            resident_nbytes=self.layout.room_nbytes, width=width,
         )  # fmt: skip
 
-    def gram_stage(self, *, late_scale: bool) -> Stage:
+    def gram_stage(self, *, late_scale: bool, kernel: str = "gram") -> Stage:
         """Plan the pass for A^H A; what a pass for moments kept is not read again."""
         first = not (self.columns_are_features and self._needs_moments(late_scale=late_scale))
-        return self.stage("gram", "gram", 0, target=None, first=first)
+        return self.stage(kernel, "gram", 0, target=None, first=first)
 
     def pilot_stage(self) -> Stage:
         """Plan the reading of a few rows for provisional means."""
@@ -275,23 +279,28 @@ class Operator:
         assert self.factor is not None
         self.factor = np.where(flat & self.conditioning.center, 0.0, self.factor / self.scale)
 
-    def gram(self, execute: Execute, *, late_scale: bool) -> NDArray[Any]:
-        """Give A^H A in double precision by one pass."""
-        acc = execute(self.gram_stage(late_scale=late_scale), self.small(first=True))
+    def gram(self, execute: Execute, *, late_scale: bool, kernel: str = "gram") -> NDArray[Any]:
+        """Give A^H A, summed in double precision, by one pass; in place of the pass's own sum."""
+        stage = self.gram_stage(late_scale=late_scale, kernel=kernel)
+        acc = execute(stage, self.small(first=True))
         self.passes += 1
-        lower = np.tril(acc["gram"], -1)
-        gram: NDArray[Any] = lower + lower.conj().T + np.diag(np.real(np.diagonal(acc["gram"])))
-        self._check_range(float(np.real(np.trace(gram))), acc)
+        gram: NDArray[Any] = acc["gram"]
+        if "narrow" in acc:
+            gram += acc.pop("narrow")
+        mirror_lower(gram)
+        self._check_range(float(np.real(np.trace(gram))), acc, narrow=kernel == "gram_narrow")
         before = np.real(np.diagonal(gram)) / self.rows
         offset = self._use_offset(acc["sum"])
         if offset is not None:
-            gram -= self.rows * np.outer(offset.conj(), offset)
+            for i, row in enumerate(gram):  # gram -= m conj(offset) offset
+                row -= self.rows * offset[i].conj() * offset
         late_scale = late_scale and self.columns_are_features
         if late_scale and isinstance(self.conditioning.scale, str) and self.scale is None:
             self._use_variance(np.real(np.diagonal(gram)) / self.rows, before)
         if self.columns_are_features:
             assert self.factor is not None
-            gram *= self.factor[:, None] * self.factor
+            gram *= self.factor[:, None]
+            gram *= self.factor
         self._note_rows(acc)
         self.square = float(np.real(np.trace(gram)))
         return gram
@@ -349,10 +358,11 @@ class Operator:
         self._note_rows(acc)
         return self._lift(core.T).T, left
 
-    def _check_range(self, square: float, acc: dict[str, Any]) -> None:
+    def _check_range(self, square: float, acc: dict[str, Any], *, narrow: bool = False) -> None:
         """Refuse sums of squares that have lost digits; the job then runs once more, scaled."""
         typical = math.sqrt(square / self.rows / self.columns)
-        low, high = (1e-12, 1e12) if self.dtype.char in "fF" else (1e-60, 1e60)
+        narrow = narrow or self.dtype.char in "fF"
+        low, high = (1e-12, 1e12) if narrow else (1e-60, 1e60)
         if (square > 0 or "max_tiny" in acc) and not low < typical < high:
             message = f"numbers of {self.user_name} near {typical:.3g} leave the range of squares"
             raise NumericRangeError(message)

@@ -306,7 +306,9 @@ def _passes(source: Source, tasks: list[Task]) -> float:
     whole = source.units_in(tuple((0, n) for n in source.shape))
     if not whole:  # NumPy and Dask inputs have no storage units
         return 1.0
-    reads = [read for task in tasks for step in task.steps for read in step.reads]
+    # only the tasks that begin a panel read the matrix
+    begin = (task for task in tasks if not task.continues)
+    reads = [read for task in begin for step in task.steps for read in step.reads]
     count = sum(source.units_in(read.region) for read in reads if read.operand == "a")
     count += sum(source.units_in(read.region[::-1]) for read in reads if read.operand == MIRROR)
     return count / whole
@@ -319,4 +321,5 @@ def _own(at: Region) -> float:
 
 
 def _elements(region: Region) -> int:
-    return math.prod(stop - start for start, stop in region)
+    (r0, r1), (c0, c1) = region
+    return (r1 - r0) * (c1 - c0)

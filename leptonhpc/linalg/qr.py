@@ -19,7 +19,7 @@ from leptonhpc.linalg.cholesky import reason
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.lu import require_matrix, unpack_stage
 from leptonhpc.linalg.panels import Panels, choose_panels, panel_stage
-from leptonhpc.linalg.qr_tall import TallQr, plan_tall, qr_certificate, with_resident
+from leptonhpc.linalg.qr_tall import TallQr, plan_tall, qr_certificate
 from leptonhpc.linalg.rechunk import in_squares
 from leptonhpc.planning import (
     Alternative,
@@ -45,6 +45,7 @@ _PROBES = 4
 _TILE = 64
 """Rows of Q that its check converts at once."""
 _HOUSEHOLDER = "Householder panels"
+_BASIS = "a basis by TSQR, completed with random columns"
 _CHOLESKY = "Cholesky factors of Gram matrices (CholeskyQR2, shifted CholeskyQR3)"
 
 
@@ -70,7 +71,7 @@ class HouseholderQr:
         """Largest memory of a worker."""
         return max(stage.peak_nbytes for stage in self.stages)
 
-    def run(self, execute: Execute, *, why: str = "") -> Outcome:
+    def run(self, execute: Execute) -> Outcome:
         """Factor, form Q, measure it, unpack R."""
         for stage in self.before:
             execute(stage, {})
@@ -87,8 +88,7 @@ class HouseholderQr:
         defect = float(execute(self.unpack, small)["hypot_defect"]) / (norm or 1.0)
         certificate = qr_certificate(
             defect / left.shape[1] ** 0.5, orthogonality / w.shape[1] ** 0.5,
-            norm, self.panels.shape, small["dtype"],
-            _HOUSEHOLDER + (f", for with Cholesky factors {why}" if why else ""),
+            norm, self.panels.shape, small["dtype"], _HOUSEHOLDER, small["precision"],
         )  # fmt: skip
         return Outcome({"q": "q", "r": "r"}, certificate)
 
@@ -105,12 +105,7 @@ def _draw(k: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
 class QrJob:
     """One QR factorisation, planned."""
 
-    tall: TallQr | None
-    """Tried first, if there is one."""
-    panels: HouseholderQr | None
-    """What is done if it gives up, or from the beginning."""
-    refusal: str
-    """Why there are no panels to go on with."""
+    method: TallQr | HouseholderQr
     sources: Mapping[str, Source]
     parameters: Mapping[str, Any]
     resources: Resources
@@ -118,19 +113,15 @@ class QrJob:
     driver: str = "qr"
 
     def run(self, execute: Execute) -> Outcome:
-        """Run the method that was chosen, and the other one where it gives up; see `Job.run`."""
-        found: Outcome | str = "" if self.tall is None else self.tall.run(execute)
+        """Run the method that was chosen; see `Job.run`."""
+        found = self.method.run(execute)
         if isinstance(found, Outcome):
             return found
-        if self.panels is not None:
-            return self.panels.run(execute, why=found)
         message = (
             f"qr by Cholesky factors cannot orthonormalise {', '.join(self.explanation.inputs)}: "
-            f"{found}. Householder panels can: {self.refusal}"
+            f"{found}. Pass method='auto', which can"
         )
-        if self.parameters["method"] == "cholesky":
-            raise LinAlgError(message)
-        raise MemoryBudgetError(message)
+        raise LinAlgError(message)
 
 
 def plan_qr(
@@ -146,7 +137,7 @@ def plan_qr(
         Memory, workers, cores and rates.
     method : {"auto", "cholesky", "householder"}
         Cholesky factors of Gram matrices need m >= n and independent columns; "auto" takes them
-        where m >= 2n and n x n fits, and goes on with Householder panels where they give up.
+        where m >= 2n and n x n fits, and finds a basis by TSQR where columns are dependent.
     seed : int
         Of the vectors that check the factors.
 
@@ -170,70 +161,43 @@ def plan_qr(
         message = f"method='cholesky' needs at least as many rows as columns; {x.name} has shape "
         raise OptionError(f"{message}{x.shape}. Use method='householder'")
     dtype = compute_dtype(x.dtype)
-    tall, panels, refusal, others = None, None, "pass method='auto'", list[Alternative]()
-    if method == "cholesky":
-        tall = plan_tall(x, resources, seed=seed, dtype=dtype)
-    elif method == "householder" or m < 2 * n:
-        panels = plan_householder(x, resources, seed=seed, dtype=dtype)
+    chosen, others = _chosen(x, resources, method, seed, dtype)
+    tall = isinstance(chosen, TallQr)
+    why = "asked for" if method != "auto" else ""
+    if isinstance(chosen, TallQr):
+        why = why or "at least twice as many rows as columns: bands of A"
+        layout: Any = [chosen.layout.height, chosen.layout.lanes]
     else:
-        tall, panels, refusal, others = _both(x, resources, seed, dtype)
-    explanation = _explained(x, resources, tall, panels, others, asked=method != "auto")
-    chosen = tall or panels
-    assert chosen is not None
-    layout: Any = [tall.layout.height, tall.layout.lanes] if tall else []
-    layout += [panels.panels.edges, panels.panels.unit] if panels else []
+        why = "; ".join(filter(None, (why, reason(chosen.panels, bool(chosen.before)))))
+        layout = [chosen.panels.edges, chosen.panels.unit]
+    explanation = explain(
+        "qr", [f"{x.name} {x.shape} {x.dtype}"], chosen.stages, resources,
+        method=_CHOLESKY if tall else _HOUSEHOLDER, why=why,
+        targets=[s.target for s in chosen.stages if s.target is not None],
+        resident_nbytes=chosen.layout.resident_nbytes if isinstance(chosen, TallQr) else 0,
+        alternatives=others,
+    )  # fmt: skip
     parameters = {"driver": "qr", "seed": seed, "method": method, "layout": layout}
-    return QrJob(tall, panels, refusal, {"a": x.source}, parameters, resources, explanation)
+    return QrJob(chosen, {"a": x.source}, parameters, resources, explanation)
 
 
-def _both(
-    x: BlockedArray, resources: Resources, seed: int, dtype: np.dtype[Any]
-) -> tuple[TallQr | None, HouseholderQr | None, str, list[Alternative]]:
-    """Plan Cholesky factors, and panels in the memory that their resident bands leave."""
+def _chosen(
+    x: BlockedArray, resources: Resources, method: QrMethod, seed: int, dtype: np.dtype[Any]
+) -> tuple[TallQr | HouseholderQr, list[Alternative]]:
+    m, n = x.shape
+    if method == "cholesky":
+        return plan_tall(x, resources, seed=seed, dtype=dtype, independent=True), []
+    if method == "householder" or m < 2 * n:
+        return plan_householder(x, resources, seed=seed, dtype=dtype), []
     try:
         tall = plan_tall(x, resources, seed=seed, dtype=dtype)
     except MemoryBudgetError as error:
         panels = plan_householder(x, resources, seed=seed, dtype=dtype)
-        return None, panels, "", [Alternative(_CHOLESKY, None, str(error))]
-    for memory in (resources.memory_nbytes // 2, resources.memory_nbytes):
-        try:
-            part = replace(resources, memory_nbytes=memory)
-            panels = plan_householder(x, part, seed=seed, dtype=dtype)
-        except MemoryBudgetError as error:
-            refusal = str(error)
-            continue
-        tall = with_resident(tall, resources.memory_nbytes - panels.peak_nbytes)
-        total = sum(stage.seconds for stage in panels.stages)
-        text = "only where columns depend on one another to working precision"
-        return tall, panels, "", [Alternative(_HOUSEHOLDER, total, text)]
-    return tall, None, refusal, [Alternative(_HOUSEHOLDER, None, refusal)]
-
-
-def _explained(
-    x: BlockedArray, resources: Resources, tall: TallQr | None, panels: HouseholderQr | None,
-    others: list[Alternative], *, asked: bool,
-) -> Explanation:  # fmt: skip
-    chosen = tall or panels
-    assert chosen is not None
-    if tall is not None:
-        method, why, resident = _CHOLESKY, "at least twice as many rows as columns: bands of A", (
-            tall.layout.resident_nbytes
-        )  # fmt: skip
-    else:
-        assert panels is not None
-        method, why, resident = _HOUSEHOLDER, reason(panels.panels, bool(panels.before)), 0
-    explanation = explain(
-        "qr", [f"{x.name} {x.shape} {x.dtype}"], chosen.stages, resources, method=method,
-        why="asked for" + f"; {why}" * (tall is None) if asked else why,
-        targets=[
-            *(s.target for s in chosen.stages if s.target is not None),
-        ],
-        resident_nbytes=resident, alternatives=others,
-    )  # fmt: skip
-    if tall is not None and panels is not None:  # what is resident stays while panels are made
-        peak = max(explanation.peak_nbytes, panels.peak_nbytes + resident)
-        explanation = replace(explanation, peak_nbytes=peak)
-    return explanation
+        return panels, [Alternative(_CHOLESKY, None, str(error))]
+    assert tall.basis is not None
+    more = sum(stage.seconds for stage in (*tall.basis, tall.again, tall.again))
+    text = "only where columns depend on one another to working precision, this much longer"
+    return tall, [Alternative(_BASIS, more, text)]
 
 
 def plan_householder(
@@ -287,7 +251,7 @@ def plan_householder(
     upper = replace(upper, tasks=tuple(replace(t, kernel="unpack_r") for t in upper.tasks))
     small = {
         "dtype": dtype, "seed": seed, "name": x.name, "driver": "qr", "columns": n, "rows": m,
-        "edges": panels.edges,
+        "edges": panels.edges, "precision": resources.precision,
     }  # fmt: skip
     form = _form_stage(panels, Target("q", (m, k), dtype.str, unit), resources, factor)
     return HouseholderQr(

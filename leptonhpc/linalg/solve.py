@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from leptonhpc.blocks import BlockedArray, Source
 from leptonhpc.blocks.drawing import format_nbytes
+from leptonhpc.blocks.identity import IdentitySource
 from leptonhpc.errors import (
+    MemoryBudgetError,
     NotPositiveDefiniteError,
     NumericRangeError,
     OptionError,
     ShapeError,
     SingularMatrixError,
 )
-from leptonhpc.linalg.certificates import SolveCertificate, length
 from leptonhpc.linalg.cholesky import require_square
+from leptonhpc.linalg.eigh_stages import Stages
 from leptonhpc.linalg.jobs import Counter, Execute, Outcome
+from leptonhpc.linalg.scaling import Scaling, plan_scaling
+from leptonhpc.linalg.scratch import stored_input
+from leptonhpc.linalg.solution import PROBES, Question, Refused, Solution, Step, growth_of
 from leptonhpc.linalg.solve_choices import Assume, Factored, factored, factored_mixed
 from leptonhpc.linalg.substitution import product_stage
 from leptonhpc.planning import Explanation, Resources, Stage, Target
@@ -32,9 +36,7 @@ Precision = Literal["full", "mixed"]
 
 _HELD_NBYTES = 1 << 26
 """Solutions up to this size come back whole, and can be refined."""
-_MOST_REFINEMENTS = 10
 _NARROW = {"d": "f", "D": "F"}
-_PROBES = 4
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,27 @@ class SolveJob:
 
     choices: tuple[Factored, ...]
     """The first is tried first; the second if that does not converge."""
-    residual: Stage
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    held: bool
+    scaling: Scaling | None
+    """Tried where the matrix is singular to working precision; None: there is no memory for it."""
+    symmetry: Stage | None
+    """Compares both triangles of a matrix of which symmetry is said; Cholesky does so itself."""
+    question: Question
     sources: Mapping[str, Source]
     parameters: Mapping[str, Any]
     resources: Resources
     explanation: Explanation
     names: tuple[str, str]
     driver: str = "solve"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the solution."""
+        return self.question.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of computing."""
+        return self.question.dtype
 
     def run(self, execute: Execute) -> Outcome:
         """Factor, solve, refine; once more in full precision where that did not do."""
@@ -61,6 +74,11 @@ class SolveJob:
         def step(stage: Stage, small: Mapping[str, Any]) -> dict[str, Any]:
             return execute(replace(stage, name=counter.next(stage.name)), small)
 
+        if self.symmetry is not None:
+            n, name = self.shape[0], self.names[0]
+            y = np.zeros((n, 1), self.dtype)
+            told = {"y": y, "check": True, "columns": n, "name": name, "driver": self.driver}
+            step(self.symmetry, told)
         for number, choice in enumerate(self.choices):
             for stage in choice.before if number == 0 or choice.mixed else ():
                 step(stage, {})
@@ -71,6 +89,8 @@ class SolveJob:
                 if last:
                     raise
                 continue  # so it is in single precision, or with grown elements
+            if self.question.inverse:
+                self._require_range(float(acc["hypot_norm"]))
             # in full precision only grown elements are a reason to factor something else
             narrow = np.dtype(choice.small["dtype"]) != self.dtype
             last = last or (not narrow and growth_of(acc) <= self.shape[0])
@@ -78,10 +98,46 @@ class SolveJob:
                 self._require_regular(acc)
             elif not np.all(acc["diagonal"]):
                 continue
-            outcome = _Solution(self, choice, acc, step).solved(last=last)
-            if outcome is not None:
-                return outcome
+            found = Solution(self.question, choice, acc, step).solved(last=last)
+            if isinstance(found, Refused):
+                found = self._scaled(step, found)
+            if found is not None:
+                return found
         raise AssertionError  # the last choice gives an outcome
+
+    def _scaled(self, step: Step, refused: Refused) -> Outcome:
+        """Solve with rows and columns scaled, if that is what makes the matrix ill-conditioned."""
+        scales = None if self.scaling is None else self.scaling.scales(step)
+        if self.scaling is None or scales is None:
+            raise self._singular(refused.condition)
+        self.scaling.run(step, scales)
+        choice = self.scaling.choice
+        acc = step(choice.factor, choice.small)
+        self._require_regular(acc)
+        given = scales.side(refused.sides) if self.question.held else None
+        solution = Solution(self.question, choice, acc, step, scales, given)
+        found = solution.solved(last=True)
+        assert found is not None
+        if isinstance(found, Refused):
+            raise self._singular(found.condition)
+        self.scaling.write(step, scales)
+        return found
+
+    def _singular(self, condition: float) -> SingularMatrixError:
+        rounded = self.resources.precision == "tf32"
+        hint = "Factors in TF32 have 3 digits: pass precision='float32'. " if rounded else ""
+        return SingularMatrixError(
+            f"{self.driver} needs a matrix that is regular to working precision, its rows and "
+            f"columns scaled or not; the condition number of {self.names[0]} is about "
+            f"{condition:.1e}. {hint}For the smallest solution use lstsq"
+        )
+
+    def _require_range(self, norm: float) -> None:
+        """Refuse an inverse that overflows: an entry of it is no less than 1 / (n |A|)."""
+        largest = float(np.finfo(self.dtype).max)
+        if 0 < norm * self.shape[0] < 1 / largest:
+            message = f"the inverse of {self.names[0]} overflows {self.dtype}; scale the array"
+            raise NumericRangeError(f"{message} first, or use solve")
 
     def _require_regular(self, acc: Mapping[str, Any]) -> None:
         zeros = np.flatnonzero(acc["diagonal"] == 0)
@@ -91,142 +147,6 @@ class SolveJob:
                 f"{int(zeros[0])} depends on those before it. For the smallest solution use lstsq"
             )
             raise SingularMatrixError(message)
-
-
-@dataclass
-class _Solution:
-    """The numbers of one choice."""
-
-    job: SolveJob
-    choice: Factored
-    acc: Mapping[str, Any]
-    """Of the factorisation."""
-    step: Any
-
-    def solved(self, *, last: bool) -> Outcome | None:
-        """Solve and refine; None if that does not converge and there is another choice."""
-        job = self.job
-        n, k = job.shape[0], 1 if len(job.shape) == 1 else job.shape[1]
-        omega = None if job.held else _draw(k, job.dtype)
-        found = self.step(self.choice.first, self._small(None, omega))
-        norm = float(self.acc["hypot_norm"])
-        x, sides = (found[name].astype(job.dtype) for name in ("solution", "sides"))
-        mixed = self.choice.mixed
-        sides = sides if mixed is None else mixed.unmix(sides)
-        condition = norm * float(found["max_probe"])
-        eps = float(np.finfo(job.dtype).eps)
-        narrow = float(np.finfo(self.choice.small["dtype"]).eps)
-        # |A^-1 g| / |g| is at most |A^-1|: what is refused is singular to working precision
-        if not np.isfinite(x).all() or not condition / n**0.5 * narrow < 1:
-            if not last:  # singular in single precision only, perhaps
-                return None
-            self._raise_singular(condition)
-        # |b - A x| <= c n eps |L||U||x| (Higham 2002, Theorem 9.4); refined, a few eps
-        bound = 8 * max(n, 2) * eps
-        history: list[float] = []
-        refinements, best = 0, x
-        while True:
-            left = sides - self.step(job.residual, {"y": x, "rows": n})["product"]
-            history.append(backward_error(left, x, sides, norm))
-            enough = history[-1] <= (4 * np.sqrt(n) * eps if narrow > eps else bound)
-            stalled = len(history) > 1 and history[-1] > 0.5 * history[-2]
-            if enough or stalled or not job.held or refinements == _MOST_REFINEMENTS:
-                break
-            rest = left if mixed is None else mixed.mix(left)
-            more = self.step(self.choice.again, self._small(rest, omega))["solution"]
-            best, x = x, x + more.astype(job.dtype)
-            refinements += 1
-        if stalled and history[-1] > history[-2]:
-            x, history = best, history[:-1]
-        if history[-1] > bound and not last:
-            return None
-        certificate = SolveCertificate(
-            converged=history[-1] <= bound, backward_error=history[-1], bound=bound, norm=norm,
-            condition=condition, error=2 * condition * (history[-1] + eps), refinements=refinements,
-            precision=np.dtype(self.choice.small["dtype"]).name, growth=growth_of(self.acc),
-        )  # fmt: skip
-        answer: Any = x.reshape(job.shape) if job.held else "x"
-        return Outcome({"x": answer}, certificate)
-
-    def _small(self, sides: NDArray[Any] | None, omega: NDArray[Any] | None) -> dict[str, Any]:
-        dtype = np.dtype(self.choice.small["dtype"])
-        is_lu, shape = "pivots" in self.acc, self.job.shape
-        return {
-            "dtype": dtype, "wide": self.job.dtype, "seed": self.choice.small["seed"] + 1,
-            "side": self.job.names[1],
-            "sides": None if sides is None else sides.astype(dtype), "perm": None,
-            "omega": None if omega is None else omega.astype(dtype),
-            "pivots": self.acc["pivots"] if is_lu else None, "unit": is_lu,
-            "edges": self.choice.small["edges"], "width": 1 if len(shape) == 1 else shape[1],
-        }  # fmt: skip
-
-    def _raise_singular(self, condition: float) -> None:
-        message = (
-            f"{self.job.driver} needs a matrix that is regular to working precision; the condition "
-            f"number of {self.job.names[0]} is about {condition:.1e}. Scale its rows and columns, "
-            "or use lstsq"
-        )
-        raise SingularMatrixError(message)
-
-
-def growth_of(acc: Mapping[str, Any]) -> float:
-    """Give the largest entry that elimination made, by the largest of the matrix.
-
-    Parameters
-    ----------
-    acc : mapping
-        Of a factorisation.
-
-    Returns
-    -------
-    float
-        1 where there are no pivots.
-    """
-    if "max_pivoted" not in acc or not acc["max_entry"]:
-        return 1.0
-    return float(acc["max_pivoted"]) / float(acc["max_entry"])
-
-
-def backward_error(left: NDArray[Any], x: NDArray[Any], sides: NDArray[Any], norm: float) -> float:
-    """Give the largest |b - A x| / (|A| |x| + |b|) of the columns [1]_.
-
-    Parameters
-    ----------
-    left : array of shape (n, k)
-        B - A X.
-    x : array of shape (n, k)
-        Solutions.
-    sides : array of shape (n, k)
-        Right-hand sides.
-    norm : float
-        Of A.
-
-    Returns
-    -------
-    float
-        The error; infinite where a residual is not finite.
-
-    References
-    ----------
-    .. [1] J. L. Rigal, J. Gaches, On the compatibility of a given solution with the data of a
-       linear system, J. ACM 14, 1967.
-    """
-    largest = 0.0
-    for r, y, b in zip(left.T, x.T, sides.T, strict=True):
-        size = length(r)
-        if not math.isfinite(size):
-            return math.inf
-        if size:  # the product of norms may be out of range
-            largest = max(largest, 1.0 / (norm / size * length(y) + length(b) / size))
-    return largest
-
-
-def _draw(k: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    generator = np.random.default_rng(0)
-    real = generator.standard_normal((k, _PROBES))
-    if dtype.kind == "c":
-        return (real + 1j * generator.standard_normal((k, _PROBES))).astype(dtype)
-    return real.astype(dtype)
 
 
 def plan_solve(
@@ -251,7 +171,7 @@ def plan_solve(
     resources : Resources
         Memory, workers, cores and rates.
     assume : {"gen", "sym", "pos"}
-        General or symmetric (LU), positive definite (Cholesky).
+        General, Hermitian (LU, and it is checked), positive definite (Cholesky).
     precision : {"full", "mixed"}
         Factor in the dtype of computing, or in single precision and refine.
     seed : int
@@ -293,8 +213,27 @@ def plan_solve(
     if assume != "pos":
         mixed, more = factored_mixed(a, b.source, resources, dtype, seed, (n, k), target, driver)
         choices, sources = (*choices, mixed), {**sources, **more}
-    residual = product_stage(a.source, resources, dtype, k if held else _PROBES, name="residual")
-    stages = [*choices[0].stages, residual]
+    residual = product_stage(a.source, resources, dtype, k if held else PROBES, name="residual")
+    question = Question(
+        residual,
+        b.shape,
+        dtype,
+        held,
+        b.name,
+        isinstance(b.source, IdentitySource),
+        resources.precision,
+    )
+    scaling: Scaling | None = None
+    with contextlib.suppress(MemoryBudgetError):
+        scaling = plan_scaling(
+            a, b.source, resources, dtype, seed=seed, shape=(n, k), target=target, driver=driver
+        )
+    symmetry: Stage | None = None
+    if assume == "sym":
+        matrix = stored_input("a", a.source)
+        symmetry = Stages(resources, dtype, driver, a.name).density(matrix, 1, 1, first=True)
+        symmetry = replace(symmetry, name="symmetry")
+    stages = [*([symmetry] if symmetry else []), *choices[0].stages, residual]
     targets = [s.target for s in stages if s.target is not None]
     explanation = explain(
         driver, [f"{x.name} {x.shape} {x.dtype}" for x in (a, b)], stages, resources,
@@ -308,8 +247,8 @@ def plan_solve(
         "layout": [choices[0].small["edges"], [s.name for s in stages]],
     }  # fmt: skip
     return SolveJob(
-        choices, residual, b.shape, dtype, held, sources, parameters,
-        resources, explanation, (a.name, b.name), driver=driver,
+        choices, scaling, symmetry, question, sources, parameters, resources, explanation,
+        (a.name, b.name), driver=driver,
     )  # fmt: skip
 
 

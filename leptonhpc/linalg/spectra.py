@@ -1,8 +1,9 @@
-"""Rank, condition, pseudoinverse and polar factors, all by the SVD of the short side.
+"""Rank, smallest value, pseudoinverse and polar factors, all by the SVD of the short side.
 
 The SVD sums the Gram matrix of the short side and refines its small values (see `svd_gram`): each
 singular value is right to c eps s1, as LAPACK's are. Any length of the long side is covered; of the
-short side four Gram matrices must fit in one worker.
+short side a dozen matrices of its order must fit in one worker. Where they do not, see
+`svd_divide`, `pinv_tiled` and `polar_divide`.
 """
 
 from __future__ import annotations
@@ -16,23 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.blocks import BlockedArray, Source
-from leptonhpc.errors import NumericRangeError, OptionError, ShapeError
+from leptonhpc.errors import MemoryBudgetError, NumericRangeError, OptionError, ShapeError
 from leptonhpc.linalg.certificates import (
-    ConditionCertificate,
     FactorCertificate,
+    NormCertificate,
     PseudoinverseCertificate,
     RankCertificate,
     SvdCertificate,
 )
 from leptonhpc.linalg.conditioning import Conditioning
 from leptonhpc.linalg.jobs import Execute, Outcome
+from leptonhpc.linalg.pinv_tiled import TiledPinv, plan_pinv_tiled
+from leptonhpc.linalg.polar_divide import PolarDivide, plan_polar_divide
 from leptonhpc.linalg.svd import SvdJob, plan_svd
+from leptonhpc.linalg.svd_divide import DivideSvd, plan_full_svd
 from leptonhpc.linalg.svd_shared import SvdOptions
 from leptonhpc.planning import Explanation, Resources, Stage, Target, seconds
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.planning.explain import explain
 
-Question = Literal["matrix_rank", "cond"]
+Question = Literal["matrix_rank", "norm"]
 Side = Literal["right", "left"]
 
 _LONG = "long"
@@ -45,7 +49,7 @@ _PROBES = 2
 class ValuesJob:
     """A number that singular values tell."""
 
-    svd: SvdJob
+    svd: SvdJob | DivideSvd
     shape: tuple[int, int]
     tol: float | None
     sources: Mapping[str, Source]
@@ -60,8 +64,8 @@ class ValuesJob:
         certificate = found.certificate
         assert isinstance(certificate, SvdCertificate)
         s = found.fields["s"].astype(float)
-        if self.driver == "cond":
-            return _condition(s, certificate.rounding)
+        if self.driver == "norm":
+            return _smallest(s, certificate.rounding)
         cutoff = _cutoff(s, self.shape, self.tol, certificate.rounding, found.fields["s"].dtype)
         return _rank(s, cutoff, certificate)
 
@@ -69,7 +73,7 @@ class ValuesJob:
 def plan_values(
     x: BlockedArray, resources: Resources, *, question: Question, tol: float | None = None
 ) -> ValuesJob:
-    """Plan the rank or the 2-norm condition number.
+    """Plan the rank, or the smallest singular value as the norm of order -2.
 
     Parameters
     ----------
@@ -77,7 +81,7 @@ def plan_values(
         The matrix.
     resources : Resources
         Memory, workers, cores and rates.
-    question : {"matrix_rank", "cond"}
+    question : {"matrix_rank", "norm"}
         What is asked.
     tol : float, optional
         Relative to the largest singular value: what counts as zero.
@@ -93,7 +97,9 @@ def plan_values(
         If the question makes no sense, or does not fit.
     """
     _check(x, question, tol)
-    svd = plan_svd(x, resources, options=SvdOptions(compute_uv=False), conditioning=Conditioning())
+    svd = plan_full_svd(
+        x, resources, options=SvdOptions(compute_uv=False), conditioning=Conditioning()
+    )
     explanation = replace(svd.explanation, driver=question)
     parameters = {**svd.parameters, "driver": question, "tol": tol}
     return ValuesJob(
@@ -170,12 +176,12 @@ class ComposeJob:
         p = (wide.conj().T * s) @ wide
         p = ((p + p.conj().T) / 2).astype(rh.dtype)
         # squares of what is left of |A| must stay in range
-        unit = 1 / svd.norm if svd.norm > 1e-300 else 1.0
+        unit = min(1 / svd.norm, 2.0**1000) if svd.norm else 1.0
         inner = (p.astype(wide.dtype) * unit) @ omega
         small = {"w": rh, "omega": omega, "inner": inner, "unit": unit}
         acc = execute(self.stage, small)
         probes = math.sqrt(_PROBES)
-        error = float(acc["hypot_defect"]) / probes
+        error = float(acc["hypot_defect"]) / probes / (svd.norm * unit or 1.0)
         departure = float(np.linalg.norm(acc["projected"] - omega)) / probes
         bound = 8 * max(len(s), 2) * float(np.finfo(rh.dtype).eps)
         certificate = FactorCertificate(
@@ -197,7 +203,7 @@ class ComposeJob:
 
 def plan_pinv(
     x: BlockedArray, resources: Resources, *, rcond: float | None = None, seed: int = 0
-) -> ComposeJob:
+) -> ComposeJob | TiledPinv:
     """Plan the pseudoinverse.
 
     Parameters
@@ -213,8 +219,8 @@ def plan_pinv(
 
     Returns
     -------
-    ComposeJob
-        The plan.
+    ComposeJob or TiledPinv
+        The plan; the second where the Gram matrix of the short side does not fit.
 
     Raises
     ------
@@ -223,13 +229,18 @@ def plan_pinv(
     """
     _check(x, "pinv", rcond, name="rcond")
     wide = x.shape[0] < x.shape[1]
-    # the bands are those of pinv(T)^H
-    return _plan(x, resources, "pinv", "pinv", transposed=not wide, rcond=rcond, seed=seed)
+    try:  # the bands are those of pinv(T)^H
+        return _plan(x, resources, "pinv", "pinv", transposed=not wide, rcond=rcond, seed=seed)
+    except MemoryBudgetError as error:
+        try:
+            return plan_pinv_tiled(x, resources, rcond=rcond, seed=seed)
+        except MemoryBudgetError:  # what takes less memory is more than there is
+            raise error from None
 
 
 def plan_polar(
     x: BlockedArray, resources: Resources, *, side: Side = "right", seed: int = 0
-) -> ComposeJob:
+) -> ComposeJob | PolarDivide:
     """Plan the polar factors A = U P, or A = P U.
 
     Parameters
@@ -245,8 +256,8 @@ def plan_polar(
 
     Returns
     -------
-    ComposeJob
-        The plan.
+    ComposeJob or PolarDivide
+        The plan; the second where the Gram matrix of the short side does not fit.
 
     Raises
     ------
@@ -263,10 +274,16 @@ def plan_polar(
             f"has shape {x.shape}. Use side={'left' if side == 'right' else 'right'!r}"
         )
         raise ShapeError(message)
-    if m == n and side == "left":  # A = P U is A^H = U^H P
-        x = x.H
     transposed = side == "left"
-    return _plan(x, resources, "polar", "u", transposed=transposed, rcond=None, seed=seed)
+    # A = P U is A^H = U^H P
+    turned = x.H if m == n and transposed else x
+    try:
+        return _plan(turned, resources, "polar", "u", transposed=transposed, rcond=None, seed=seed)
+    except MemoryBudgetError as error:
+        try:
+            return plan_polar_divide(x, resources, adjoint=transposed, seed=seed)
+        except MemoryBudgetError:  # what takes less memory is more than there is
+            raise error from None
 
 
 def _plan(
@@ -352,15 +369,13 @@ def _rank(s: NDArray[Any], cutoff: float, svd: SvdCertificate) -> Outcome:
     return Outcome({"value": rank, "s": s}, certificate)
 
 
-def _condition(s: NDArray[Any], rounding: float) -> Outcome:
-    top, least = float(s[0]), float(s[-1])
-    value = top / least if least > 0 else math.inf
-    upper = (top + rounding) / (least - rounding) if least > rounding else math.inf
-    lower = max(1.0, (top - rounding) / (least + rounding)) if top > 0 else math.inf
-    certificate = ConditionCertificate(
-        converged=least > rounding or top == 0, lower=lower, upper=upper, rounding=rounding
-    )
-    return Outcome({"value": value, "s": s}, certificate)
+def _smallest(s: NDArray[Any], rounding: float) -> Outcome:
+    least = float(s[-1])
+    error = rounding / least if least > 0 else math.inf
+    if s[0] == 0:  # a matrix of zeros: nothing was rounded
+        error = 0.0
+    certificate = NormCertificate(converged=error < 1, relative_error=error)
+    return Outcome({"value": least}, certificate)
 
 
 def _check(x: BlockedArray, driver: str, tol: float | None, *, name: str = "tol") -> None:

@@ -8,6 +8,7 @@ restores them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,8 +18,14 @@ from numpy.typing import NDArray
 
 from leptonhpc.blocks import Source
 from leptonhpc.linalg.conditioning import Conditioning
+from leptonhpc.linalg.gram_matrix import (
+    eigh_descending,
+    eigh_descending_numbers,
+    eigh_descending_seconds,
+)
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.operator import Operator
+from leptonhpc.linalg.svd_modes import TooManyModesError, layout_with_room, rank_is_found
 from leptonhpc.linalg.svd_shared import (
     Basis,
     SvdOptions,
@@ -30,8 +37,8 @@ from leptonhpc.linalg.svd_shared import (
     scratch_target,
     signs,
 )
+from leptonhpc.linalg.svd_small import NUMBERS
 from leptonhpc.planning import BandLayout, Resources, Stage, Target, choose_bands
-from leptonhpc.planning.costs import eigh_seconds
 
 _DIRECT = 0.1
 """U = A V / s is orthonormal to about eps (s1 / sk)^2 from V, eps s1 / sk from the product."""
@@ -51,22 +58,39 @@ class GramSvd:
         source: Source, resources: Resources, options: SvdOptions, conditioning: Conditioning
     ) -> BandLayout:
         """Choose bands so that the Gram matrices of all lanes and its eigenvectors fit."""
+
+        def plan(modes: int) -> BandLayout:
+            work, fixed = GramSvd.demand(source, options, conditioning, modes)
+            return choose_bands(
+                source, resources, work, fixed_nbytes=fixed, passes=2, what="svd by Gram matrix"
+            )
+
+        n, usual = source.shape[1], options.expected_rank(source.shape[1])
+        if not rank_is_found(options):
+            return layout_with_room(plan, usual=usual, most=usual)
+        # what the eigenvectors of all take is room for half of them later
+        return layout_with_room(plan, usual=max(usual, n // 2), most=n)
+
+    @staticmethod
+    def demand(
+        source: Source, options: SvdOptions, conditioning: Conditioning, modes: int | None = None
+    ) -> tuple[Callable[[int], int], int]:
+        """Give the bytes that a lane needs beside a band of some rows, and a worker once."""
         n = source.shape[1]
         item = 16 if source.dtype.kind == "c" else 8
-        k = options.expected_rank(n)
+        k = options.expected_rank(n) if modes is None else modes
 
         def work(height: int) -> int:
             tile = min(height, 1024) * n * item * 3
             return n * n * item + tile + height * k * item
 
-        return choose_bands(
-            source,
-            resources,
-            work,
-            fixed_nbytes=4 * n * n * item,
-            passes=2,
-            what="svd by Gram matrix",
-        )
+        numbers = eigh_descending_numbers(n, options.rank)
+        # of small values A^H A V, V, their two factors, and what the SVD of a small matrix needs
+        numbers = max(numbers, 2 * n * k + (1 + NUMBERS) * k * k)
+        # V as it was found, turned, over s, lifted and rounded; A^H A V and what it is compared
+        # with: in place of a lane's Gram matrix, as that of U is
+        numbers = max(numbers, 8 * n * k + 3 * k * k - n * n)
+        return work, numbers * item
 
     @property
     def _late(self) -> bool:
@@ -94,7 +118,8 @@ class GramSvd:
 
     def host_seconds(self) -> float:
         """Predict the eigenproblem's time."""
-        return eigh_seconds(self.operator.columns, self.operator.resources.rates)
+        n, rates = self.operator.columns, self.operator.resources.rates
+        return eigh_descending_seconds(n, self.options.rank, rates)
 
     def predicted_seconds(self) -> float:
         """Predict the whole."""
@@ -105,9 +130,12 @@ class GramSvd:
         operator, options = self.operator, self.options
         operator.prepare(execute, late_scale=self._late)
         gram = operator.gram(execute, late_scale=self._late)
-        squares, v = _eigh_descending(gram)
+        squares, v = eigh_descending(gram, options.rank)
         k = options.choose_rank(squares, operator.square)
         k = len(squares) if k is None else k
+        if k > operator.layout.modes > 0:
+            raise TooManyModesError(operator.layout.modes, k)
+        del gram
         s, v = np.sqrt(squares[:k]), np.ascontiguousarray(v[:, :k])
         top = float(s[0])
         # eigenvalues of the summed matrix are right to c eps s1^2 in double precision
@@ -135,12 +163,12 @@ class GramSvd:
 
     def _refined(self, execute: Execute, v: NDArray[Any]) -> Outcome:
         operator, k = self.operator, v.shape[1]
-        target = scratch_target(operator, "y1", k)
+        target = scratch_target(operator, "projected", k)
         z, offset, _ = operator.normal(execute, v, name="project", target=target, first=False)
-        rounded = v.astype(operator.dtype).astype(operator.wide_dtype)
-        basis = Basis((("y1", k),), offset, z)
+        v[...] = v.astype(operator.dtype)
+        basis = Basis((("projected", k),), offset, z)
         modes = rayleigh_ritz(
-            operator, execute, basis, np.eye(k), rounded, seed=self.options.seed,
+            operator, execute, basis, None, v, seed=self.options.seed,
             write=self.options.compute_uv,
         )  # fmt: skip
         assert modes is not None
@@ -155,12 +183,3 @@ class GramSvd:
             orthogonality=orthogonality, converged=True,  # there is no iteration
             rounding=rounding,
         )  # fmt: skip
-
-
-def _eigh_descending(gram: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Give eigenvalues (not negative) and vectors; scaled to avoid under- and overflow."""
-    largest = float(np.max(np.abs(np.diagonal(gram)), initial=0.0))
-    if largest == 0:
-        return np.zeros(len(gram)), np.eye(len(gram), dtype=gram.dtype)
-    w, v = np.linalg.eigh(gram / largest)
-    return np.maximum(w[::-1], 0) * largest, v[:, ::-1]

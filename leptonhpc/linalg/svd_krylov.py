@@ -12,6 +12,7 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -24,6 +25,12 @@ from leptonhpc.errors import OptionError
 from leptonhpc.linalg.conditioning import Conditioning
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.operator import Operator
+from leptonhpc.linalg.svd_modes import (
+    TooManyModesError,
+    cannot_suffice,
+    layout_with_room,
+    rank_is_found,
+)
 from leptonhpc.linalg.svd_shared import (
     Basis,
     Modes,
@@ -34,10 +41,13 @@ from leptonhpc.linalg.svd_shared import (
     rounding_bound,
     scratch_target,
 )
+from leptonhpc.linalg.svd_small import NUMBERS
 from leptonhpc.planning import BandLayout, Resources, Stage, Target, choose_bands
 from leptonhpc.planning.layout import compute_dtype
 
 EXPECTED_PASSES = 4
+_COLUMNS = 64
+"""Residuals that are found at once."""
 
 
 @dataclass
@@ -46,6 +56,8 @@ class KrylovSvd:
 
     operator: Operator
     options: SvdOptions
+    gives_up: bool = False
+    """Leave it to another method where more modes or passes are needed than are expected."""
     name = "krylov"
     title = "fused block Krylov iteration with residual stop"
 
@@ -54,7 +66,28 @@ class KrylovSvd:
         source: Source, resources: Resources, options: SvdOptions, conditioning: Conditioning
     ) -> BandLayout:
         """Choose bands so that Z of all lanes and the Krylov space fit."""
+
+        def plan(modes: int) -> BandLayout:
+            work, fixed = KrylovSvd.demand(source, options, conditioning, modes)
+            return choose_bands(
+                source, resources, work, passes=2, fixed_nbytes=fixed,
+                what="svd by Krylov iteration",
+            )  # fmt: skip
+
+        n = source.shape[1]
+        width = options.width(n)
+        if not rank_is_found(options):
+            return layout_with_room(plan, usual=width, most=width)
+        most = min(n, options.most_passes * width)
+        return layout_with_room(plan, usual=width, most=most, alike=True)
+
+    @staticmethod
+    def demand(
+        source: Source, options: SvdOptions, conditioning: Conditioning, modes: int | None = None
+    ) -> tuple[Callable[[int], int], int]:
+        """Give the bytes that a lane needs beside a band of some rows, and a worker once."""
         n, width = source.shape[1], options.width(source.shape[1])
+        k = width if modes is None else modes
         if EXPECTED_PASSES * width > n:
             message = (
                 f"method='krylov' is for ranks far below the short side; {EXPECTED_PASSES} blocks "
@@ -65,18 +98,22 @@ class KrylovSvd:
         options.check_resolution(dtype, f"{dtype} products")
         wide = 16 if dtype.kind == "c" else 8
         plain = not (conditioning.center or conditioning.missing == "mean")
-        total = min(n, options.most_passes * width)
+        total = min(n, most_passes(options, n, k) * width)
 
         def work(height: int) -> int:
             tile = 0 if plain and dtype == source.dtype else 2 * min(height, 1024) * n * wide
+            # the space is rotated in tiles: its blocks, side by side, and what comes of them
+            turned = min(height, 4096) * 2 * (total + k)
+            gathered = max(n * width, k * k)
             return (
-                height * width * dtype.itemsize + 2 * n * width * wide + tile + 4096 * total * wide
-            )
+                height * max(width, k) * dtype.itemsize + (n * width + gathered) * wide
+                + tile + turned * wide
+            )  # fmt: skip
 
-        return choose_bands(
-            source, resources, work, passes=2,
-            fixed_nbytes=n * (2 * total + 8 * width) * wide, what="svd by Krylov iteration",
-        )  # fmt: skip
+        # beside the space: a pass and the eigenproblem on it, or modes and how they combine it
+        passing = 10 * n * width + 8 * total * total
+        finishing = 6 * n * k + 4 * total * k + (1 + NUMBERS) * k * k
+        return work, (2 * n * total + max(passing, finishing)) * wide
 
     @cached_property
     def stages(self) -> list[Stage]:
@@ -86,7 +123,7 @@ class KrylovSvd:
         target = scratch_target(operator, "y1", width)
         first = operator.stage("normal", "pass", width, target=target, first=True)
         again = operator.stage("normal", "pass again", width, target=target, first=False)
-        most = max(1, min(options.most_passes, -(-n // width)))
+        most = max(1, min(self._passes, -(-n // width)))
         again = replace(again, repeats=min(EXPECTED_PASSES, most) - 1, most_repeats=most - 1)
         stages = [*operator.stages_before(), first]
         stages += [again] if again.most_repeats else []
@@ -121,14 +158,26 @@ class KrylovSvd:
         """Predict the whole."""
         return sum(s.seconds * s.repeats for s in self.stages) + self.host_seconds()
 
+    @property
+    def _modes(self) -> int:
+        """How many there is room for, and time."""
+        width = self.options.width(self.operator.columns)
+        room = max(width, self.operator.layout.modes)
+        return width if self.gives_up else room
+
+    @property
+    def _passes(self) -> int:
+        most = most_passes(self.options, self.operator.columns, self._modes)
+        return min(most, EXPECTED_PASSES) if self.gives_up else most
+
     def run(self, execute: Execute) -> Outcome:
         """Run; see `Job.run`."""
         operator, options = self.operator, self.options
         operator.prepare(execute)
         width = options.width(operator.columns)
-        space = _Space(operator, min(operator.columns, options.most_passes * width))
+        space = _Space(operator, min(operator.columns, self._passes * width))
         q = _random_block(operator, width, options.seed)
-        for number in range(1, options.most_passes + 1):
+        for number in range(1, self._passes + 1):
             # what is multiplied is the block as rounded to the dtype of computing
             q = q.astype(operator.dtype).astype(operator.wide_dtype)
             target = None
@@ -140,19 +189,32 @@ class KrylovSvd:
             space.append(q, z, offset)
             values, c = space.ritz()
             k = options.choose_rank(np.maximum(values, 0), operator.square)
-            values, c = values[: k or len(values)], c[:, : k or len(values)]
+            if rank_is_found(options):
+                self._require_room(values, k, number)
+            needed = k or len(values)
+            held = min(needed, self._modes)
+            values, c = values[:held], c[:, :held]
             residuals = space.residuals(values, c)
             floor = 8 * operator.eps * max(float(values[0]), 0.0)
             settled = bool(np.all(residuals <= np.maximum(options.accuracy * values, floor)))
-            if settled and k is not None:
+            if settled and (k is not None or held < needed):
                 break
             q = space.next_block(z)
             if q.shape[1] == 0:  # the space is invariant: nothing more is to be found
                 settled = True
                 break
+        if held < needed or (self.gives_up and k is None):
+            raise TooManyModesError(self._modes, k if settled else None)
         return self._finish(
             execute, space, values, c, residuals, converged=settled and k is not None
         )
+
+    def _require_room(self, values: NDArray[Any], k: int | None, number: int) -> None:
+        """Refuse to go on where more modes will be needed than there is room for."""
+        square, modes = self.operator.square, self._modes
+        hopeless = number > 1 and cannot_suffice(self.options, values, modes, square)
+        if hopeless and (k is None or k > modes):
+            raise TooManyModesError(modes)
 
     def _finish(
         self, execute: Execute, space: _Space, values: NDArray[Any], c: NDArray[Any],
@@ -215,6 +277,27 @@ class KrylovSvd:
         return modes
 
 
+def most_passes(options: SvdOptions, short: int, modes: int) -> int:
+    """Give how many passes there is room for: with few modes of many, those that are expected.
+
+    Parameters
+    ----------
+    options : SvdOptions
+        What is asked for.
+    short : int
+        Order of the short side.
+    modes : int
+        For which there is room.
+
+    Returns
+    -------
+    int
+        Passes.
+    """
+    few = rank_is_found(options) and modes <= options.width(short)
+    return min(options.most_passes, EXPECTED_PASSES) if few else options.most_passes
+
+
 class _Space:
     """The Krylov space K and Z = A^H A K, in columns; memory is used as blocks come.
 
@@ -263,8 +346,14 @@ class _Space:
 
     def residuals(self, values: NDArray[Any], c: NDArray[Any]) -> NDArray[Any]:
         """Give |A^H A v - value v| of Ritz vectors v = K c."""
-        length: NDArray[Any] = np.linalg.norm(self.z @ c - (self.k @ c) * values, axis=0)
-        return length
+        found = np.empty(len(values))
+        for low in range(0, len(values), _COLUMNS):
+            part = slice(low, low + _COLUMNS)
+            left = self.k @ c[:, part]
+            left *= -values[part]
+            left += self.z @ c[:, part]
+            found[part] = np.linalg.norm(left, axis=0)
+        return found
 
     def next_block(self, z: NDArray[Any]) -> NDArray[Any]:
         """Orthogonalise Z against K twice; drop columns in which only rounding is left."""

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from leptonhpc.errors import NumericRangeError, OptionError, ShapeError
 from leptonhpc.linalg.certificates import SvdCertificate
+from leptonhpc.linalg.gram_matrix import mirror_lower
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.operator import Operator
-from leptonhpc.planning import Target
+from leptonhpc.linalg.sizes import grain
+from leptonhpc.linalg.svd_small import small_svd
+from leptonhpc.planning import Target, rounding
 
 OVERSAMPLING = 12
 
@@ -92,8 +95,7 @@ class SvdOptions:
         share = self.tol**2 if self.tol is not None else 1.0
         if self.variance is not None:
             share = 1 - self.variance or 1.0  # all of it means every mode
-        least = 64 * float(np.finfo(dtype).eps)
-        if share < least:
+        if share < (least := 64 * float(np.finfo(dtype).eps)):
             name = "tol" if self.tol is not None else "variance"
             bound = math.sqrt(least) if name == "tol" else 1 - least
             message = (
@@ -171,7 +173,7 @@ def rayleigh_ritz(
     operator: Operator,
     execute: Execute,
     basis: Basis,
-    coefficients: NDArray[Any],
+    coefficients: NDArray[Any] | None,
     v: NDArray[Any],
     *,
     seed: int,
@@ -188,8 +190,8 @@ def rayleigh_ritz(
         The runtime.
     basis : Basis
         Y = A K and Z = A^H Y.
-    coefficients : array of shape (p, k)
-        C with V = K C orthonormal.
+    coefficients : array of shape (p, k), optional
+        C with V = K C orthonormal; None: the identity.
     v : array of shape (n, k)
         V.
     seed : int
@@ -211,22 +213,36 @@ def rayleigh_ritz(
     .. [1] J. Demmel, K. Veselic, Jacobi's method is more accurate than QR, SIAM J. Matrix Anal.
        Appl. 13 (1992), Theorem 4.
     """
-    gram, _ = _rotate(operator, execute, basis, coefficients, seed=seed)
+    k = v.shape[1]
+    identity = np.eye(k) if coefficients is None else coefficients
+    gram, _ = _rotate(operator, execute, basis, identity, seed=seed)
+    del identity  # what is deleted is of the order of the basis, which may be that of A
     length = np.sqrt(np.maximum(np.real(np.diagonal(gram)), 0))
     scale = np.where(length > 0, length, 1.0)
-    mu, e = np.linalg.eigh(gram / np.outer(scale, scale))
+    gram /= scale[:, None]
+    gram /= scale
+    mu, e = np.linalg.eigh(gram)
+    del gram
     live = mu > 1e-14
+    if not live.all():
+        e = e[:, live]
     root = np.sqrt(mu[live])
     # A V = Q M with Q orthonormal: Q = A V S^-1 E mu^-1/2, M = mu^1/2 E^H S
-    q = (e[:, live] / root) / scale[:, None]
-    p, found, wh = np.linalg.svd((root[:, None] * e[:, live].conj().T) * scale)
-    k = coefficients.shape[1]
-    s = np.zeros(k)
-    s[: len(found)] = found
+    m = np.zeros((k, k), e.dtype)
+    np.multiply(e.conj().T, root[:, None], out=m[: len(root)])
+    m *= scale
+    e /= root
+    e /= scale[:, None]
+    p, s, wh = small_svd(operator, execute, m)
+    del m
     # below this A V is rounding: such a u would be noise, so fresh columns take its place
-    r = int(np.count_nonzero(found > 8 * operator.eps * found.max(initial=0)))
+    r = int(np.count_nonzero(s > 8 * operator.eps * s[0]))
     v = v @ wh.conj().T
-    w = coefficients @ (q @ p[:, :r])
+    del wh
+    w = e @ p[: len(root), :r]
+    del e, p
+    if coefficients is not None:
+        w = coefficients @ w
     v, w = _with_signs(v, w)
     residuals = np.array(s)  # |A v - s u| of a fresh u
     residuals[:r] = np.linalg.norm(basis.z @ w - v[:, :r] * s[:r], axis=0)
@@ -258,7 +274,9 @@ def write_long(
     if w.shape[0] > basis.offset.size or mu.min() < 0.5:  # CholeskyQR, over the scratch arrays
         for _ in range(2):
             gram, _ = _rotate(operator, execute, basis, w, seed=seed, fresh=fresh)
-            w = w @ np.linalg.inv(np.linalg.cholesky(gram).conj().T)
+            lower = np.linalg.cholesky(gram)
+            del gram
+            w = w @ np.linalg.inv(lower.conj().T)
     target = long_target(operator, k)
     gram, _ = _rotate(operator, execute, basis, w, seed=seed, fresh=fresh, target=target)
     return deviation(gram)
@@ -276,8 +294,9 @@ def _rotate(
         psi=psi, theta=theta, first=False,
     )  # fmt: skip
     acc = execute(stage, small)
-    lower = np.tril(acc["gram"], -1)
-    return lower + lower.conj().T + np.diag(np.real(np.diagonal(acc["gram"]))), acc
+    gram = acc.pop("gram")
+    mirror_lower(gram)
+    return gram, acc
 
 
 rotate = _rotate
@@ -332,20 +351,20 @@ def outcome(
     # sums of squares are in double; s carries the rounding of the dtype of computing
     slack = 2 * rounding * float(np.sum(s)) + 64 * np.finfo(float).eps * total
     error, bound = frobenius or (math.sqrt(square), math.sqrt(square + slack))
+    real = np.float32 if operator.dtype.char in "fF" else np.float64
     certificate = SvdCertificate(
         converged=converged,
         method=method,
         passes=operator.passes,
         norm=unit * math.sqrt(total),
         residuals=tuple(float(unit * r) for r in residuals),
-        rounding=unit * rounding,
+        rounding=unit * rounding + grain(real, s[0]),
         captured=min(float(np.sum(share)), 1.0) if total > 0 else 1.0,
         captured_each=tuple(float(x) for x in share),
         frobenius_error=unit * error,
-        frobenius_bound=unit * bound,
+        frobenius_bound=unit * bound + len(s) * grain(real, s[0]),
         orthogonality=orthogonality,
     )
-    real = np.float32 if operator.dtype.char in "fF" else np.float64
     if s[0] * unit > np.finfo(real).max:
         message = f"singular values near {s[0] * unit:.3g} do not fit into {np.dtype(real)}"
         raise NumericRangeError(f"{message}. Scale {operator.user_name} first")
@@ -367,11 +386,14 @@ def outcome(
 
 
 def rounding_bound(operator: Operator, top: float) -> float:
-    """Give c eps s1, c = 8 sqrt(n): sums over n short-side entries round like random walks [1]_.
+    """Give 8 sqrt(n) eps s1: sums over n short-side entries round like random walks [1]_.
+
+    Factors that are rounded to TF32 add their own roundoff to it, once.
 
     References
     ----------
     .. [1] N. J. Higham, T. Mary, A new approach to probabilistic rounding error analysis, SIAM J.
        Sci. Comput. 41 (2019), Theorem 3.1.
     """
-    return 8 * math.sqrt(operator.columns) * operator.eps * top
+    precision = operator.resources.precision
+    return 8 * rounding(math.sqrt(operator.columns), operator.dtype, precision) * top

@@ -35,7 +35,7 @@ def differ(x: lh.SvdResult, y: lh.SvdResult, a: np.ndarray) -> float:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("shape", SHAPES)
-@settings(max_examples=12)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_no_chunk_shape_and_no_memory_budget_changes_the_answer(
     shape: tuple[int, int], method: str, data: st.DataObject
@@ -137,7 +137,7 @@ def test_one_scale_changes_values_only() -> None:
     assert np.array_equal(x.vh, y.vh)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(a=matrices(40))
 def test_any_matrix_is_given_back_by_all_its_modes(a: np.ndarray) -> None:
     r = lh.svd(a, memory="1 GB")

@@ -89,7 +89,7 @@ def test_gram_matrices_of_every_case_are_hermitian_and_right(
             ), case.name
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_no_grid_and_no_memory_changes_the_product(data: st.DataObject) -> None:
     m, k, n = (data.draw(st.integers(1, 60)) for _ in range(3))

@@ -78,7 +78,7 @@ def test_orders_are_numbers_not_types() -> None:
     assert float(lh.norm(a, ord=float("inf"))) == np.linalg.norm(a, np.inf)
 
 
-@pytest.mark.parametrize("order", ["max", 3, -2, 0])
+@pytest.mark.parametrize("order", ["max", 3, -3, 0])
 def test_other_orders_are_refused(order: object) -> None:
     with pytest.raises(OptionError, match="ord"):
         lh.norm(np.ones((4, 3)), ord=order)

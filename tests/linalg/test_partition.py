@@ -21,7 +21,7 @@ def coverage(m: int, n: int, regions: list[tuple[tuple[int, int], ...]]) -> np.n
     return count
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(m=sizes, n=sizes, unit=units, cap=st.integers(1, 100_000), parts=st.integers(1, 9))
 def test_every_element_is_covered_exactly_once(
     m: int, n: int, unit: tuple[int, int], cap: int, parts: int
@@ -29,7 +29,7 @@ def test_every_element_is_covered_exactly_once(
     assert np.all(coverage(m, n, partition(m, n, unit, cap, parts)) == 1)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(m=sizes, n=sizes, unit=units, cap=st.integers(1, 100_000), parts=st.integers(1, 9))
 def test_no_block_exceeds_the_cap_unless_it_is_one_unit(
     m: int, n: int, unit: tuple[int, int], cap: int, parts: int
@@ -39,7 +39,7 @@ def test_no_block_exceeds_the_cap_unless_it_is_one_unit(
         assert (r1 - r0) * (c1 - c0) <= cap or one_unit
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(m=sizes, n=sizes, unit=units, cap=st.integers(1, 100_000))
 def test_blocks_begin_at_whole_units(m: int, n: int, unit: tuple[int, int], cap: int) -> None:
     for (r0, _), (c0, _) in partition(m, n, unit, cap):
@@ -66,7 +66,7 @@ def test_there_are_as_many_blocks_as_workers(m: int, n: int, parts: int) -> None
 speeds = st.lists(st.floats(0.1, 20.0), min_size=2, max_size=6)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     m=sizes, n=sizes, unit=units, cap=st.integers(1, 100_000), speeds=speeds,
     parts=st.integers(1, 40),

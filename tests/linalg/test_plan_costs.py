@@ -1,11 +1,13 @@
 """Flops and bytes of a plan are those of the mathematics, whatever the grid."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 
 import leptonhpc as lh
+from leptonhpc.errors import MemoryBudgetError
 from leptonhpc.testing import put
 
 GRIDS = [(7, 5), (64, 80), (300, 3), (1, 80), (299, 79), (128, 128), (300, 80)]
@@ -89,3 +91,32 @@ def test_reported_flops_and_reads_are_the_planned_ones(
     if method == "gram" and not options:
         assert r.report.flops == p.explanation.flops
         assert r.report.read_nbytes == p.explanation.read_nbytes
+
+
+def test_svd_names_the_budget_that_suffices_where_neither_method_can_run() -> None:
+    a = np.random.default_rng(0).standard_normal((3000, 40)).astype("f4")
+    with pytest.raises(MemoryBudgetError, match="needs at least memory='") as refusal:
+        lh.svd(a, rank=5, memory="1 MB")
+    smallest = re.search(r"memory='(.*?)'", str(refusal.value))
+    assert smallest is not None
+    assert lh.svd(a, rank=5, memory=smallest[1]).certificate.converged
+
+
+@pytest.mark.parametrize("driver", ["svd", "eigh"])
+def test_steps_of_a_division_are_as_many_as_they_say_and_lie_in_their_blocks(driver: str) -> None:
+    x = np.eye(2300)
+    e = lh.plan(driver, x, method="divide", memory="250 MB").explanation
+    for task in (task for stage in e.planned for task in stage.tasks):
+        steps = list(task.steps)
+        assert len(task.steps) == len(steps)
+        operands = {read.operand for step in steps for read in step.reads}
+        assert set(task.steps.operands) == operands
+        if task.kernel in ("join", "shifted", "perturbed", "pair_residuals"):
+            parts = [step.at for step in steps]
+            assert [part[0] for part in parts] == [task.at[0]] * len(parts)
+            columns = [end for part in parts for end in part[1]]
+            assert columns == sorted(columns)
+            assert (columns[0], columns[-1]) == task.at[1]
+            for step in steps:
+                for read in step.reads:
+                    assert [b - a for a, b in read.region] == [b - a for a, b in step.at]

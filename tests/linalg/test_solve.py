@@ -22,56 +22,11 @@ from leptonhpc.kernels import DEVICES, table, tables
 from leptonhpc.testing import matrix_with_spectrum, put
 from leptonhpc.testing.hard import HARD, graded, small_corner, swapped
 
+from .systems import backward, draw, positive, require_accurate, require_honest
+
 MEMORY = "1 GB"
 PANELS = "162 MB"  # 12 MB for arrays: a matrix of order 700 is cut into panels
 DTYPES = ["float32", "float64", "complex64", "complex128"]
-
-
-def draw(shape: tuple[int, ...], dtype: str = "float64", seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    a = rng.standard_normal(shape)
-    return (a + 1j * rng.standard_normal(shape) if dtype.startswith("c") else a).astype(dtype)
-
-
-def positive(n: int, dtype: str = "float64", condition: float = 10.0) -> np.ndarray:
-    q = np.linalg.qr(draw((n, n), "complex128" if dtype.startswith("c") else "float64"))[0]
-    a = (q * np.geomspace(1, 1 / condition, n)) @ q.conj().T
-    return ((a + a.conj().T) / 2).astype(dtype)
-
-
-def backward(a: np.ndarray, x: np.ndarray, b: np.ndarray) -> float:
-    """Give the largest |b - A x| / (|A|_F |x| + |b|) of the columns, in extended precision."""
-    kind = np.clongdouble if np.iscomplexobj(a) or np.iscomplexobj(b) else np.longdouble
-    a, x, b = a.astype(kind), x.reshape(len(a), -1).astype(kind), b.reshape(len(a), -1).astype(kind)
-    left = np.sqrt(np.sum(np.abs(b - a @ x) ** 2, axis=0))
-    sizes = [np.sqrt(np.sum(np.abs(y) ** 2, axis=0)) for y in (a.reshape(-1, 1), x, b)]
-    scale = sizes[0] * sizes[1] + sizes[2]
-    return float(np.max(left / np.where(scale > 0, scale, 1)))
-
-
-def require_honest(r: lh.SolveResult, a: np.ndarray, b: np.ndarray) -> None:
-    """Check the certificate against the residual in extended precision, and against the error."""
-    c, x, n = r.certificate, np.asarray(r.x), len(a)
-    eps = float(np.finfo(x.dtype).eps)
-    assert x.shape == b.shape
-    # the residual was computed in the precision of x: it rounds by about eps (|A||x| + |b|)
-    assert backward(a, x, b) <= 10 * c.backward_error + 4 * eps
-    assert c.converged == (c.backward_error <= c.bound)
-    assert c.bound == 8 * max(n, 2) * eps
-    wide = a.astype(np.result_type(a, float))
-    size, values = float(np.linalg.norm(wide)), np.linalg.svd(wide, compute_uv=False)
-    assert c.norm == pytest.approx(size, rel=4 * n * float(np.finfo(c.precision).eps))
-    true = size / values[-1] if values[-1] else np.inf
-    # two Gaussian vectors see a tenth of the largest direction of A^-1, 99 %, and no more than all
-    if true * eps < 1e-3:
-        assert 0.1 * true <= c.condition <= 3 * size * float(np.linalg.norm(1 / values))
-
-
-def require_accurate(r: lh.SolveResult, a: np.ndarray, x: np.ndarray) -> None:
-    """Check that x is as far from the true solution as the certificate says, at most."""
-    found, true = (np.asarray(y).reshape(len(a), -1) for y in (r.x, x))
-    error = np.linalg.norm(found - true, axis=0) / np.linalg.norm(true, axis=0)
-    assert np.max(error) <= r.certificate.error
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -304,25 +259,6 @@ def test_inverses_are_right(dtype: str, tmp_path: Path) -> None:
         lh.inv(np.ones((3, 3)), memory=MEMORY)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_factors_solve_again_here_and_when_they_are_loaded(dtype: str, tmp_path: Path) -> None:
-    for driver in ("lu", "cholesky"):
-        a = positive(300, dtype) if driver == "cholesky" else draw((300, 300), dtype)
-        x = put(a, tmp_path / f"a-{driver}", chunks=(64, 64))
-        r = getattr(lh, driver)(x, memory="160 MB", out=tmp_path / driver)
-        for found in (r, lh.load(tmp_path / driver), getattr(lh, driver)(a, memory=MEMORY)):
-            for b in (draw((300,), dtype, 1), draw((300, 9), dtype, 2)):
-                s = found.solve(b)
-                require_honest(s, a, b)
-                assert s.certificate.converged
-    with pytest.raises(ShapeError, match="length 300"):
-        r.solve(np.ones(299))
-    mixed = lh.lu(draw((50, 50))).solve(draw((50,), "complex128"))
-    require_honest(mixed, draw((50, 50)), draw((50,), "complex128"))
-    with pytest.raises(ShapeError, match="square"):
-        lh.lu(draw((5, 4))).solve(np.ones(5))
-
-
 @pytest.mark.parametrize("column", [0, 7, 150, 299])
 @pytest.mark.parametrize("precision", ["full", "mixed"])
 def test_singular_matrices_are_refused_with_their_column(
@@ -357,8 +293,17 @@ def test_what_is_not_positive_definite_or_hermitian_is_refused() -> None:
     with pytest.raises(NotPositiveDefiniteError) as caught:
         lh.solve(a, np.ones(50), assume="pos", precision="mixed", memory=MEMORY)
     assert caught.value.order == 31
-    with pytest.raises(NotHermitianError, match="solve needs"):
-        lh.solve(draw((50, 50)), np.ones(50), assume="pos", memory=MEMORY)
+    for assume in ("sym", "pos"):
+        with pytest.raises(NotHermitianError, match="solve needs"):
+            lh.solve(draw((50, 50)), np.ones(50), assume=assume, memory=MEMORY)
+    skew = positive(300)
+    skew[170, 90] += 1e-6
+    with pytest.raises(NotHermitianError, match=r"\(170, 90\)|\(90, 170\)"):
+        lh.solve(skew, np.ones(300), assume="sym", memory="157 MB")
+    indefinite = positive(300) - 0.3 * np.eye(300)
+    r = lh.solve(indefinite, np.ones(300), assume="sym", memory="157 MB")
+    require_honest(r, indefinite, np.ones(300))
+    assert "symmetry" in [stage.name for stage in r.report.stages]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -412,3 +357,8 @@ def test_a_fault_while_solving_is_mended_or_said(
         table.cache_clear()
     assert backward(a, np.asarray(r.x), b) <= 10 * r.certificate.backward_error + 1e-15
     assert bool(caught) != r.certificate.converged
+
+
+def test_sides_near_the_smallest_number_are_not_lost_by_single_precision() -> None:
+    r = lh.solve(np.eye(3), np.full(3, 1e-310), precision="mixed")
+    assert np.array_equal(np.asarray(r.x), np.full(3, 1e-310))
