@@ -16,6 +16,8 @@ _GAIN = 0.01
 """A policy is taken before a simpler one if it is faster by more than this."""
 _MOST_TRIED = 8
 """Sets of devices that are left out one after another."""
+_FEW_ITEMS = 2000
+"""Up to so many, each set is tried with each policy."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ def place_work(work: Work, *, policy: str | None = None) -> Placed:
         if best is None or found.simulation.seconds < best.simulation.seconds * (1 - _GAIN):
             best = found
     assert best is not None
-    if policy is None and best.placement.policy != "homogeneous":
-        best = _without_slow(best)
+    if policy is None:
+        best = _without_slow(best, names)
     return Placed(best.work, best.placement, best.simulation, considered)
 
 
@@ -129,14 +131,21 @@ def _alike(work: Work) -> bool:
     return len(speeds) <= 1
 
 
-def _without_slow(best: Placed) -> Placed:
-    """Leave out devices that the job is no slower without: the slowest first."""
-    for devices in _slowest(best.work):
-        fewer = without(best.work, devices, "the job is as fast without it")
-        found = _tried(POLICIES[best.placement.policy], fewer)
-        if found.simulation.seconds > best.simulation.seconds * (1 + 1e-9):
+def _without_slow(best: Placed, names: list[str]) -> Placed:
+    """Leave out devices that the job is no slower without: the slowest first.
+
+    Where items wait for others no policy knows how long. So a job may be slower without one device,
+    and faster without two.
+    """
+    work, few = best.work, len(best.work.items) <= _FEW_ITEMS
+    for devices in _slowest(work):
+        fewer = without(work, devices, "the job is as fast without it")
+        tried = [_tried(POLICIES[n], fewer) for n in (names if few else [best.placement.policy])]
+        found = min(tried, key=lambda placed: placed.simulation.seconds)
+        if found.simulation.seconds <= best.simulation.seconds * (1 + 1e-9):
+            best = found
+        elif not few:
             break
-        best = found
     return best
 
 

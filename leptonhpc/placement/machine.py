@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from leptonhpc.errors import OptionError
-from leptonhpc.planning import Rates, Resources
+from leptonhpc.planning import Precision, Rates, Resources
 from leptonhpc.planning.amounts import parse_nbytes
 
 _MOST_DEVICES = 1_000_000
@@ -34,6 +34,10 @@ class Device:
     """Copies in and out, bytes a second; infinite where kernels work in the host's memory."""
     link_seconds: float = 0.0
     """What each copy costs beside."""
+    tf32: bool = False
+    """Whether its products of float32 can round their factors to TF32."""
+    precision: Precision | None = None
+    """"tf32" where they do so unless a job says otherwise."""
 
     @property
     def overlaps(self) -> bool:
@@ -59,7 +63,9 @@ class Machine:
     task_seconds: float = 0.001
     """What the scheduler needs for one task; it does one after another."""
     start_seconds: float = 0.0
-    """From the end of a stage to the first task of the next."""
+    """Of a stage beside its tasks: until the first begins, and from the last one to the sum."""
+    lane_seconds: float = 0.0
+    """What a lane needs for each task beside its work; of a slower device more."""
 
     def __post_init__(self) -> None:
         if not self.devices:
@@ -73,7 +79,7 @@ class Machine:
         for name in ("store_read_bytes", "store_write_bytes"):
             if not getattr(self, name) > 0:
                 raise OptionError(f"{name} is positive; found {getattr(self, name)}")
-        for name in ("task_seconds", "start_seconds"):
+        for name in ("task_seconds", "start_seconds", "lane_seconds"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise OptionError(f"{name} is a duration; found {getattr(self, name)}")
 
@@ -95,8 +101,20 @@ class Machine:
         rates, speeds = worth.speeds()
         return Resources(
             memory, len(worth.devices), min(d.cores for d in worth.devices), rates,
-            distributed=len(self.devices) > 1, speeds=speeds,
+            distributed=len(self.devices) > 1, speeds=speeds, **precisions_of(worth.devices),
         )  # fmt: skip
+
+    def with_tf32(self) -> Machine:
+        """Give the machine as fast as it is where products of float32 are done in TF32."""
+        return replace(
+            self,
+            devices=tuple(
+                replace(d, rates=replace(d.rates, single_speedup=d.rates.tf32_speedup))
+                if d.tf32
+                else d
+                for d in self.devices
+            ),
+        )
 
     def worthwhile(self) -> Machine:
         """Leave out the slowest devices that add little: blocks are not cut for them.
@@ -106,7 +124,7 @@ class Machine:
         Machine
             Devices that do 95 % of what all could do.
         """
-        speeds = sorted((_speed(device), device.name) for device in self.devices)
+        speeds = sorted((speed_of(device), device.name) for device in self.devices)
         left, gone = _LITTLE * sum(speed for speed, _ in speeds), set()
         for speed, name in speeds:
             left -= speed
@@ -131,7 +149,7 @@ class Machine:
             },
             measured=all(device.rates.measured for device in self.devices),
         )
-        speeds = tuple(_speed(device) for device in self.devices)
+        speeds = tuple(speed_of(device) for device in self.devices)
         return average, speeds if max(speeds) > _UNLIKE * min(speeds) else ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,6 +160,23 @@ class Machine:
         return {**_finite(shared), "devices": devices}
 
 
+def precisions_of(devices: Sequence[Device]) -> dict[str, Any]:
+    """Give what `Resources` tell of the arithmetic of devices.
+
+    Parameters
+    ----------
+    devices : sequence of Device
+        Those that may work.
+
+    Returns
+    -------
+    dict
+        ``tf32_workers``, and ``precision`` where a device's kind chooses it.
+    """
+    chosen: Precision | None = next((d.precision for d in devices if d.precision), None)
+    return {"tf32_workers": sum(d.tf32 for d in devices), "precision": chosen}
+
+
 def read_machine(path: str | Path) -> Machine:
     """Read a machine that was written by hand, for simulation.
 
@@ -149,9 +184,10 @@ def read_machine(path: str | Path) -> Machine:
     ----------
     path : str or path
         A TOML file: tables ``[[device]]`` with ``name``, and as they are known ``count``, ``kind``,
-        ``cores``, ``memory``, ``link_bytes``, ``link_seconds`` and the rates of `Rates` (a second,
-        each core); and on top ``store_read_bytes``, ``store_write_bytes``, ``task_seconds``,
-        ``start_seconds``. Bytes may be written "80 GB".
+        ``cores``, ``memory``, ``link_bytes``, ``link_seconds``, ``tf32`` (whether it has it) and
+        the rates of `Rates` (a second, each core); and on top ``store_read_bytes``,
+        ``store_write_bytes``, ``task_seconds``, ``start_seconds``, ``lane_seconds``. Bytes may be
+        written "80 GB".
 
     Returns
     -------
@@ -178,9 +214,11 @@ _LITTLE = 0.05
 """What may be lost by leaving out slow devices."""
 _SLOW = 0.2
 """But none that is faster than this part of the fastest."""
-_SHARED = ("store_read_bytes", "store_write_bytes", "task_seconds", "start_seconds")
+_SHARED = (
+    "store_read_bytes", "store_write_bytes", "task_seconds", "start_seconds", "lane_seconds",
+)  # fmt: skip
 _RATES = tuple(field.name for field in fields(Rates) if field.name != "measured")
-_OWN = ("name", "count", "kind", "cores", "memory", "link_bytes", "link_seconds")
+_OWN = ("name", "count", "kind", "cores", "memory", "link_bytes", "link_seconds", "tf32")
 
 
 def _machine(data: Mapping[str, Any]) -> Machine:
@@ -208,6 +246,10 @@ def _devices(table: Mapping[str, Any]) -> list[Device]:
     }
     if "kind" in table:
         more["kind"] = str(table["kind"])
+    if "tf32" in table:
+        if not isinstance(table["tf32"], bool):
+            raise OptionError(f"tf32 of {name!r} is true or false; found {table['tf32']!r}")
+        more["tf32"] = table["tf32"]
     if "memory" in table:
         more["memory_nbytes"] = parse_nbytes(table["memory"], name=f"memory of {name!r}")
     device = Device(name, cores=_whole(name, "cores", table.get("cores", 1)), rates=rates, **more)
@@ -249,7 +291,8 @@ def _check_device(device: Device) -> None:
         raise OptionError(f"{device.name!r} has cores and memory; found {device}")
 
 
-def _speed(device: Device) -> float:
+def speed_of(device: Device) -> float:
+    """Give one number for how fast a device is: its flops a second in large products."""
     return device.cores * device.rates.gemm_flops
 
 

@@ -136,6 +136,13 @@ class _Replay:
         self.spans: list[Span] = []
         self.busy = [0.0] * len(self.queues)
         self.events: list[tuple[float, int, int]] = []
+        self.again = {
+            items[number].tasks[0].key: (seconds, work.resident[number][1])
+            for lane, numbers in zip(placement.lanes, placement.order, strict=True)
+            for number in (numbers if work.resident else ())
+            if (seconds := work.again_seconds(items[number], lane))
+        }
+        """Of tasks whose blocks are in the memory of another device: they are read again."""
         machine = work.machine
         self.reads, self.writes = (
             _Shared(machine.store_read_bytes), _Shared(machine.store_write_bytes),
@@ -198,22 +205,31 @@ class _Replay:
         if phase == "begin":
             self.started[lane] = now
             took = self.work.task_seconds(task, self.placement.lanes[lane])
+            read, nbytes = took.read, task.read_nbytes
+            if task.key in self.again:
+                seconds, more = self.again[task.key]
+                read, nbytes = read + seconds, nbytes + more
             self.current[lane] = took
             self.left[lane] = 1
             self.phase[lane] = "read"
             if device.overlaps and max(took.compute, took.link) > 0:
                 self.left[lane] += 1
                 self._at(now + max(took.compute, took.link), lane)
-            self._flow(self.reads, now, took.read, lane, task.read_nbytes)
+            self._flow(self.reads, now, read, lane, nbytes)
             return
         took = self.current[lane]
         if phase == "read":
             self.left[lane] -= 1
             if self.left[lane]:
                 return
+            alone = 0.0 if device.overlaps else took.compute
+            if self.writes.most == math.inf:  # nothing is shared any more: one event for both
+                self.phase[lane] = "end"
+                self._at(now + alone + took.write, lane)
+                return
             self.phase[lane] = "compute"
-            if not device.overlaps and took.compute > 0:
-                self._at(now + took.compute, lane)
+            if alone > 0:
+                self._at(now + alone, lane)
                 return
         if self.phase[lane] == "compute":
             self.phase[lane] = "write"

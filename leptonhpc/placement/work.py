@@ -9,7 +9,7 @@ from typing import Any
 from leptonhpc.errors import MemoryBudgetError
 from leptonhpc.placement.machine import Device, Machine
 from leptonhpc.planning import Stage, Task
-from leptonhpc.planning.costs import MOST_DECODERS, rate_of
+from leptonhpc.planning.costs import MOST_DECODERS, is_skinny, rate_of, sweep_flops
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +104,19 @@ class Work:
         key = (*sizes, lane.kind, slow)
         if key not in self._known:
             self._known[key] = _seconds(
-                task, size, self.machine.devices[lane.device], self.stage, slow
-            )
+                task, size, self.machine.devices[lane.device], self.stage, slow,
+                self.machine.lane_seconds,
+            )  # fmt: skip
         return self._known[key]
+
+    def again_seconds(self, item: Item, lane: Lane) -> float:
+        """Predict what a lane needs to read what is in the memory of another device."""
+        home = self.resident.get(item.number)
+        if home is None or home[0] == lane.device:
+            return 0.0
+        device = self.machine.devices[lane.device]
+        again = home[1] / (device.rates.read_bytes * _decoders(device, self.stage))
+        return again * self.slowdown.get(lane.device, NORMAL).read
 
     def seconds(self, item: Item, lane: Lane) -> float:
         """Predict what an item takes on a lane, with what must be read again there."""
@@ -114,11 +124,7 @@ class Work:
         total = sum(
             self.task_seconds(task, lane).total(overlaps=device.overlaps) for task in item.tasks
         )
-        home = self.resident.get(item.number)
-        if home is not None and home[0] != lane.device:
-            again = home[1] / (device.rates.read_bytes * _decoders(device, self.stage))
-            total += again * self.slowdown.get(lane.device, NORMAL).read
-        return total
+        return total + self.again_seconds(item, lane)
 
 
 def work_of(
@@ -194,12 +200,15 @@ def items_of(stage: Stage) -> tuple[Item, ...]:
 
 
 def _seconds(
-    task: Task, size: float | None, device: Device, stage: Stage, slow: Slowdown
-) -> Seconds:
+    task: Task, size: float | None, device: Device, stage: Stage, slow: Slowdown, beside: float
+) -> Seconds:  # fmt: skip
     cores, rates = _cores(device, stage), device.rates
-    compute = 0.0
+    compute = beside
     if task.flops:
-        compute = task.flops / (rates.of(rate_of(task.kernel), stage.dtype, size) * cores)
+        side = stage.width if is_skinny(task.kernel) else size
+        compute += task.flops / (rates.of(rate_of(task.kernel), stage.dtype, side) * cores)
+    swept = sweep_flops(task.kernel, task.read_nbytes, stage.dtype)
+    compute += swept / (rates.sweep_flops * cores)
     moved = task.read_nbytes + task.write_nbytes
     link = moved / device.link_bytes + device.link_seconds * len(task.steps)
     return Seconds(

@@ -4,11 +4,14 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import leptonhpc as lh
 from leptonhpc.errors import OptionError
-from leptonhpc.placement import Device, Machine, read_machine
+from leptonhpc.placement import Device, Machine, place, read_machine
 from leptonhpc.planning import Rates
+from leptonhpc.planning.costs import rate_of
 
 GOOD = """
 store_read_bytes = "20 GB"
@@ -119,3 +122,44 @@ def test_rates_grow_with_the_size_of_blocks_and_with_single_precision() -> None:
     assert rates.of("gemm_flops", "f4") == 3e11
     assert rates.of("gemm_flops", "F") == 3e11
     assert rates.of("gemm_flops", "D") == 1e11
+
+
+def test_skinny_products_read_as_much_for_few_columns_as_for_many() -> None:
+    rates = Rates(skinny_flops=20e9, skinny_half=32.0, single_speedup=2.0)
+    assert rates.of("skinny_flops", "f8", 32) == rates.of("skinny_flops", "f8") == 20e9
+    # r w / (w + 32), 20 GFLOP/s with 32: 40 with very many
+    assert rates.of("skinny_flops", "f8", 96) == pytest.approx(30e9)
+    assert rates.of("skinny_flops", "f4", 8) == pytest.approx(16e9)
+    sweeping = replace(rates, sweep_flops=1e9)
+    assert sweeping.of(rate_of("norms"), "f4", 1000) == 1e9  # in double, whatever the dtype
+
+
+def test_a_pass_with_few_columns_is_predicted_to_be_slower_a_flop() -> None:
+    x = np.broadcast_to(np.zeros(1), (100_000, 1000))
+
+    def predicted(width: int) -> tuple[float, float]:
+        plan = lh.plan(
+            "svd", x, rank=width - 12, method="krylov", memory="1 GB",
+            machine=Machine((Device("d", rates=Rates(read_bytes=1e15, write_bytes=1e15)),)),
+        )  # fmt: skip
+        again = next(s for s in plan.job.explanation.planned if s.name == "pass again")
+        assert again.width == width
+        placed = place(again, plan.machine).simulation.seconds
+        return again.seconds / again.flops, placed / again.flops
+
+    rates = Rates()
+    expected = 1 / rates.of("skinny_flops", "f8", 16), 1 / rates.of("skinny_flops", "f8", 64)
+    few, many = predicted(16), predicted(64)
+    assert few == pytest.approx([expected[0]] * 2, rel=0.02)
+    assert many == pytest.approx([expected[1]] * 2, rel=0.02)
+    assert few[0] > 1.5 * many[0]
+
+
+def test_a_machine_is_faster_in_tf32_where_it_has_it() -> None:
+    rates = Rates(single_speedup=2.0, tf32_speedup=16.0)
+    machine = Machine((Device("gpu", "cuda", rates=rates, tf32=True), Device("cpu", rates=rates)))
+    rounded = machine.with_tf32()
+    assert [d.rates.of("gemm_flops", "f4") for d in rounded.devices] == [
+        16 * rates.gemm_flops, 2 * rates.gemm_flops
+    ]  # fmt: skip
+    assert machine.resources().tf32_workers == 1
