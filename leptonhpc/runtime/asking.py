@@ -10,6 +10,9 @@ from typing import Any
 from distributed import Client, Future
 
 _ANSWER_SECONDS = 10.0
+"""For those that are slower than others."""
+_FIRST_SECONDS = 60.0
+"""Until one answers: all of them may have to import what they need, on a busy machine."""
 _LOOK_SECONDS = 0.5
 
 
@@ -31,7 +34,7 @@ def ask(
     -------
     dict
         By address what it gave, or the exception that it raised; nothing of those that are gone,
-        or do not answer within ten seconds.
+        or do not answer within ten seconds (a minute, if none of them does).
     """
     if not workers:
         return {}
@@ -44,6 +47,10 @@ def ask(
             for address in workers
         }
         done, silent = await asyncio.wait(asked, timeout=_ANSWER_SECONDS)
+        if not done:
+            done, silent = await asyncio.wait(
+                asked, timeout=_FIRST_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
         for each in silent:
             each.cancel()
         answers: dict[str, Any] = {}
@@ -54,6 +61,30 @@ def ask(
 
     found: dict[str, Any] = client.sync(ask_all)
     return {address: value for address, value in found.items() if not isinstance(value, OSError)}
+
+
+def tell_scheduler(client: Client, function: Callable[..., Any], **told: Any) -> None:
+    """Run a function on the scheduler.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The client.
+    function : callable
+        What to run.
+    **told : object
+        Its keywords.
+
+    Raises
+    ------
+    TimeoutError
+        If it does not answer within ten seconds.
+    """
+
+    async def tell() -> None:
+        await asyncio.wait_for(client.run_on_scheduler(function, **told), _ANSWER_SECONDS)
+
+    client.sync(tell)
 
 
 def fetch(

@@ -8,11 +8,17 @@ from typing import Any
 
 from distributed import Client
 
+from leptonhpc.cluster.demand import coming, present
 from leptonhpc.errors import OptionError, WorkerError
 from leptonhpc.placement import Device, Machine
 from leptonhpc.planning import Rates
 from leptonhpc.runtime.asking import ask
 from leptonhpc.runtime.probe import here, measure
+
+TASK_SECONDS = 0.003
+"""What a task takes a lane beside its work."""
+START_SECONDS = 0.05
+"""What a stage takes beside its tasks, before one was seen."""
 
 
 def machine_of(client: Client) -> Machine:
@@ -28,7 +34,7 @@ def machine_of(client: Client) -> Machine:
     Machine
         A device for each worker.
     """
-    found = identities(client)
+    found = present(client)
     devices = ask(client, here, workers=list(found))
     raise_options(devices)
     if not any(isinstance(device, Device) for device in devices.values()):
@@ -38,13 +44,43 @@ def machine_of(client: Client) -> Machine:
         tuple(
             replace(
                 device, rates=device.rates if device.rates.measured else typical,
-                name=address, cores=found[address]["nthreads"],
-                memory_nbytes=found[address]["memory_limit"] or 2**62,
+                name=address, cores=1 if device.overlaps else found[address]["nthreads"],
+                memory_nbytes=min(
+                    found[address]["memory_limit"] or 2**62,
+                    device.memory_nbytes if device.overlaps else 2**62,
+                ),
             )
             for address, device in sorted(devices.items())
             if address in found and isinstance(device, Device)
-        )
+        ),
+        start_seconds=START_SECONDS, lane_seconds=TASK_SECONDS,
     )  # fmt: skip
+
+
+def absent_workers(
+    client: Client, workers: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Give those that a launcher starts when there is work: a plan must suit them, too.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The client.
+    workers : mapping
+        Those that are there, as `identities` gives them.
+
+    Returns
+    -------
+    list of dict
+        ``nthreads`` and ``memory_limit`` of each.
+    """
+    there = [str(worker["name"]).rpartition("-")[0] for worker in workers.values()]
+    return [
+        {"nthreads": group["threads"], "memory_limit": group["memory_nbytes"]}
+        for name, group in coming(client).items()
+        if group["adaptive"]
+        for _ in range(group["workers"] - there.count(name))
+    ]
 
 
 def _typical(rates: list[Rates]) -> Rates:
@@ -75,16 +111,10 @@ def measured_workers(client: Client, *, save: bool) -> Machine:
     Machine
         A device for each worker.
     """
-    addresses = list(identities(client))
+    addresses = list(present(client))
     futures = [
         client.submit(measure, save=save, workers=[a], allow_other_workers=False, pure=False)
         for a in addresses
     ]
     client.gather(futures)
     return machine_of(client)
-
-
-def identities(client: Client) -> dict[str, Any]:
-    """Give what the scheduler knows of each worker that is there."""
-    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
-    return {a: w for a, w in sorted(workers.items()) if not w["status"].startswith("clos")}

@@ -24,6 +24,7 @@ from leptonhpc.planning import Stage, Task
 from leptonhpc.runtime.asking import fetch
 from leptonhpc.runtime.execute import run_placed, sum_accumulators
 from leptonhpc.runtime.lanes import AHEAD_SECONDS, Begun, Flying, Lane
+from leptonhpc.runtime.monitor import Monitor
 from leptonhpc.runtime.placed import PlacedTask
 from leptonhpc.runtime.reading import Context
 from leptonhpc.runtime.record import Record
@@ -52,8 +53,8 @@ class Dispatcher:
         Its small arrays.
     done : mapping
         Accumulators of tasks that an earlier run finished.
-    advance : callable
-        Called when a task is done.
+    monitor : Monitor
+        Who follows the job.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Dispatcher:
         small: Mapping[str, Any],
         *,
         done: Mapping[str, Mapping[str, Any]],
-        advance: Callable[[], None],
+        monitor: Monitor,
     ) -> None:
         self._client, self._workers, self._stage = client, workers, stage
         self._prefix = unique_prefix(context)
@@ -85,7 +86,7 @@ class Dispatcher:
         self._generation = 0
         """Counts losses: what is sent again gets another key."""
         self._dealt_at, self._dealing_seconds = 0.0, 0.0
-        self._record = Record(stage, advance)
+        self._record = Record(stage, monitor)
 
     def run(self) -> tuple[Accumulator, PlacementReport]:
         """Do all of it; give the summed accumulator, and who did what."""
@@ -105,6 +106,7 @@ class Dispatcher:
         finally:
             self._drop()
             self._workers.work_on(None, None)
+        self._workers.take_beside(self._record.beside_seconds(seconds))
         return result, self._record.report(seconds)
 
     def _wake(self, _future: Any) -> None:
@@ -141,7 +143,7 @@ class Dispatcher:
                 seconds = self._workers.predicted(task, lane.address)
                 entry = Flying(task, lane.begun.number, None, seconds, ends)  # type: ignore[arg-type]
                 sent.append((lane, entry, key))
-                self._record.sent(task.key, lane.address)
+                self._record.sent(task.key, lane.address, lane.number)
                 before, ahead, flying = TaskRef(key), ahead + seconds, flying + 1
                 if ends:
                     lane.begun = None
@@ -189,8 +191,6 @@ class Dispatcher:
         call = (run_placed, DataNode(None, task), shared, before, needed)
         return PlacedTask(key, *call, owner=lane.address)
 
-    # -- waiting
-
     def _wait(self) -> None:
         """Wait for a task to end, or for a lane that has little left; take note of what ended."""
         waits = [
@@ -225,11 +225,7 @@ class Dispatcher:
         landed = [(lane, f) for lane in self._lanes.values() for f in lane.landed]
         if not landed:
             return
-        lanes = {lane.address for lane, _ in landed}
-
-        def is_lost() -> bool:
-            return any(self._is_gone(address) for address in lanes)
-
+        is_lost = self._loss_of({lane.address for lane, _ in landed})
         found = fetch(self._client, [flying.future for _, flying in landed], is_lost)
         if found is None:
             return  # the lanes that are left are asked again when the others were taken away
@@ -238,6 +234,9 @@ class Dispatcher:
             lane.held.remove(flying.item)
         for lane, _ in landed:
             lane.landed.clear()
+
+    def _loss_of(self, addresses: set[str]) -> Callable[[], bool]:
+        return lambda: any(self._is_gone(address) for address in addresses)
 
     def _is_gone(self, address: str) -> bool:
         self._workers.look(now=True)
@@ -265,8 +264,8 @@ class Dispatcher:
             overdue[lane.address] = max(overdue.get(lane.address, 1.0), lane.overdue())
             self._step_back(lane)
         self._workers.overdue = overdue
-        since = time.perf_counter() - self._dealt_at
-        rested = since > max(LOOK_SECONDS, 20 * self._dealing_seconds)
+        pause = max(LOOK_SECONDS, 20 * self._dealing_seconds)
+        rested = time.perf_counter() - self._dealt_at > pause
         if first or changed or self._orphans() or (rested and self._is_uneven()):
             self._deal()
 
@@ -277,6 +276,7 @@ class Dispatcher:
         if lane.flying:
             self._record.died(lane.flying[0].task.key)
         lane.drop()
+        self._record.lost(lane.address)
         self._shared.lose(lane.address)
         self._generation += 1
 
@@ -385,11 +385,7 @@ class Dispatcher:
         total = self._total
         if total is None or not total.done():
             return None
-        addresses = {lane.address for lane in self._lanes.values()}
-
-        def is_lost() -> bool:
-            return any(self._is_gone(address) for address in addresses)
-
+        is_lost = self._loss_of({lane.address for lane in self._lanes.values()})
         if total.status == "finished":
             found = fetch(self._client, [total], is_lost)
             if found is not None:

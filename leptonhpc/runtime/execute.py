@@ -6,9 +6,10 @@ task takes over the arrays of the one before and changes them: doing so a second
 
 from __future__ import annotations
 
-import os
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +20,49 @@ from leptonhpc.errors import CoverageError
 from leptonhpc.kernels import Accumulator, combine, held, primitives_of, settled, table, taken
 from leptonhpc.planning import Task
 from leptonhpc.runtime import blas_limits
-from leptonhpc.runtime.memory import peak_nbytes, return_free_memory, return_large_pieces
+from leptonhpc.runtime.cores import usable_cores
+from leptonhpc.runtime.device import device_here
+from leptonhpc.runtime.kept import Kept
+from leptonhpc.runtime.memory import (
+    peak_nbytes,
+    resident_nbytes,
+    return_free_memory,
+    return_large_pieces,
+)
 from leptonhpc.runtime.pulse import is_wanted, pulse
 from leptonhpc.runtime.reading import Context, Reader, Resident
+from leptonhpc.store.buffers import drop_buffers
 
 
 class Cancelled(Exception):  # noqa: N818  (not an error: the user asked for it)
     """The job was stopped."""
+
+
+Told = Mapping[str, Any]
+"""What a task tells when it is done: ``stage``, ``task``, ``seconds``, ``read_seconds`` and
+``write_seconds`` of them, ``read_nbytes``, and ``ended`` by the clock of who hears it; from a
+worker also ``address``, ``job``, ``kept_nbytes``, ``resident_nbytes`` and ``peak_nbytes``."""
+
+
+@dataclass
+class Totals:
+    """What tasks of all jobs did in this process."""
+
+    tasks: int = 0
+    seconds: float = 0.0
+    read_seconds: float = 0.0
+    write_seconds: float = 0.0
+    read_nbytes: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, told: Told) -> None:
+        """Count one task."""
+        with self.lock:
+            self.tasks += 1
+            self.seconds += told["seconds"]
+            self.read_seconds += told["read_seconds"]
+            self.write_seconds += told["write_seconds"]
+            self.read_nbytes += told["read_nbytes"]
 
 
 @dataclass
@@ -34,16 +71,16 @@ class _Process:
 
     resident: Resident = field(default_factory=Resident)
     cancelled: set[str] = field(default_factory=set)
+    told: dict[str, deque[Told]] = field(default_factory=dict)
+    """Of jobs on threads of this process: what their tasks told."""
+    totals: Totals = field(default_factory=Totals)
+    stages: dict[str, str] = field(default_factory=dict)
+    """The latest of each job whose tasks ran on this worker: its threads live on between stages."""
 
 
 _process = _Process()
 _TAKEN = "taken over"
 """Marks an accumulator whose arrays belong to another now."""
-
-
-def device_here() -> str:
-    """Give the kind of device that this process's lanes compute with: $LEPTONHPC_DEVICE."""
-    return os.environ.get("LEPTONHPC_DEVICE") or "host"
 
 
 def prepare() -> None:
@@ -83,9 +120,10 @@ def run_task(
     """
     began = time.perf_counter()
     require_wanted = _watched(context)
-    blas_limits.limit(_blas_threads(context))
     device = context.device or device_here()
-    fold, blas = table(device)[task.kernel], primitives_of(device)
+    fold = table(device, context.precision)[task.kernel]
+    blas = fold.blas
+    blas_limits.limit(_blas_threads(context, device))
     if needed:
         small = {**small, "needed": needed}
     if (context.chained or task.continues) and previous is not None:
@@ -93,13 +131,14 @@ def run_task(
             message = f"task {task.key} would go on with an accumulator that was changed already"
             raise CoverageError(message)
         acc = {k: _writable(v) for k, v in taken(previous, blas).items()}
+        previous.clear()
         previous[_TAKEN] = True
     else:
         place = None if context.writer is None or context.chained else context.writer.place(task.at)
         begun = fold.begin({**small, "place": place}, task.at)
         acc = {**begun, "steps": frozenset(), "read_nbytes": 0, "units": 0}
     steps = [s for s in task.steps if (task.kernel, task.at, s.at) not in acc["steps"]]
-    reader, wrote = Reader(context, acc, _process.resident), 0.0
+    reader, wrote = Reader(context, acc, _process.resident, blas), 0.0
     for step, blocks in reader.blocks_of(steps):
         if context.job in _process.cancelled:
             raise Cancelled(context.job)
@@ -118,12 +157,7 @@ def run_task(
         acc = _write_whole(task, context, acc, block, require_wanted)
         wrote += time.perf_counter() - start
     acc = held(acc, blas)
-    if context.topic is not None:
-        seconds = {
-            "seconds": time.perf_counter() - began, "read_seconds": reader.waited_seconds,
-            "write_seconds": wrote,
-        }  # fmt: skip
-        _tell(context.topic, context, task, seconds, reader.kept_nbytes)
+    _tell(context, task, reader, seconds=time.perf_counter() - began, write_seconds=wrote)
     return acc
 
 
@@ -134,7 +168,12 @@ def run_placed(
     needed: Sequence[Accumulator],
 ) -> Accumulator:
     """Fold the steps of one task on a worker, which has context and small arrays as one."""
-    return run_task(task, *shared, previous, needed)
+    context, _ = shared
+    if _process.stages.get(context.job) != context.stage:  # what the last one read into goes
+        _process.stages[context.job] = context.stage
+        drop_buffers()
+        return_free_memory()
+    return Kept(run_task(task, *shared, previous, needed))
 
 
 def _watched(context: Context) -> Callable[[], None]:
@@ -152,28 +191,48 @@ def _watched(context: Context) -> Callable[[], None]:
     return require_wanted
 
 
-def _blas_threads(context: Context) -> int:
-    """Give the cores of a lane: a plan counts those of the smallest worker, this may have more."""
+def _blas_threads(context: Context, device: str) -> int:
+    """Give the cores of a lane: a plan counts those of the smallest worker, this may have more.
+
+    In this process an accelerator's one lane has all cores for what it leaves to the host.
+    """
     if context.topic is None:
-        return context.blas_threads
+        return context.blas_threads if primitives_of(device).is_host else usable_cores()
     from distributed import get_worker
 
     own: int = get_worker().state.nthreads
     return max(context.blas_threads, own // context.lanes_per_worker)
 
 
+def listen(job: str) -> deque[Told]:
+    """Give what tasks of a job on threads of this process tell from now on, until `forget`."""
+    return _process.told.setdefault(job, deque())
+
+
+def totals() -> Totals:
+    """Give what tasks of all jobs did in this process."""
+    return _process.totals
+
+
 def sum_afresh(parts: list[Accumulator]) -> Accumulator:
     """Add the accumulators of lanes into a new one: theirs stay as they are, for another try."""
-    total: Accumulator = {}
+    drop_buffers()  # the lanes have read all; their plan has no room for the sum beside buffers
+    total: Accumulator = Kept()
     for part in parts:
         added = settled(part)
         combine(total, {k: v if k in total else _copied(v) for k, v in added.items()})
     return total
 
 
+def take_only(parts: list[Accumulator]) -> Accumulator:
+    """Give the accumulator of a stage's only lane, without a copy: its plan has room for none."""
+    (only,) = parts
+    return Kept(settled(only))
+
+
 def sum_accumulators(parts: list[Accumulator]) -> Accumulator:
     """Add the accumulators of lanes; a step that is in two of them is an error."""
-    total = {k: _writable(v) for k, v in settled(parts[0]).items()}
+    total = Kept({k: _writable(v) for k, v in settled(parts[0]).items()})
     for part in parts[1:]:
         combine(total, settled(part))
     return total
@@ -185,6 +244,10 @@ def forget(job: str) -> None:
     That it was cancelled stays: its tasks may still run.
     """
     _process.resident.forget(job)
+    _process.told.pop(job, None)
+    _process.stages.pop(job, None)
+    drop_buffers()
+    return_free_memory()
     blas_limits.restore()
 
 
@@ -227,14 +290,25 @@ def _writable(value: Any) -> Any:
 
 
 def _tell(
-    topic: str, context: Context, task: Task, seconds: dict[str, float], kept_nbytes: int
+    context: Context, task: Task, reader: Reader, *, seconds: float, write_seconds: float
 ) -> None:
-    """Tell the client what was done, where, and how long it took."""
+    """Tell who waits for the job what was done, where, and how long it took."""
+    told: dict[str, Any] = {
+        "stage": context.stage, "task": task.key, "seconds": seconds,
+        "read_seconds": reader.waited_seconds, "write_seconds": write_seconds,
+        "read_nbytes": reader.read_nbytes,
+    }  # fmt: skip
+    _process.totals.add(told)
+    if context.topic is None:
+        heard = _process.told.get(context.job)
+        if heard is not None:
+            heard.append({**told, "ended": time.perf_counter()})
+        return
     from distributed import get_worker
 
     worker = get_worker()
-    told = {
-        "stage": context.stage, "task": task.key, "address": worker.address,
-        "kept_nbytes": kept_nbytes, "job": context.job, "peak_nbytes": peak_nbytes(), **seconds,
+    told |= {
+        "address": worker.address, "job": context.job, "kept_nbytes": reader.kept_nbytes,
+        "resident_nbytes": resident_nbytes(), "peak_nbytes": peak_nbytes(),
     }  # fmt: skip
-    worker.log_event(topic, told)
+    worker.log_event(context.topic, told)

@@ -19,8 +19,8 @@ def _of_glibc(name: str) -> Any:
 
 _MALLOC_TRIM = _of_glibc("malloc_trim")
 _MALLOPT = _of_glibc("mallopt")
-OF_LIMIT = 0.75
-"""What a job uses of a worker's limit: Dask pauses a worker at four fifths of it."""
+OF_LIMIT = 2 / 3
+"""What a job uses of a worker's limit: Dask writes to disk from 0.7 of it, and pauses at 0.8."""
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _LARGE_NBYTES = 12 << 20
 """Larger pieces go back to the system when they are freed; tiles of a band are smaller."""

@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 
 from leptonhpc import store
-from leptonhpc.kernels import primitives_of
+from leptonhpc.kernels import primitives_of, table
 from leptonhpc.kernels.fold import Blas
 from leptonhpc.placement import Device, Machine
-from leptonhpc.planning import Rates
+from leptonhpc.planning import Precision, Rates, flops
+from leptonhpc.planning.costs import SKINNY
 from leptonhpc.runtime import memory
-from leptonhpc.runtime.execute import device_here
+from leptonhpc.runtime.cores import usable_cores
+from leptonhpc.runtime.device import device_here
 
-_SECONDS = 0.3
+_SECONDS = 0.25
+"""Of each measurement."""
 
 
 def probe(*, save: bool = True) -> Machine:
@@ -36,9 +39,10 @@ def probe(*, save: bool = True) -> Machine:
     Returns
     -------
     Machine
-        A device for each worker (or one), with its rates: gemm at three sizes, syrk, skinny gemm,
-        Cholesky, QR and eigh in float64 flops a second, and bytes a second that are read from and
-        written to a Zarr store (of arrays as stored by default: Zstandard).
+        A device for each worker (or one), with its rates: gemm at three sizes, syrk, skinny gemm at
+        two widths, Cholesky, QR, eigh and sums of squares in float64 flops a second, how much
+        faster float32 and TF32 are, and bytes a second that are read from and written to a Zarr
+        store (of arrays as stored by default: Zstandard).
     """
     from leptonhpc.runtime.backends import connected_client
 
@@ -66,16 +70,20 @@ def measure(*, save: bool) -> Device:
     from threadpoolctl import threadpool_limits
 
     kind = device_here()
-    blas = primitives_of(kind)
+    blas = primitives_of(kind).computing("float32")
     with threadpool_limits(limits=1, user_api="blas"):
         gemm, half = _gemm_rates(blas, "f8")
         single = _gemm_rates(blas, "f4")[0]
-        syrk, skinny = _syrk_rate(blas), _skinny_rate(blas)
+        rounded = single
+        if blas.has_tf32:
+            rounded = _gemm_rates(blas.computing("tf32"), "f4")[0]
+        (skinny, skinny_half), syrk = _skinny_rates(blas), _syrk_rate(blas)
         potrf, geqrf = _potrf_rate(blas), _geqrf_rate(blas)
         read, write = _store_rates()
+        sweep = _sweep_rate(kind)
     rates = Rates(
         gemm, syrk, skinny, _eigh_rate(), read, write, potrf, geqrf, single / gemm, half,
-        measured=True,
+        skinny_half, sweep, rounded / gemm, measured=True,
     )  # fmt: skip
     device = _device(kind, rates, math.inf if blas.array is None else _link_rate(blas))
     _here[kind] = device
@@ -120,14 +128,15 @@ def here() -> Device:
 
 
 def _device(kind: str, rates: Rates, link_bytes: float) -> Device:
-    return Device("this machine", kind, usable_cores(), memory.free_nbytes(), rates, link_bytes)
-
-
-def usable_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
+    blas, free = primitives_of(kind), memory.free_nbytes()
+    if blas.is_host:
+        return Device("this machine", kind, usable_cores(), free, rates, link_bytes)
+    chosen: Precision | None = "tf32" if blas.precision == "tf32" else None
+    # one lane, whose blocks are in the memory of both
+    least = free if blas.capacity_nbytes is None else min(free, blas.capacity_nbytes)
+    return Device(
+        "this machine", kind, 1, least, rates, link_bytes, tf32=blas.has_tf32, precision=chosen
+    )
 
 
 def cache_folder() -> Path:
@@ -145,59 +154,108 @@ def _cache_file(kind: str) -> Path:
     return cache_folder() / f"rates-{versions}.json"
 
 
-def _rate(work: Callable[[], object], amount: float) -> float:
+def _done(blas: Blas, array: Any) -> None:
+    """Wait for what was asked of a device."""
+    if not blas.is_host:
+        blas.get(array[:1, :1])
+
+
+def _rate(work: Callable[[], object], amount: float, *, seconds: float | None = None) -> float:
     """Repeat work for a while; give the amount per second."""
+    seconds = _SECONDS if seconds is None else seconds
     work()
     count, began = 0, time.perf_counter()
-    while time.perf_counter() - began < _SECONDS:
+    while time.perf_counter() - began < seconds:
         work()
         count += 1
     return amount * count / (time.perf_counter() - began)
 
 
-_SIZES = (96, 256, 768)
+_LARGEST = 768
+_SHORT_SECONDS = 0.01
+"""An accelerator that takes less for a product is asked for a larger one."""
 
 
 def _gemm_rates(blas: Blas, dtype: str) -> tuple[float, float]:
     """Fit r n / (n + n_1/2) to three sizes; give both."""
-    rates = []
-    for n in _SIZES:
-        a, c = blas.put(np.ones((n, n), dtype)), blas.zeros((n, n), dtype)
+    largest = _LARGEST
+    while not blas.is_host and largest < 8 * _LARGEST:
+        began = time.perf_counter()
+        _gemm_rate(blas, largest, dtype, seconds=0)
+        if time.perf_counter() - began > _SHORT_SECONDS:
+            break
+        largest *= 2
+    sizes = (largest // 8, largest // 3, largest)
+    return _fitted(sizes, [_gemm_rate(blas, n, dtype) for n in sizes])
 
-        def work(a: Any = a, c: Any = c) -> None:
-            blas.gemm(c, a, a)
 
-        rates.append(_rate(work, 2.0 * n**3))
-    # seconds of a flop are (1 + n_1/2 / n) / r: a line in 1 / n
-    slope, offset = np.polyfit(1.0 / np.array(_SIZES), 1.0 / np.array(rates), 1)
+def _fitted(sizes: Sequence[float], rates: Sequence[float]) -> tuple[float, float]:
+    """Give r and n_1/2: seconds of a flop are (1 + n_1/2 / n) / r, a line in 1 / n."""
+    slope, offset = np.polyfit(1.0 / np.array(sizes), 1.0 / np.array(rates), 1)
     if offset <= 0:  # noise: the largest size is what is known
         return rates[-1], 1.0
     return float(1.0 / offset), float(max(1.0, slope / offset))
 
 
+def _gemm_rate(blas: Blas, n: int, dtype: str, *, seconds: float | None = None) -> float:
+    a, c = blas.put(np.ones((n, n), dtype)), blas.zeros((n, n), dtype)
+
+    def work() -> None:
+        blas.gemm(c, a, a)
+        _done(blas, c)
+
+    return _rate(work, 2.0 * n**3, seconds=seconds)
+
+
 def _syrk_rate(blas: Blas, n: int = 1024) -> float:
     a, c = blas.put(np.ones((n, n))), blas.zeros((n, n), "f8")
-    return _rate(lambda: blas.syrk(c, a), 1.0 * n**3)
+
+    def work() -> None:
+        blas.syrk(c, a)
+        _done(blas, c)
+
+    return _rate(work, 1.0 * n**3)
 
 
 def _potrf_rate(blas: Blas, n: int = 1024) -> float:
-    a = np.eye(n) + 1.0 / n
-    return _rate(lambda: blas.potrf(a.copy()), n**3 / 3.0)
+    a = blas.put(np.eye(n) + 1.0 / n)
+    return _rate(lambda: blas.potrf(a + 0), n**3 / 3.0)
 
 
 def _geqrf_rate(blas: Blas, m: int = 2048, n: int = 128) -> float:
-    a = np.random.default_rng(0).standard_normal((m, n))
-    return _rate(lambda: blas.geqrf(a.copy()), 2.0 * m * n**2 - 2.0 * n**3 / 3.0)
+    a = blas.put(np.random.default_rng(0).standard_normal((m, n)))
+    return _rate(lambda: blas.geqrf(a + 0), 2.0 * m * n**2 - 2.0 * n**3 / 3.0)
 
 
-def _skinny_rate(blas: Blas, rows: int = 2048, columns: int = 2048, width: int = 32) -> float:
+def _skinny_rates(blas: Blas) -> tuple[float, float]:
+    """Give the rate with SKINNY columns, and the columns at which it is half of that with many."""
+    widths = (SKINNY // 4, SKINNY)
+    rate, half = _fitted(widths, [_skinny_rate(blas, width) for width in widths])
+    return rate * SKINNY / (SKINNY + half), half
+
+
+def _skinny_rate(blas: Blas, width: int, rows: int = 2048, columns: int = 2048) -> float:
     a, q = blas.put(np.ones((rows, columns))), blas.put(np.ones((columns, width)))
     z = blas.zeros((columns, width), "f8")
-    return _rate(lambda: blas.gemm(z, a, a @ q, adjoint=True), 4.0 * rows * columns * width)
+
+    def work() -> None:
+        blas.gemm(z, a, a @ q, adjoint=True)
+        _done(blas, z)
+
+    return _rate(work, 4.0 * rows * columns * width)
+
+
+def _sweep_rate(kind: str, rows: int = 1024, columns: int = 512) -> float:
+    """Fold a band of a norm again and again."""
+    fold, at = table(kind)["norms"], ((0, rows), (0, columns))
+    small = {"columns": columns, "power": 1.0}
+    acc, block = fold.begin(small, at), primitives_of(kind).put(np.ones((rows, columns)))
+    return _rate(lambda: fold.step(acc, [block], small, at), flops("norms", "f8", rows=rows,
+                 columns=columns))  # fmt: skip
 
 
 def _link_rate(blas: Blas, nbytes: int = 1 << 25) -> float:
-    host = np.ones(nbytes // 8)
+    host = np.ones((nbytes >> 15, 1 << 12))
     return _rate(lambda: blas.get(blas.put(host)), 2.0 * nbytes)
 
 

@@ -1,11 +1,14 @@
-"""A progress bar where somebody looks: a terminal (rich), a notebook (plain HTML), else none."""
+"""Progress where somebody looks: in a terminal (rich), a notebook (plain HTML), else none."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Protocol
+
+from leptonhpc.runtime.view import device_table, time_line
 
 
 class Progress(Protocol):
@@ -21,7 +24,12 @@ class Progress(Protocol):
         """End the job."""
 
 
-def choose_progress(wanted: bool | None, title: str) -> Progress:
+Facts = Callable[[], Mapping[str, Any]]
+_REDRAWN_A_SECOND = 4
+_MOST_STAGES = 8
+
+
+def choose_progress(wanted: bool | None, title: str, facts: Facts | None = None) -> Progress:
     """Give the bar that fits the place.
 
     Parameters
@@ -30,6 +38,8 @@ def choose_progress(wanted: bool | None, title: str) -> Progress:
         None: only where a terminal or a notebook shows it.
     title : str
         The job.
+    facts : callable, optional
+        Gives what its devices do.
 
     Returns
     -------
@@ -41,7 +51,7 @@ def choose_progress(wanted: bool | None, title: str) -> Progress:
     if _in_notebook():
         return NotebookProgress(title)
     if wanted or sys.stderr.isatty():
-        return TerminalProgress(title)
+        return TerminalProgress(title, facts)
     return Silent()
 
 
@@ -59,44 +69,59 @@ class Silent:
 
 
 class TerminalProgress:
-    """One line per stage, by rich, on standard error.
+    """A line for each stage, and under them what each device does, by rich, on standard error.
 
     Parameters
     ----------
     title : str
         The job.
+    facts : callable, optional
+        Gives what devices do, as `Monitor.facts`; None: only stages are shown.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, facts: Facts | None = None) -> None:
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True),
+            TimeElapsedColumn(), auto_refresh=False,
         )  # fmt: skip
-        self._title = title
-        self._task: Any = None
-        self._bar.start()
+        self._title, self._facts = title, facts
+        self._stages: list[Any] = []
+        self.console = Console(stderr=True)
+        self._live = Live(
+            console=self.console, get_renderable=self._drawn, refresh_per_second=_REDRAWN_A_SECOND,
+            redirect_stdout=False, redirect_stderr=False,
+        )  # fmt: skip
+        self._live.start()
 
     def begin(self, stage: str, tasks: int) -> None:
-        """Start a stage."""
-        self._task = self._bar.add_task(f"{self._title} {stage}", total=tasks)
+        """Start a stage; of many only the last ones are shown."""
+        self._stages.append(self._bar.add_task(f"{self._title} {stage}", total=tasks))
+        if len(self._stages) > _MOST_STAGES:
+            self._bar.remove_task(self._stages.pop(0))
 
     def advance(self, tasks: int = 1) -> None:
         """Note finished tasks."""
-        self._bar.advance(self._task, tasks)
+        self._bar.advance(self._stages[-1], tasks)
 
     def close(self) -> None:
-        """End the job."""
-        self._bar.stop()
+        """End the job; the stages stay on the screen."""
+        self._facts = None
+        self._live.stop()
+
+    def _drawn(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        facts = self._facts() if self._facts is not None else None
+        if facts is None or facts["stage"] is None:
+            return self._bar
+        devices = device_table(facts["devices"], facts["device_count"])
+        return Group(self._bar, Text(time_line(facts), style="dim"), devices)
 
 
 class NotebookProgress:

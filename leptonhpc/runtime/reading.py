@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.blocks import Region, Source
+from leptonhpc.blocks import MemorySource, Region, Source
 from leptonhpc.kernels import Accumulator
+from leptonhpc.kernels.fold import Blas, Held
 from leptonhpc.planning import Read, Step
 from leptonhpc.planning.costs import MOST_DECODERS
 from leptonhpc.planning.tasks import Prefetch
 from leptonhpc.runtime.targets import Writer
 from leptonhpc.store import Journal
+from leptonhpc.store.buffers import buffer
 
-_local = threading.local()
-
-Blocks = dict[Read, NDArray[Any]]
+Blocks = dict[Read, Any]
 
 
 @dataclass
@@ -50,18 +50,20 @@ class Context:
     lanes_per_worker: int = 1
     resident_nbytes: int | None = None
     """What this process may keep, whatever was dealt to it; None: what steps say is kept."""
+    precision: str | None = None
+    """Of products; None: as the kind of each device says."""
 
 
 class Resident:
     """Blocks that a process keeps from stage to stage, by job."""
 
     def __init__(self) -> None:
-        self._blocks: dict[str, dict[Read, NDArray[Any]]] = {}
+        self._blocks: dict[str, dict[Read, NDArray[Any] | Held]] = {}
         self._nbytes: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def get(self, job: str, read: Read) -> NDArray[Any] | None:
-        """Give a block, if it is here."""
+    def get(self, job: str, read: Read) -> NDArray[Any] | Held | None:
+        """Give a block, if it is here, in the memory of the host or of the device."""
         return self._blocks.get(job, {}).get(read)
 
     def claim(self, job: str, nbytes: int, most: int | None) -> bool:
@@ -73,7 +75,7 @@ class Resident:
             self._nbytes[job] = held + nbytes
             return True
 
-    def put(self, job: str, read: Read, block: NDArray[Any]) -> None:
+    def put(self, job: str, read: Read, block: NDArray[Any] | Held) -> None:
         """Keep a block that room was taken for."""
         self._blocks.setdefault(job, {})[read] = block
 
@@ -93,12 +95,16 @@ class Reader:
     """Where bytes and storage units are counted."""
     resident: Resident
     """Blocks that stay in memory from stage to stage."""
+    blas: Blas
+    """Of the kernel: its blocks are brought to that device while the one before is folded."""
     kept_nbytes: int = 0
     """What was added to them."""
     waited_seconds: float = 0.0
     """What the steps waited for their blocks."""
+    read_nbytes: int = 0
+    """What was read for this task."""
 
-    def blocks_of(self, steps: Sequence[Step]) -> Iterator[tuple[Step, list[NDArray[Any]]]]:
+    def blocks_of(self, steps: Sequence[Step]) -> Iterator[tuple[Step, list[Any]]]:
         """Give each step with its blocks; a block that follows itself is read once.
 
         With prefetch "within", the next step's blocks come while this one is folded if the two
@@ -106,6 +112,8 @@ class Reader:
         """
         threads = min(self.context.blas_threads, MOST_DECODERS)
         prefetch = self.context.prefetch
+        if not self.blas.is_host:  # its lane needs one core; the others decode
+            threads, prefetch = MOST_DECODERS, prefetch or "always"
         with (
             ThreadPoolExecutor(threads, thread_name_prefix="leptonhpc-decoder") as decoders,
             ThreadPoolExecutor(1, thread_name_prefix="leptonhpc-reader") as reader,
@@ -146,50 +154,62 @@ class Reader:
             blocks[read] = self._read(read, f"{read.operand} {slots.get(read.operand, 0)}", pool)
         return blocks
 
-    def _read(self, read: Read, name: str, pool: Executor | None) -> NDArray[Any]:
+    def _read(self, read: Read, name: str, pool: Executor | None) -> Any:
         kept = self.resident.get(self.context.job, read)
         if kept is not None:
-            return kept
+            return self._kept(read, kept)
         source = self.context.sources[read.operand]
         shape = tuple(stop - start for start, stop in read.region)
         nbytes = int(np.prod(shape, dtype=np.int64)) * source.dtype.itemsize
         keep = read.keep and self.resident.claim(
             self.context.job, nbytes, self.context.resident_nbytes
         )
-        out = np.empty(shape, source.dtype) if keep else buffer(name, shape, source.dtype)
-        block = _read_pieces(source, read.region, out, pool)
-        self.acc["read_nbytes"] += block.nbytes
+
+        def into(out: NDArray[Any]) -> NDArray[Any]:
+            if isinstance(source, MemorySource) and pool is not None and not self.blas.is_host:
+                return _copy_strips(source, read.region, out, pool)
+            return _read_pieces(source, read.region, out, pool)
+
+        if self.blas.is_host:
+            out = np.empty(shape, source.dtype) if keep else buffer(name, shape, source.dtype)
+            block = into(out)
+        else:
+            block = self.blas.stage(shape, source.dtype, into)
+        self.acc["read_nbytes"] += nbytes
+        self.read_nbytes += nbytes
         if read.operand in self.context.inputs:
             self.acc["units"] += source.units_in(read.region)
         if keep:
-            self.resident.put(self.context.job, read, block)
+            there = block if self.blas.is_host else Held(block, self.blas.get)
+            self.resident.put(self.context.job, read, there)
             self.kept_nbytes += nbytes
         return block
 
+    def _kept(self, read: Read, kept: NDArray[Any] | Held) -> Any:
+        """Give a resident block in the memory of the kernel; it stays where it was used last."""
+        if self.blas.is_host:
+            return kept.get(kept.array) if isinstance(kept, Held) else kept
+        if isinstance(kept, Held):
+            return kept.array
+        block = self.blas.stage(kept.shape, kept.dtype, lambda _: kept)
+        self.resident.put(self.context.job, read, Held(block, self.blas.get))
+        return block
 
-def buffer(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Give this thread's buffer of one name: fresh memory costs more than reading into it.
 
-    Parameters
-    ----------
-    name : str
-        Of the buffer.
-    shape : tuple of int
-        Wanted.
-    dtype : dtype
-        Wanted.
+def _copy_strips(
+    source: MemorySource, region: Region, out: NDArray[Any], pool: Executor
+) -> NDArray[Any]:
+    """Copy rows on several cores: one copies slower than a device takes."""
+    (first, last), *rest = region
+    step = max(1, -(-(last - first) // MOST_DECODERS))
 
-    Returns
-    -------
-    array
-        Of that shape; its values are what was there before.
-    """
-    nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    buffers: dict[str, NDArray[np.uint8]] = _local.__dict__.setdefault("buffers", {})
-    if name not in buffers or buffers[name].nbytes < nbytes:
-        buffers.pop(name, None)
-        buffers[name] = np.empty(nbytes, np.uint8)
-    return buffers[name][:nbytes].view(dtype).reshape(shape)
+    def copy(low: int) -> None:
+        high = min(low + step, last)
+        source.read(((low, high), *rest), out[low - first : high - first])
+
+    for done in pool.map(copy, range(first, last, step)):
+        assert done is None
+    return out
 
 
 def _read_pieces(

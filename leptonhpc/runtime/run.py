@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Mapping
@@ -12,21 +13,31 @@ import numpy as np
 
 from leptonhpc.blocks import MemorySource, Source
 from leptonhpc.blocks.sources import TransposedSource
+from leptonhpc.cluster.demand import present
 from leptonhpc.errors import CoverageError, MemoryBudgetError, StoreError, WorkerError
 from leptonhpc.kernels import Accumulator
 from leptonhpc.linalg import Job, Outcome
-from leptonhpc.placement import Machine
+from leptonhpc.placement import Machine, precisions_of
 from leptonhpc.planning import Resources, Stage, Target
 from leptonhpc.planning.tasks import ADJOINT
-from leptonhpc.runtime.backends import PICKLED_NBYTES, Backend, Cluster, Threads, connected_client
+from leptonhpc.runtime.backends import (
+    PICKLED_NBYTES,
+    Backend,
+    Cluster,
+    Threads,
+    Used,
+    connected_client,
+)
 from leptonhpc.runtime.checkpoints import Part, has_parts, run_in_parts, what_is_kept
 from leptonhpc.runtime.execute import prepare
 from leptonhpc.runtime.memory import OF_LIMIT, free_nbytes
+from leptonhpc.runtime.monitor import Monitor
 from leptonhpc.runtime.probe import here
 from leptonhpc.runtime.progress import Progress, choose_progress
 from leptonhpc.runtime.reading import Context
 from leptonhpc.runtime.report import PlacementReport, Report, StageReport, whole_placement
 from leptonhpc.runtime.targets import Workspace, Writer
+from leptonhpc.runtime.ticking import UNTOLD, Ticker
 from leptonhpc.store import Journal, StoredArray
 from leptonhpc.store.locations import Location, is_local, local_path
 from leptonhpc.store.standing import Standing
@@ -51,17 +62,21 @@ def resources_of(memory_nbytes: int | None) -> Resources:
     if client is None:
         local = memory_nbytes if memory_nbytes is not None else free_nbytes() // 2
         device = here()
-        return Resources(local, 1, device.cores, device.rates)
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+        if device.overlaps:  # its blocks are in its own memory
+            local = min(local, device.memory_nbytes)
+        return Resources(local, 1, device.cores, device.rates, **precisions_of([device]))
+    workers = present(client)
     if not workers:
         message = "the connected cluster has no workers; start some, or close the client"
         raise WorkerError(message)
-    from leptonhpc.runtime.cluster import machine_of
+    from leptonhpc.runtime.cluster import absent_workers, machine_of
 
     worth = machine_of(client).worthwhile()
+    absent = absent_workers(client, workers)
     workers = {d.name: workers[d.name] for d in worth.devices if d.name in workers}
-    threads = min(w["nthreads"] for w in workers.values())
-    limits = [w["memory_limit"] for w in workers.values() if w["memory_limit"]]
+    planned_for = [*workers.values(), *absent]
+    threads = min(w["nthreads"] for w in planned_for)
+    limits = [w["memory_limit"] for w in planned_for if w["memory_limit"]]
     memory = memory_nbytes or 0
     if memory_nbytes is None:
         memory = min(limits) if limits else free_nbytes() // 2 // len(workers)
@@ -70,8 +85,12 @@ def resources_of(memory_nbytes: int | None) -> Resources:
         raise MemoryBudgetError(message)
     if limits:  # Dask pauses a worker at four fifths of its limit, and a paused worker does nothing
         memory = min(memory, int(OF_LIMIT * min(limits)))
+    memory = min([memory, *(d.memory_nbytes for d in worth.devices if d.overlaps)])
     rates, speeds = worth.speeds()
-    return Resources(memory, len(workers), threads, rates, distributed=True, speeds=speeds)
+    return Resources(
+        memory, len(planned_for), threads, rates, distributed=True, speeds=() if absent else speeds,
+        **precisions_of(worth.devices),
+    )  # fmt: skip
 
 
 def cluster_machine() -> Machine | None:
@@ -96,6 +115,7 @@ class _Run:
     name: str
     device: str | None
     standing: Standing
+    monitor: Monitor
     stages: list[StageReport] = field(default_factory=list)
     read_nbytes: int = 0
     write_nbytes: int = 0
@@ -116,9 +136,11 @@ class _Run:
         if kept is not None:
             if stage.target is not None:
                 self.workspace.reopen(stage.target)
+            self.monitor.end(stage, ran=False)
             self._note(stage, began, {}, skipped=True, resumed=True)
             return kept
         if stage.view is not None and self.workspace.see(stage, small["pivots"]):
+            self.monitor.end(stage, ran=False)
             self._note(stage, began, {}, skipped=True)
             return {}
         done: Mapping[str, Any] = {}
@@ -135,6 +157,24 @@ class _Run:
         if self.journal is not None:
             self.journal.save_stage(stage.name, result)
         return result
+
+    def advance(self) -> None:
+        """Take note that a task is done, if what it wrote is still this job's to write."""
+        if self.journal is not None:
+            self.journal.check()
+        self.progress.advance()
+
+    def tell(self) -> None:
+        """Say how far the job is, to all who may look."""
+        self.standing.tell(self.monitor.facts)
+        self.backend.tell(self.monitor, "running")
+
+    def end(self, state: str) -> None:
+        """Say that the job ended; it did so whether or not that can be told."""
+        if state != "done":  # else the journal goes, too
+            self.standing.end()
+        with contextlib.suppress(*UNTOLD):
+            self.backend.tell(self.monitor, state)
 
     def _compute(
         self, stage: Stage, small: Mapping[str, Any], done: Mapping[str, Any], part: Part | None
@@ -168,19 +208,17 @@ class _Run:
             stage.prefetch, self.device, self.backend.topic,
             stage.lanes_per_worker,
             None if self.backend.topic is None else stage.resident_nbytes,
+            self.job.resources.precision,
         )  # fmt: skip
+        self.monitor.begin(stage, len(done))
         self.progress.begin(stage.name, len(stage.tasks) - len(done))
-        self.standing.begin(stage.name, len(stage.tasks), len(done))
+        self.standing.tell(self.monitor.facts, now=True)
         placements: list[PlacementReport] = []
-
-        def advance() -> None:
-            self.progress.advance()
-            self.standing.advance()
 
         def run(tasks: Stage, total: Accumulator | None) -> Accumulator:
             again = {} if stage.chained else done
             result, placement = self.backend.compute(
-                tasks, context, small, done=again, advance=advance, total=total
+                tasks, context, small, done=again, monitor=self.monitor, total=total
             )
             placements.extend([placement] if placement is not None else [])
             return result
@@ -190,6 +228,7 @@ class _Run:
         else:
             result = run(stage, None)
         self.placement = whole_placement(placements)
+        self.monitor.end(stage, ran=True)
         return result
 
     def _check_coverage(self, stage: Stage, acc: dict[str, Any], done: Mapping[str, Any]) -> None:
@@ -266,26 +305,36 @@ def run_job(
     paths = () if client is None else _shared_paths(job.sources, output)
     spare = job.resources.memory_nbytes - job.explanation.peak_nbytes
     workspace = Workspace(output, 0 if client is not None else max(0, spare))
+    name, standing = uuid.uuid4().hex[:12], Standing(journal)
+    monitor = Monitor(job.explanation, name)
     run = _Run(
-        job, backend, workspace, journal, choose_progress(progress, job.driver),
-        uuid.uuid4().hex[:12], device, Standing(journal),
+        job, backend, workspace, journal, choose_progress(progress, job.driver, monitor.facts),
+        name, device, standing, monitor,
     )  # fmt: skip
+
+    monitor.on_task = run.advance
     prepare()
     backend.begin(run.name, paths, job.resources)
+    ticker = Ticker(run.tell)
+    state = "failed"
     try:
         outcome = job.run(run.execute)
+        state = "done"
     except BaseException:
         workspace.close()
         raise
     finally:
         run.progress.close()
-        peak = backend.end(run.name)
+        ticker.close()
+        run.end(state)
+        used = backend.end(run.name)
+    monitor.on_task = None  # else both hold one another, and all that the job read
     if output is None:  # else the journal may still need it: it goes when the output is published
         workspace.drop_scratch(run.scratch)
-    return outcome, workspace, _report(run, time.perf_counter() - began, peak)
+    return outcome, workspace, _report(run, time.perf_counter() - began, used)
 
 
-def _report(run: _Run, seconds: float, peak: int) -> Report:
+def _report(run: _Run, seconds: float, used: Used) -> Report:
     job = run.job
     size = sum(int(np.prod(s.shape)) * s.dtype.itemsize for s in job.sources.values())
     passes = sum(times for times, _ in run.readings)
@@ -300,12 +349,17 @@ def _report(run: _Run, seconds: float, peak: int) -> Report:
         reads_per_chunk=max((times / planned for times, planned in run.readings), default=0.0),
         write_nbytes=run.write_nbytes,
         flops=run.flops,
-        peak_nbytes=peak,
+        peak_nbytes=used.peak_nbytes,
         predicted_peak_nbytes=job.explanation.peak_nbytes,
         memory_nbytes=job.resources.memory_nbytes,
         workers=job.resources.workers,
         threads=job.resources.threads,
         stages=tuple(run.stages),
+        predicted_passes=job.explanation.passes,
+        predicted_read_nbytes=job.explanation.read_nbytes,
+        predicted_write_nbytes=job.explanation.write_nbytes + job.explanation.scratch_nbytes,
+        spans=tuple(run.monitor.timeline),
+        joules=used.joules,
     )
 
 

@@ -12,7 +12,7 @@ from distributed import Client, Future
 from distributed.protocol.pickle import dumps, loads
 
 from leptonhpc.kernels import Accumulator
-from leptonhpc.runtime.execute import sum_accumulators, sum_afresh
+from leptonhpc.runtime.execute import sum_accumulators, sum_afresh, take_only
 from leptonhpc.runtime.placed import PlacedTask
 from leptonhpc.runtime.reading import Context
 
@@ -139,13 +139,14 @@ def sum_graph(
     """
     graph: dict[str, Any] = {}
     key, depth = "", 0
+    first = sum_afresh if len(parts) > 1 else take_only
     while len(parts) > 1 or depth == 0:
         following: list[tuple[Any, str]] = []
         for i in range(0, len(parts), _FAN_IN):
             group = parts[i : i + _FAN_IN]
             key = f"{name}-{depth}-{i}"
             owner = min((address for _, address in group), key=seconds)
-            add = sum_accumulators if depth else sum_afresh
+            add = sum_accumulators if depth else first
             refs = List(*(ref for ref, _ in group))
             graph[key] = PlacedTask(key, add, refs, owner=owner)
             following.append((TaskRef(key), owner))

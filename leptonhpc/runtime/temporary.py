@@ -9,7 +9,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
-from leptonhpc.store.standing import is_alive, this_process
+from leptonhpc.store.standing import is_alive, this_process, went_with_its_machine
 
 _PREFIX, _OWNER = "leptonhpc-", "owner.json"
 
@@ -19,11 +19,17 @@ class TemporaryFolder:
 
     def __init__(self) -> None:
         self.path = make_folder()
-        self._finalizer = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        self._finalizer = weakref.finalize(self, _remove, self.path, os.getpid())
 
     def remove(self) -> None:
         """Remove it now."""
         self._finalizer()
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """Remove a folder, unless this is a child that was forked from the process that has it."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_folder() -> Path:
@@ -46,6 +52,7 @@ def make_folder() -> Path:
 def _is_left_over(folder: Path) -> bool:
     try:
         ours = folder.stat().st_uid == os.getuid()
-        return ours and is_alive(json.loads((folder / _OWNER).read_text())) is False
+        owner = json.loads((folder / _OWNER).read_text())
+        return ours and (is_alive(owner) is False or went_with_its_machine(owner))
     except (OSError, ValueError, KeyError):  # not ours, or only just made
         return False

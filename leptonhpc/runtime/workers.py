@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 from distributed import Client
 
+from leptonhpc.cluster.clients import identities, is_reached, reached
+from leptonhpc.cluster.demand import call_for, present
 from leptonhpc.errors import WorkerError
 from leptonhpc.placement import Device, Lane, Machine, Slowdown, Work
 from leptonhpc.planning import Read, Resources, Stage, Task
 from leptonhpc.planning.costs import rate_of
-from leptonhpc.runtime import memory
-from leptonhpc.runtime.asking import ask
-from leptonhpc.runtime.cluster import identities, raise_options
+from leptonhpc.runtime import energy, memory
+from leptonhpc.runtime.asking import ask, tell_scheduler
+from leptonhpc.runtime.board import Board, post
+from leptonhpc.runtime.cluster import START_SECONDS, TASK_SECONDS, raise_options
+from leptonhpc.runtime.device import device_here
 from leptonhpc.runtime.execute import prepare
 from leptonhpc.runtime.placed import Placer, remove_silent
 from leptonhpc.runtime.probe import here
@@ -33,8 +39,6 @@ LOOK_SECONDS = 0.5
 """How often workers are looked at."""
 _DECAY = 0.7
 """How much of what was observed before still counts after one more task."""
-_TASK_SECONDS = 0.003
-"""What a task takes beside its work."""
 
 
 class Workers:
@@ -50,13 +54,16 @@ class Workers:
         Local folders that workers must see.
     job : str
         Its name, by which its workers tell what they did.
+    metered : bool
+        Begin to measure the energy of its workers: who asks for it also ends it there.
     """
 
     def __init__(
-        self, client: Client, resources: Resources, paths: tuple[str, ...], job: str
-    ) -> None:
+        self, client: Client, resources: Resources, paths: tuple[str, ...], job: str, *,
+        metered: bool = True,
+    ) -> None:  # fmt: skip
         self._client, self._resources, self._paths = client, resources, paths
-        self._job = job
+        self._job, self._metered = job, metered
         self._devices: dict[str, Device] = {}
         self._refused: set[str] = set()
         self._observed: dict[tuple[str, str], tuple[float, float]] = {}
@@ -70,11 +77,14 @@ class Workers:
         self._models: dict[int, Work] = {}
         self._places: dict[str, int] = {}
         self._hear: Callable[[Mapping[str, Any]], None] | None = None
+        self._beside = START_SECONDS
         self._looked_at = -1e9
         self.peaks: dict[str, int] = {}
         """Largest memory of each worker, as its tasks told."""
         self._told = _listening[job] = queue.SimpleQueue()
+        call_for(client, 1)  # none is given back while the job begins
         client.register_plugin(Placer())
+        client.register_plugin(Board())
         client.subscribe_topic(TOPIC, _pass_on)
 
     @property
@@ -85,13 +95,26 @@ class Workers:
     @property
     def machine(self) -> Machine:
         """Give the cluster as devices."""
-        return Machine(tuple(self._devices.values()))
+        devices = tuple(self._devices.values())
+        return Machine(devices, start_seconds=self._beside, lane_seconds=TASK_SECONDS)
+
+    def tell(self, facts: Mapping[str, Any], state: str) -> None:
+        """Let the scheduler's metrics and dashboard show how far the job is."""
+        workers = 0
+        if state == "running":  # between stages no more are wanted, but there is work
+            each = self._stage.lanes_per_worker if self._stage is not None else 1
+            workers = max(1, math.ceil((facts["tasks"] - facts["done"]) / each))
+        tell_scheduler(self._client, post, facts=dict(facts), state=state, workers=workers)
 
     def close(self) -> None:
         """Stop listening."""
         _listening.pop(self._job, None)
-        if not _listening:  # jobs in other threads may share the client
-            self._client.unsubscribe_topic(TOPIC)
+        if is_reached(self._client):
+            call_for(self._client, 0)
+        # jobs in other threads may share the client
+        if not _listening and is_reached(self._client):
+            with reached(self._client):
+                self._client.unsubscribe_topic(TOPIC)
 
     def look(self, *, now: bool = False) -> bool:
         """See who is there, unless that was just done; say whether anything changed.
@@ -116,7 +139,7 @@ class Workers:
             return False
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
-            found = identities(self._client)
+            found = identities(self._client) or present(self._client)
             self._give_up_silent(found)
             changed = self._take(found)
             self._looked_at = time.monotonic()
@@ -143,15 +166,16 @@ class Workers:
                     continue  # refused, or it did not answer: it is asked again
                 memory = worker["memory_limit"] or self._resources.memory_nbytes
                 self._devices[address] = replace(
-                    devices[address], name=address, cores=worker["nthreads"], memory_nbytes=memory
-                )
+                    devices[address], name=address, memory_nbytes=memory,
+                    cores=1 if devices[address].overlaps else worker["nthreads"],
+                )  # fmt: skip
         self._models = {}
         self._places = {address: place for place, address in enumerate(self._devices)}
         return bool(gone or new)
 
     def _fit(self, new: list[str], found: Mapping[str, Mapping[str, Any]]) -> set[str]:
         """Give those that have leptonhpc, see the data, and are large enough."""
-        sees = ask(self._client, _can_take_part, self._paths, workers=new)
+        sees = ask(self._client, _can_take_part, self._paths, self._job, self._metered, workers=new)
         fit = set()
         for address, why in sorted(sees.items()):
             if isinstance(why, ImportError):
@@ -246,7 +270,7 @@ class Workers:
         number = self._places[address]
         took = self._model(number, slow).task_seconds(task, Lane(number, 0, number))
         overlaps = self._devices[address].overlaps
-        return _TASK_SECONDS * slow.compute + took.total(overlaps=overlaps)
+        return took.total(overlaps=overlaps)
 
     def typical_seconds(self, address: str) -> float:
         """Predict the seconds of a task in the middle of the stage on a worker."""
@@ -290,15 +314,27 @@ class Workers:
         device = self._devices.get(address)
         if device is None:
             return
-        alone = Work(stage, (), Machine((device,)), ()).task_seconds(task, Lane(0, 0, 0))
+        machine = Machine((device,), lane_seconds=TASK_SECONDS)
+        alone = Work(stage, (), machine, ()).task_seconds(task, Lane(0, 0, 0))
         read, write = told["read_seconds"], told["write_seconds"]
         self._observe(address, "read", read, alone.read)
         self._observe(address, "write", write, alone.write)
         rest = max(0.0, told["seconds"] - read - write)
-        self._observe(address, self._rate, rest, _TASK_SECONDS + max(alone.compute, alone.link))
+        self._observe(address, self._rate, rest, max(alone.compute, alone.link))
         affinity = task.affinity if told["kept_nbytes"] else None
         if affinity is not None:
             self.homes[affinity] = (address, told["kept_nbytes"])
+
+    def take_beside(self, seconds: float | None) -> None:
+        """Take note of what a stage took beside its tasks.
+
+        Parameters
+        ----------
+        seconds : float or None
+            Until the first began, and from the end of the last one on.
+        """
+        if seconds is not None:
+            self._beside = _DECAY * self._beside + (1 - _DECAY) * seconds
 
     def _observe(self, address: str, part: str, seconds: float, alone: float) -> None:
         if alone > 0:
@@ -312,17 +348,24 @@ _listening: dict[str, queue.SimpleQueue[Mapping[str, Any]]] = {}
 
 def _pass_on(event: tuple[Any, Any]) -> None:
     """Give what a task told to its job, if that is one of this process."""
-    if event[1]["job"] in _listening:
-        _listening[event[1]["job"]].put(event[1])
+    told = event[1]
+    if told["job"] in _listening:
+        _listening[told["job"]].put({**told, "ended": time.perf_counter()})
 
 
-def _can_take_part(paths: tuple[str, ...]) -> str:
-    """Say why this worker cannot, or nothing; prepare it, and measure its memory anew."""
+def _can_take_part(paths: tuple[str, ...], job: str, metered: bool) -> str:
+    """Say why this worker cannot, or nothing; prepare it, and measure memory and energy anew."""
     prepare()
     memory.reset_peak()
+    if find_spec("prometheus_client") is not None:
+        from leptonhpc.runtime.metrics import show_worker
+
+        show_worker()
     deadline = time.monotonic() + 5
     while blind := [path for path in paths if not os.path.exists(path)]:
         if time.monotonic() > deadline:  # network file systems lag
             return f"does not see {blind[0]!r}; use a folder that all machines share, or a URL"
         time.sleep(0.2)
+    if metered:
+        energy.begin(job, device_here())
     return ""

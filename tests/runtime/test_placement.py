@@ -34,6 +34,7 @@ DRIVERS: dict[str, dict[str, Any]] = {
     "lsmr": {},
     "qr": {},
     "lstsq": {},
+    "nmf": {"rank": 3, "most_sweeps": 4, "tol": 0.5},
 }
 
 
@@ -47,6 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     put(rng.standard_normal((3000, 60)), place / "tall", chunks=(128, 60))
     put(rng.standard_normal((400, 2)), place / "b", chunks=(64, 2))
     put(rng.standard_normal((3000, 2)), place / "tallb", chunks=(128, 2))
+    put(rng.random((3000, 60)), place / "counts", chunks=(128, 60))
     return place
 
 
@@ -57,6 +59,8 @@ def arrays_of(driver: str, folder: Path) -> list[Path]:
         return [folder / "a", folder / "b"]
     if driver == "matmul":
         return [folder / "a", folder / "a"]
+    if driver == "nmf":
+        return [folder / "counts"]
     tall = driver in ("svd", "norm", "qr", "matrix_rank", "cond", "pinv", "polar")
     return [folder / ("tall" if tall else "a")]
 
@@ -81,9 +85,9 @@ def require_placed(
     owners: dict[str, str] = {}
     sent = Record.sent
 
-    def sending(self: Any, key: str, address: str) -> None:
+    def sending(self: Any, key: str, address: str, lane: int) -> None:
         owners[f"{self._stage.name}/{key}".replace(" ", "-")] = address
-        sent(self, key, address)
+        sent(self, key, address, lane)
 
     monkeypatch.setattr(Record, "sent", sending)
     before = {key for log in client.run(executed).values() for key in log}
@@ -100,6 +104,7 @@ def require_placed(
     placements = [stage.placement for stage in report.stages if stage.placement is not None]
     assert sum(d.tasks for p in placements for d in p.devices) == len(owners)
     assert all(p.simulated_seconds > 0 for p in placements)
+    assert report.simulated_seconds == pytest.approx(sum(p.simulated_seconds for p in placements))
     assert "0 tasks ran off their owner" in str(report)
 
 

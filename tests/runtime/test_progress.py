@@ -55,7 +55,46 @@ def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     bar.begin("gram", 2)
     bar.advance(2)
     bar.close()
-    assert isinstance(bar._bar.console, Console)
+    assert isinstance(bar.console, Console)
+
+
+def test_a_terminal_shows_what_each_device_does_and_what_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = {
+        "name": "tls://node1:4711", "doing": "fold t12", "busy_lanes": 2, "tasks": 1234,
+        "share": 0.52, "memory_nbytes": 210_000_000, "read_bytes_per_second": 4.1e8,
+        "write_bytes_per_second": 0.0,
+    }  # fmt: skip
+    facts = {
+        "stage": "pass-1", "seconds": 12.0, "left_seconds": 180.0, "planned_seconds": 90.0,
+        "devices": [device, {**device, "name": "b", "doing": None, "memory_nbytes": None}],
+        "device_count": 40,
+    }  # fmt: skip
+    bar = TerminalProgress("svd", lambda: facts)
+    bar.begin("pass-1", 4)
+    bar.advance(3)
+    paper = Console(file=io.StringIO(), width=110)
+    paper.print(bar._drawn())
+    bar.close()
+    shown = paper.file.getvalue()  # type: ignore[attr-defined]
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "3/4" in lines[0]
+    assert lines[1] == "12 s, about 3 min 0 s left (planned 90 s)"
+    assert lines[2] == "device does lanes tasks share memory reads writes"
+    assert lines[3] == "tls://node1:4711 fold t12 2 1,234 52% 210 MB 410 MB/s 0 B/s"
+    assert lines[4] == "b waits 2 1,234 52% 410 MB/s 0 B/s"
+    assert lines[5] == "and 38 more"
+
+
+def test_of_many_stages_the_last_ones_stay(capfd: pytest.CaptureFixture[str]) -> None:
+    bar = TerminalProgress("svd")
+    for number in range(30):
+        bar.begin(f"pass-{number}", 1)
+        bar.advance()
+    bar.close()
+    _, err = capfd.readouterr()
+    assert re.findall(r"pass-\d+", err) == [f"pass-{n}" for n in range(22, 30)]
 
 
 def test_a_notebook_has_a_bar_without_widgets(

@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from distributed import Client
+from distributed import Client, LocalCluster
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from zarr.storage import LocalStore, WrapperStore
 
 import leptonhpc as lh
@@ -20,7 +23,8 @@ from leptonhpc.errors import MemoryBudgetError, NonFiniteError, WorkerError
 from leptonhpc.runtime import resources_of
 from leptonhpc.runtime.compile import compile_stage
 from leptonhpc.runtime.execute import Context
-from leptonhpc.testing import rounding
+from leptonhpc.testing import put, rounding
+from leptonhpc.testing.strategies import grids, matrices
 
 JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "gram": ("svd", {"rank": 5, "method": "gram"}),
@@ -72,6 +76,29 @@ def test_a_cluster_gives_what_threads_give(job: str, stored: Path, client: Clien
     allowed = c * rounding(a, float, terms=len(a))
     for first, second in zip(here, there, strict=True):
         assert np.max(np.abs(first - second)) <= allowed
+
+
+@settings(max_examples=12)
+@given(data=st.data())
+def test_no_matrix_and_no_grid_tells_threads_from_processes(
+    cluster: LocalCluster, data: st.DataObject
+) -> None:
+    a = data.draw(matrices(most=90))
+    chunks = data.draw(grids(a.shape))
+    method = data.draw(st.sampled_from(["gram", "sketch"]))
+    rank = data.draw(st.integers(1, min(a.shape)))
+    with tempfile.TemporaryDirectory() as folder:
+        x = lh.open(put(a, Path(folder) / "a.zarr", chunks=chunks))
+        with Client(cluster):
+            there = lh.svd(x, rank=rank, method=method), np.asarray(lh.matmul(x.H, x))
+        here = lh.svd(x, rank=rank, method=method), np.asarray(lh.matmul(x.H, x))
+    assert there[0].report.workers == 2 or min(a.shape) == 1
+    # values are backward stable, their vectors are not: what they say of A is compared
+    allowed = 8 * rounding(a, a.dtype, terms=max(a.shape))
+    assert np.max(np.abs(here[0].s - there[0].s)) <= allowed
+    for r in (here[0], there[0]):
+        assert r.certificate.frobenius_error <= here[0].certificate.frobenius_error + allowed
+    assert np.max(np.abs(here[1] - there[1])) <= allowed * np.linalg.norm(a)
 
 
 def test_another_seed_gives_other_bits_of_the_same_answer(stored: Path) -> None:
