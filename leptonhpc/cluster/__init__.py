@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from leptonhpc.cluster.connecting import connect
     from leptonhpc.cluster.detached import RunStatus, down, status, up
     from leptonhpc.cluster.groups import Group
-    from leptonhpc.cluster.launchers import in_allocation, local, mixed, slurm
+    from leptonhpc.cluster.launchers import cuda, in_allocation, local, mixed, slurm
     from leptonhpc.cluster.profiles import Profile, load_profile
     from leptonhpc.cluster.security import invite, security_of
     from leptonhpc.cluster.starting import from_profile
@@ -19,6 +19,7 @@ _HOMES = {
     "Profile": "profiles",
     "RunStatus": "detached",
     "connect": "connecting",
+    "cuda": "launchers",
     "down": "detached",
     "from_profile": "starting",
     "in_allocation": "launchers",
@@ -37,6 +38,7 @@ __all__ = [
     "Profile",
     "RunStatus",
     "connect",
+    "cuda",
     "down",
     "from_profile",
     "in_allocation",

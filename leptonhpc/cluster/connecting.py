@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leptonhpc.cluster.clients import identities
+from leptonhpc.cluster.demand import call_for
 from leptonhpc.cluster.security import security_of
 from leptonhpc.errors import OptionError, WorkerError
 
@@ -27,7 +29,7 @@ def connect(
     security: str | Path | None = None,
     insecure: bool = False,
     workers: int = 0,
-    timeout: float = 30.0,
+    timeout: float | None = None,
 ) -> Iterator[Client]:
     """Run what is inside on a cluster that is there already.
 
@@ -44,8 +46,9 @@ def connect(
         Connect to ``tcp://`` as well: whoever reaches such a port runs code as its owner.
     workers : int
         Workers to wait for.
-    timeout : float
-        Seconds to wait, for the scheduler and then for its workers.
+    timeout : float, optional
+        Seconds to wait, for the scheduler and then for its workers; default: what Dask's
+        configuration says (``distributed.comm.timeouts.connect``, half a minute).
 
     Yields
     ------
@@ -66,6 +69,8 @@ def connect(
     if security is not None:
         folder = Path(security)
     keys = _keys(address, folder, insecure=insecure)
+    if timeout is None:
+        timeout = _usual_timeout()
     client = _connected(address, keys, timeout)
     with client:
         if workers:
@@ -117,6 +122,13 @@ def _keys(address: str, folder: Path | None, *, insecure: bool) -> Any:
     return configured
 
 
+def _usual_timeout() -> float:
+    import dask
+    from dask.utils import parse_timedelta
+
+    return float(parse_timedelta(dask.config.get("distributed.comm.timeouts.connect", 30)))
+
+
 def _connected(address: str, keys: Any, timeout: float) -> Client:
     from distributed import Client
 
@@ -132,10 +144,13 @@ def _connected(address: str, keys: Any, timeout: float) -> Client:
 
 def _wait(client: Client, workers: int, timeout: float) -> None:
     found = 0
+    adaptive = call_for(client, workers, seconds=timeout)
     try:
         client.wait_for_workers(workers, timeout=timeout)
     except TimeoutError:
-        with suppress(OSError):
-            found = len(client.scheduler_info(n_workers=-1)["workers"])
+        with suppress(OSError, WorkerError):
+            found = len(identities(client))
         message = f"{workers} workers were to come within {timeout:g} seconds; {found} came"
         raise WorkerError(message) from None
+    if adaptive:
+        call_for(client, 0)

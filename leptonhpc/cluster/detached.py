@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from leptonhpc.cluster.clients import identities
 from leptonhpc.cluster.connecting import SCHEDULER, connect
 from leptonhpc.cluster.launching import (
     END_SECONDS,
@@ -48,7 +49,7 @@ class RunStatus:
     workers: int | None
     """That have joined; None: the scheduler does not answer."""
     wanted: int
-    """Workers that were asked for."""
+    """Workers that were asked for; where groups have a `least`, at most."""
     dashboard: str | None
     """Address with its token: who has it sees all that the cluster does."""
 
@@ -157,9 +158,8 @@ def environment(profile: str, *, timeout: float = 600.0) -> Iterator[dict[str, s
         yield _variables(there[0])
         return
     launch = launch_of(load_profile(profile), name=profile)
-    wanted = 1 if launch.kind == "slurm" else sum(group.workers for group in launch.groups)
     with hosting(launch, timeout=timeout) as run:
-        with connect(run.folder, workers=wanted, timeout=timeout):
+        with connect(run.folder, workers=launch.awaited, timeout=timeout):
             pass
         yield _variables(run)
 
@@ -183,7 +183,7 @@ def _status(run: Run) -> RunStatus:
         with contextlib.suppress(LeptonError, OSError), connect(
             run.folder, timeout=_ASK_SECONDS
         ) as client:  # fmt: skip
-            workers = len(client.scheduler_info(n_workers=-1)["workers"])
+            workers = len(identities(client))
     dashboard = known.get("dashboard")
     return RunStatus(
         run.name, launch.kind, launch.profile, str(run.folder), known.get("address"), workers,

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hmac
 import http.cookies
+import logging
 import urllib.parse
+import weakref
 from collections.abc import Awaitable
 from typing import Any
 
 from tornado import httputil
+
+from leptonhpc.cluster.audit import Audit
+
+logger = logging.getLogger(__name__)
 
 COOKIE = "leptonhpc-token"
 
@@ -25,10 +31,46 @@ class Gate(httputil.HTTPServerConnectionDelegate):
         What is guarded.
     token : str
         The token.
+    audit : Audit, optional
+        Where refusals are noted; default: Python's log.
     """
 
-    def __init__(self, application: Any, token: str) -> None:
+    def __init__(self, application: Any, token: str, audit: Audit | None = None) -> None:
         self.application, self.token = application, token
+        self._audit = audit or Audit(None)
+        self.heard = weakref.WeakSet[Any]()
+        """Connections that asked for something, with the token or without."""
+
+    def guard(self, server: Any) -> None:
+        """Stand before the application of an HTTP server, and hear which connections end.
+
+        Parameters
+        ----------
+        server : tornado.httpserver.HTTPServer
+            The server.
+        """
+        forget = server.on_close  # of connections, which an application is not told of
+
+        def on_close(connection: object) -> None:
+            forget(connection)
+            self.on_close(connection)
+
+        server.request_callback, server.on_close = self, on_close
+
+    def refuse(self, connection: Any, reason: str) -> None:
+        """Note that somebody was refused.
+
+        Parameters
+        ----------
+        connection : object
+            The connection.
+        reason : str
+            Why.
+        """
+        address = getattr(connection.context, "address", None)
+        peer = "http://{}:{}".format(*address[:2]) if address else "http"
+        logger.warning("refused %s: %s", peer, reason)
+        self._audit.note("refused", peer=peer, reason=reason)
 
     def start_request(
         self, server_conn: object, request_conn: httputil.HTTPConnection
@@ -50,14 +92,15 @@ class Gate(httputil.HTTPServerConnectionDelegate):
         return _Request(self, server_conn, request_conn)
 
     def on_close(self, server_conn: object) -> None:
-        """Pass on that a connection ended.
+        """Note a connection on which nothing was asked.
 
         Parameters
         ----------
         server_conn : object
             The connection.
         """
-        self.application.on_close(server_conn)
+        if server_conn not in self.heard:
+            self.refuse(server_conn, "no HTTP request, or none in time")
 
 
 class _Request(httputil.HTTPMessageDelegate):
@@ -73,9 +116,11 @@ class _Request(httputil.HTTPMessageDelegate):
         headers: httputil.HTTPHeaders,
     ) -> Awaitable[None] | None:
         assert isinstance(start_line, httputil.RequestStartLine)  # a server's
+        self._gate.heard.add(self._server_conn)
         address = urllib.parse.urlsplit(start_line.path)
         in_address = urllib.parse.parse_qs(address.query).get("token", [""])[0]
         if not self._is_token(in_address or _token_of(headers)):
+            self._gate.refuse(self._server_conn, "no token of the dashboard")
             self._answer(401, "Unauthorized", {"WWW-Authenticate": "Bearer"})
             return None
         if in_address:  # out of the address, which browsers keep and show

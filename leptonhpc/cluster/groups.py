@@ -24,7 +24,7 @@ class Group:
     name: str
     """Begins the names of its workers."""
     workers: int = 1
-    """How many; on SLURM each is a job."""
+    """How many, or with `least` at most; on SLURM each is a job."""
     memory: str | int = "1 GB"
     """Limit of each worker."""
     threads: int = 1
@@ -39,6 +39,8 @@ class Group:
     """Of its SLURM jobs; a worker whose job reached it is submitted again."""
     options: Sequence[str] = ()
     """More of sbatch's (of a step: srun's) options, such as ``--gres=gpu:1``."""
+    least: int | None = None
+    """SLURM jobs that stay when there is no work: others come with it, and go; None: all stay."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -49,6 +51,13 @@ class Group:
             if not isinstance(count, int) or isinstance(count, bool) or count < 1:
                 message = f"group {self.name}: {name} is a number from 1; found {count!r}"
                 raise OptionError(message)
+        least = self.kept
+        if not isinstance(least, int) or isinstance(least, bool) or not 0 <= least <= self.workers:
+            message = (
+                f"group {self.name}: least is a number from 0 to workers={self.workers}; "
+                f"found {least!r}"
+            )
+            raise OptionError(message)
         if self.nbytes < SMALLEST_NBYTES:
             message = (
                 f"group {self.name}: a worker needs memory='100 MB' or more; found {self.memory!r}"
@@ -79,6 +88,11 @@ class Group:
     def nbytes(self) -> int:
         """Memory limit of each worker in bytes."""
         return parse_nbytes(self.memory) or 0
+
+    @property
+    def kept(self) -> int:
+        """Workers that stay when there is no work."""
+        return self.workers if self.least is None else self.least
 
     @property
     def variables(self) -> dict[str, str]:

@@ -17,12 +17,13 @@ from distributed.http.routing import RoutingApplication
 from tornado.httpserver import HTTPServer
 
 from leptonhpc.cluster.audit import Audit, AuditPlugin, holder
+from leptonhpc.cluster.demand import NAME as DEMAND
 from leptonhpc.cluster.gate import Gate
 
 logger = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS = 10.0
-"""Who has not shown a certificate by then is cut off."""
+"""Who has not shown a certificate by then, or asked for a page, is cut off."""
 
 
 def guard_listeners(audit: Audit | None = None) -> None:
@@ -90,7 +91,27 @@ class GuardedScheduler(Scheduler):
         super().start_http_server(  # type: ignore[no-untyped-call]
             routes, "127.0.0.1:0", 0, ssl_options
         )
-        self.http_server.request_callback = Gate(self.http_application, self._token)
+        Gate(self.http_application, self._token, self._audit).guard(self.http_server)
+        waiting = self.http_server.conn_params  # by default for an hour, and for ever
+        waiting.header_timeout = waiting.body_timeout = HANDSHAKE_SECONDS
+
+    def identity(self, n_workers: int = -1) -> dict[str, Any]:
+        """Say who this is, who its workers are, and which its launcher can start.
+
+        Parameters
+        ----------
+        n_workers : int
+            Of so many workers; -1: of all.
+
+        Returns
+        -------
+        dict
+            As Dask's own.
+        """
+        found = dict(super().identity(n_workers))
+        if DEMAND in self.extensions:
+            found[DEMAND] = self.extensions[DEMAND].to_dict()
+        return found
 
     def handle_comm(self, comm: Any) -> Any:
         """Note who connected.

@@ -14,6 +14,7 @@ from typing import Any
 import dask
 from dask_jobqueue.slurm import SLURMJob
 
+from leptonhpc.cluster.demand import Demand, dispensable, missing
 from leptonhpc.cluster.groups import Group
 from leptonhpc.cluster.launching import Launch
 from leptonhpc.cluster.runs import Run, by_name
@@ -29,9 +30,13 @@ _ASK_SECONDS = 30.0
 _ASK_SOON_SECONDS = 2.0
 _SOON_SECONDS = 20.0
 """After a worker was lost SLURM is asked more often for so long: its job may take long to end."""
+_AGAIN_SECONDS = 30.0
+"""After SLURM refused a job."""
 _END_SECONDS = 15.0
 _SUBMIT_SECONDS = 12.0
 """An sbatch that takes longer is not waited for: its job goes by its name."""
+_FAILED = (RuntimeError, OSError, ValueError)
+"""What comes of a command of SLURM's that fails, is not there, or answers what nobody can read."""
 _MOST_FAILURES = 3
 """A job that ended so often before its worker joined is not submitted again."""
 _NANNY_NBYTES = 300_000_000
@@ -96,19 +101,22 @@ class JobMembers:
     def __init__(self, run: Run, launch: Launch, scheduler: Any) -> None:
         self._run, self._launch, self._scheduler = run, launch, scheduler
         self._groups = {n: group for group in launch.groups for n in group.worker_names}
+        self._demand = Demand(scheduler, launch.groups)
         self._jobs: dict[str, WorkerJob] = {}
         self._failures = dict.fromkeys(self._groups, 0)
         self._joined: set[str] = set()
+        self._busy_at, self._refused_at = time.monotonic(), -math.inf
+        self._refusals, self._worked = 0, False
         self._submitting: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Submit all."""
+        """Submit those that stay when there is no work."""
         (self._run.folder / "logs").mkdir(mode=0o700, exist_ok=True)
-        for name in self._groups:
+        for name in missing(self._launch.groups, (), 0):
             await self._submit(name)
 
     async def tend(self) -> None:
-        """Submit again what was cancelled, ran into its walltime, or lost its node."""
+        """Submit what there is work for, and again what was cancelled or lost; give back."""
         there: set[str] = set()
         lost = asked = time.monotonic()
         while True:
@@ -116,11 +124,13 @@ class JobMembers:
             now = time.monotonic()
             before, there = there, {ws.name for ws in self._scheduler.workers.values()}
             self._joined |= there
+            self._worked |= bool(there)
             lost = now if before - there else lost
             if now - asked > (_ASK_SOON_SECONDS if now - lost < _SOON_SECONDS else _ASK_SECONDS):
                 asked = now
-                with contextlib.suppress(RuntimeError, OSError):  # SLURM is away: later
-                    await self._replace_lost()
+                with contextlib.suppress(*_FAILED):  # SLURM is away: later
+                    await self._forget_lost()
+            await self._follow_work(there)
 
     async def close(self) -> None:
         """Cancel all, and wait until SLURM has forgotten them."""
@@ -129,11 +139,11 @@ class JobMembers:
         jobs, self._jobs = self._jobs, {}
         ids = [job.job_id for job in jobs.values()]
         for words in ([ids] if ids else []) + [by_name(self._run)]:
-            with contextlib.suppress(RuntimeError, OSError):
+            with contextlib.suppress(*_FAILED):
                 await _call(["scancel", *words])
         if not ids:
             return
-        with contextlib.suppress(RuntimeError, OSError):
+        with contextlib.suppress(*_FAILED):
             for _ in range(int(_END_SECONDS / 0.25)):
                 if not set(ids) & await self._queued():
                     return
@@ -156,18 +166,62 @@ class JobMembers:
         with open(self._run.jobs_file, "a") as file:  # whoever finds the run dead cancels them
             file.write(f"{job.job_id}\n")
 
-    async def _replace_lost(self) -> None:
+    async def _forget_lost(self) -> None:
         queued = await self._queued()
         for name in [n for n, job in self._jobs.items() if job.job_id not in queued]:
-            failures = 0 if name in self._joined else self._failures[name] + 1
-            if failures >= _MOST_FAILURES:
-                del self._jobs[name]
-                logger.error("worker %s never joined in %d jobs: given up", name, failures)
-                continue
-            logger.warning("job %s of worker %s is gone", self._jobs[name].job_id, name)
-            await self._submit(name)
-            self._failures[name] = failures
+            logger.warning("job %s of worker %s is gone", self._jobs.pop(name).job_id, name)
+            self._failures[name] = 0 if name in self._joined else self._failures[name] + 1
             self._joined.discard(name)
+            if self._failures[name] >= _MOST_FAILURES:
+                self._demand.given_up.add(name)
+                logger.error("worker %s never joined in %d jobs: given up", name, _MOST_FAILURES)
+
+    async def _follow_work(self, joined: set[str]) -> None:
+        """Submit what is missing; after a time without work, give back what is not kept."""
+        groups, now, wanted = self._launch.groups, time.monotonic(), self._demand.workers()
+        given_up = self._demand.given_up
+        for name in missing(groups, self._jobs, wanted, given_up=given_up):
+            if now - self._refused_at < _AGAIN_SECONDS:
+                break  # not yet again
+            try:
+                await self._submit(name)
+                self._refusals = 0
+            except _FAILED as error:
+                self._refused(error)
+                break
+        if wanted or self._demand.holds():
+            self._busy_at = now
+        names = dispensable(groups, self._jobs, joined)
+        if names and self._is_idle():
+            async with self._demand.giving_back:
+                if self._is_idle():  # nobody told anything meanwhile
+                    await self._give_back(names)
+
+    def _is_idle(self) -> bool:
+        busy_at = max(self._busy_at, self._demand.told_at)
+        return time.monotonic() - busy_at > self._launch.idle_seconds
+
+    def _refused(self, error: Exception) -> None:
+        """Try later: SLURM may be away. Who never had a worker asks for what there is not."""
+        self._refused_at, self._refusals = time.monotonic(), self._refusals + 1
+        logger.warning("no job could be submitted: %s", error)
+        if self._refusals >= _MOST_FAILURES and not self._worked:
+            self._demand.given_up.update(self._groups)
+            logger.error("SLURM refused %d jobs: given up", self._refusals)
+
+    async def _give_back(self, names: list[str]) -> None:
+        ids = [self._jobs.pop(name).job_id for name in names]
+        self._joined.difference_update(names)
+        there = [n for n in names if n in {ws.name for ws in self._scheduler.workers.values()}]
+        try:
+            if there:
+                await self._scheduler.retire_workers(
+                    names=there, close_workers=True, remove=True, stimulus_id="leptonhpc-idle"
+                )
+        except Exception:  # nobody knows these jobs any more: they are cancelled anyhow
+            logger.exception("workers could not be retired")
+        with contextlib.suppress(*_FAILED):  # those that wait, too
+            await _call(["scancel", *ids])
 
     async def _queued(self) -> set[str]:
         """Give the ids of this user's jobs that wait, run or end."""

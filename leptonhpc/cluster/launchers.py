@@ -126,6 +126,47 @@ def mixed(
 
 
 @contextmanager
+def cuda(
+    gpus: Sequence[int] | None = None,
+    memory: str | int | None = None,
+    *,
+    device: str = "cuda",
+    dashboard: bool = False,
+    audit: str | Path | None = None,
+    timeout: float = 120.0,
+) -> Iterator[Client]:
+    """Run what is inside on the GPUs of this machine, a worker each, and on nothing else.
+
+    Parameters
+    ----------
+    gpus : sequence of int, optional
+        Numbers of the GPUs; default: all that `nvidia-smi` shows.
+    memory : str or int, optional
+        Host memory of each worker; default: half of the free memory, shared out.
+    device : str
+        Kind of device of the workers: "cuda", or "cuda-tf32".
+    dashboard, audit, timeout : object
+        As `local` takes them.
+
+    Yields
+    ------
+    distributed.Client
+        Connected: drivers inside run on it.
+
+    Raises
+    ------
+    OptionError
+        If no GPU is found.
+    WorkerError
+        If the cluster does not start.
+    """
+    with mixed(
+        gpus, memory, workers=0, device=device, dashboard=dashboard, audit=audit, timeout=timeout
+    ) as client:
+        yield client
+
+
+@contextmanager
 def in_allocation(
     workers: int | None = None,
     memory: str | int | None = None,
@@ -182,20 +223,22 @@ def in_allocation(
 
 @contextmanager
 def slurm(
-    profile: str | Path | Profile, *, workers: int = 1, timeout: float = 600.0
+    profile: str | Path | Profile, *, workers: int | None = None, timeout: float = 600.0
 ) -> Iterator[Client]:
     """Run what is inside on workers that are SLURM jobs.
 
     The scheduler runs on this machine. Jobs that are cancelled, run into their walltime or lose
-    their node are submitted again. At the end, after an exception, and when this process is
-    killed, all jobs are cancelled.
+    their node are submitted again. Groups with `least` have so many jobs without work; others are
+    submitted when there is some, and given back. At the end, after an exception, and when this
+    process is killed, all jobs are cancelled.
 
     Parameters
     ----------
     profile : str, path or Profile
         Groups of workers (each worker a job) and the interface; see `load_profile`.
-    workers : int
-        Workers to wait for; others join later.
+    workers : int, optional
+        Workers to wait for, others join later; default: one, or none where no group keeps one
+        without work.
     timeout : float
         Seconds that they may take.
 

@@ -46,6 +46,14 @@ class Launch:
     """Lines of a SLURM job's script before the worker."""
     profile: str | None = None
     """Name of the profile that it was made of."""
+    idle_seconds: float = 60.0
+    """Without work for so long, SLURM jobs beyond the least of a group are given back."""
+
+    @property
+    def awaited(self) -> int:
+        """Workers to wait for at the start, if nobody says how many: one of SLURM's is enough."""
+        kept = sum(group.kept for group in self.groups)
+        return min(1, kept) if self.kind == "slurm" else kept
 
 
 def new_token() -> str:

@@ -15,13 +15,15 @@ from leptonhpc.errors import OptionError
 Kind = Literal["local", "slurm", "in-allocation", "connect"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
+IDLE_SECONDS = 60.0
+"""A job that is given back may have to wait in SLURM's queue again."""
 PROFILES = "LEPTONHPC_PROFILES"
 """Environment variable: the folder of the user's profiles."""
 
 _STARTED = ("interface", "dashboard", "audit", "groups")
 _KEYS: dict[str, tuple[str, ...]] = {
     "local": ("dashboard", "audit", "groups"),
-    "slurm": (*_STARTED, "prologue"),
+    "slurm": (*_STARTED, "prologue", "idle_seconds"),
     "in-allocation": _STARTED,
     "connect": ("scheduler", "security", "insecure"),
 }
@@ -43,6 +45,8 @@ class Profile:
     """Path of the audit log; None: in a file that goes with the cluster."""
     prologue: tuple[str, ...] = ()
     """Lines of each SLURM job before its worker, such as "module load python"."""
+    idle_seconds: float = IDLE_SECONDS
+    """Without work for so long, groups with `least` give their other SLURM jobs back."""
     scheduler: str | None = None
     """Of "connect": address or file."""
     security: str | None = None
@@ -143,6 +147,10 @@ def _groups(kind: str, tables: Any) -> tuple[Group, ...]:
 def _require_types(options: Mapping[str, Any]) -> None:
     wanted = {"dashboard": bool, "insecure": bool, "prologue": list}
     for key, value in options.items():
+        if key == "idle_seconds":
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise OptionError(f"idle_seconds is a number above 0; found {value!r}")
+            continue
         kind = wanted.get(key, str)
         if not isinstance(value, kind):
             raise OptionError(f"{key} is a {kind.__name__}; found {value!r}")

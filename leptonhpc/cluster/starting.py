@@ -33,7 +33,8 @@ def from_profile(
     profile : Profile
         The profile.
     workers : int, optional
-        Workers to wait for; default: all, and of "slurm" and "connect" one.
+        Workers to wait for; default: all; of "connect" one; of "slurm" one, or none where no
+        group keeps one without work.
     timeout : float
         Seconds that they may take.
 
@@ -49,8 +50,7 @@ def from_profile(
         ) as client:  # fmt: skip
             yield client
         return
-    wanted = 1 if workers is None and profile.kind == "slurm" else workers
-    with started(launch_of(profile), timeout=timeout, wait_for=wanted) as client:
+    with started(launch_of(profile), timeout=timeout, wait_for=workers) as client:
         yield client
 
 
@@ -83,12 +83,18 @@ def launch_of(profile: Profile, *, detached: bool = False, name: str | None = No
         require_allocation(several=loopback)
     if profile.kind == "slurm":
         require_slurm()
+    elif any(group.least is not None for group in profile.groups):
+        message = (
+            f"least= is of groups of kind slurm, whose jobs can be given back; this is kind "
+            f"{profile.kind}. Leave it out"
+        )
+        raise OptionError(message)
     return Launch(
         profile.kind, _distinct(profile.groups), host=LOOPBACK if loopback else None,
         interface=profile.interface, token=new_token() if profile.dashboard else None,
         audit=None if profile.audit is None else str(Path(profile.audit).expanduser().absolute()),
         detached=detached, path=tuple(os.path.abspath(folder) for folder in sys.path),
-        prologue=profile.prologue, profile=name,
+        prologue=profile.prologue, profile=name, idle_seconds=profile.idle_seconds,
     )  # fmt: skip
 
 
@@ -103,14 +109,14 @@ def started(launch: Launch, *, timeout: float, wait_for: int | None = None) -> I
     timeout : float
         Seconds that the start may take.
     wait_for : int, optional
-        Workers to wait for; default: all.
+        Workers to wait for; default: those that the launch awaits.
 
     Yields
     ------
     distributed.Client
         Connected.
     """
-    wanted = sum(g.workers for g in launch.groups) if wait_for is None else wait_for
+    wanted = launch.awaited if wait_for is None else wait_for
     with hosting(launch, timeout=timeout) as run, ExitStack() as stack:
         try:
             client = stack.enter_context(connect(run.folder, workers=wanted, timeout=timeout))

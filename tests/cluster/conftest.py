@@ -16,7 +16,8 @@ import pytest
 from leptonhpc.cluster import mixed
 from leptonhpc.cluster.runs import RUNS, Run, live_runs
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 300.0
+"""Nothing takes long but on a machine that has much else to do; a hang fails the test too."""
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +41,11 @@ def cluster(runs: Path) -> Iterator[tuple[Any, Run]]:
     with mixed([3], "400 MB", workers=1, device=strict, dashboard=True) as client:
         (run,) = live_runs()
         yield client, run
+        processes = processes_of(run)
+    assert len(processes) >= 3  # the host, and a worker of each lane
+    assert listening(processes) == set()
+    assert not run.folder.exists()
+    wait_until(lambda: not alive(processes), "the host's last child to see that it is gone")
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> None:

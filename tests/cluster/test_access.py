@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from leptonhpc.cluster import connect, invite
+from leptonhpc.cluster.clients import identities
 from leptonhpc.cluster.runs import Run
 from leptonhpc.cluster.security import make_keys
 from leptonhpc.errors import OptionError, OutputExistsError, WorkerError
@@ -106,7 +107,7 @@ def test_connect_says_that_a_certificate_was_refused(cluster: Cluster, tmp_path:
 
 def test_connect_waits_for_workers_and_says_how_many_came(cluster: Cluster) -> None:
     with connect(address_of(cluster), security=cluster[1].folder, workers=2) as client:
-        assert len(client.scheduler_info(n_workers=-1)["workers"]) == 2
+        assert len(identities(client)) == 2
     with pytest.raises(WorkerError, match="2 came"), connect(
         cluster[1].folder, workers=3, timeout=1
     ):  # fmt: skip

@@ -6,30 +6,47 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+import zarr
 
+import leptonhpc as lh
 from leptonhpc.cluster.runs import RUNS
+
+from .conftest import wait_until
 
 HEAD, OTHER = "10.79.0.1", "10.79.0.2"
 
 CLUSTER = """
 import subprocess
 from leptonhpc.cluster import Group, Profile, from_profile
-profile = Profile("local", (Group("a", memory="300 MB"),), interface="cable0")
+profile = Profile("local", (Group("a", memory="340 MB"),), interface="cable0")
 with from_profile(profile) as client:
     print(client.security.tls_ca_file, flush=True)
     input()
 """
 
+DRIVER = """
+import json, sys, time
+import leptonhpc as lh
+from leptonhpc.cluster import connect
+with connect(sys.argv[1], workers=2, timeout=300):
+    print("two", flush=True)
+    # never written, so no bytes on disk: arithmetic on zeros, in many blocks
+    report = lh.matmul(sys.argv[2], sys.argv[2], out=sys.argv[3], memory="220 MB").report
+    print(json.dumps([report.off_owner, [d.name for d in report.by_device()]]))
+"""
+
 CLIENT = """
 import sys
 from leptonhpc.cluster import connect
-with connect(sys.argv[1], workers=1, timeout=20) as client:
+with connect(sys.argv[1], workers=1, timeout=120) as client:
     print(sum(client.gather(client.map(lambda i: i * i, range(50)))))
 """
 
@@ -37,7 +54,7 @@ STRANGER = """
 import socket, ssl, sys
 context = ssl.create_default_context()
 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20) as raw:
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=120) as raw:
     try:
         with context.wrap_socket(raw) as tls:
             tls.sendall(bytes(64))
@@ -60,7 +77,7 @@ class Hosts:
 
     def run(self, host: str, *words: str) -> str:
         with self.popen(host, *words) as process:
-            said, _ = process.communicate(timeout=100)
+            said, _ = process.communicate(timeout=600)
         assert process.returncode == 0, said
         return said
 
@@ -115,7 +132,99 @@ def test_a_cluster_listens_on_its_interface_only_and_takes_its_own_clients_only(
                 assert hosts.run(hosts.other, *words) == "refused\n"
             assert hosts.run(hosts.other, "ss", "-ltnH") == ""  # clients listen nowhere
         finally:
-            cluster.communicate("\n", timeout=60)
+            cluster.communicate("\n", timeout=300)
     assert cluster.returncode == 0
     assert hosts.run(hosts.head, "ss", "-ltnH") == ""
     assert not folder.exists()
+
+
+@dataclass
+class Far:
+    """A cluster of two hosts, and a product that it can make."""
+
+    hosts: Hosts
+    folder: str
+    data: Path
+
+    @contextlib.contextmanager
+    def job(self) -> Iterator[subprocess.Popen[str]]:
+        """Run the job; give its process once both workers are there and a block is done."""
+        places = (self.folder, str(self.data / "a"), str(self.data / "r"))
+        done = self.data / "r.partial" / ".leptonhpc" / "done"
+        with self.hosts.popen(self.hosts.head, sys.executable, "-c", DRIVER, *places) as job:
+            try:
+                assert job.stdout is not None
+                assert job.stdout.readline() == "two\n"
+                begun = lambda: any(done.rglob("*-*")) or job.poll() is not None  # noqa: E731
+                wait_until(begun, "a block to be done", seconds=600)
+                assert job.poll() is None, job.stdout.read()
+                yield job
+            finally:
+                job.kill()
+
+    def cable(self, state: str) -> None:
+        """Take the other host's cable out ("down"), or put it back ("up")."""
+        _ip("-n", self.hosts.other, "link", "set", "cable0", state)
+
+    def require_right(self, job: subprocess.Popen[str]) -> tuple[int, list[str]]:
+        """Wait for the end; the product is right. Give tasks off their owner, and who worked."""
+        said, _ = job.communicate(timeout=600)
+        assert job.returncode == 0, said
+        product = np.asarray(lh.load(self.data / "r").product)
+        assert product.shape == (3000, 3000)
+        assert not product.any()
+        off_owner, devices = json.loads(said.splitlines()[-1])
+        return off_owner, devices
+
+
+@pytest.fixture
+def far(hosts: Hosts, runs: Path, tmp_path: Path) -> Iterator[Far]:
+    """Start a cluster on one host, with a worker of its own, and one more on the other host."""
+    zarr.create_array(tmp_path / "a", shape=(3000, 3000), chunks=(300, 300), dtype="f8")
+    python = sys.executable
+    with hosts.popen(hosts.head, python, "-c", CLUSTER) as cluster:
+        assert cluster.stdout is not None
+        folder = cluster.stdout.readline().strip()
+        folder = str(Path(folder).parent)
+        member = (python, "-P", "-m", "leptonhpc.cluster.member", folder, "a", "far-0")
+        try:
+            with hosts.popen(hosts.other, *member) as worker:
+                try:
+                    yield Far(hosts, folder, tmp_path)
+                finally:
+                    worker.kill()
+        finally:
+            cluster.communicate("\n", timeout=300)
+
+
+def test_a_host_that_is_cut_off_for_seconds_goes_on_with_its_work(far: Far) -> None:
+    with far.job() as job:
+        far.cable("down")
+        time.sleep(4.0)
+        far.cable("up")
+        off_owner, devices = far.require_right(job)
+    assert off_owner == 0
+    assert {device.rsplit(":", 1)[0] for device in devices} <= {f"tls://{HEAD}", f"tls://{OTHER}"}
+
+
+def test_what_a_host_had_that_is_cut_off_for_good_is_done_by_the_other(far: Far) -> None:
+    with far.job() as job:
+        far.cable("down")
+        off_owner, devices = far.require_right(job)
+    far.cable("up")
+    assert off_owner == 0
+    assert f"tls://{HEAD}" in {device.rsplit(":", 1)[0] for device in devices}
+
+
+def test_a_slow_link_makes_a_job_slower_and_nothing_else(far: Far) -> None:
+    for host in (far.hosts.head, far.hosts.other):
+        limit = ("tbf", "rate", "20mbit", "burst", "64kb", "latency", "200ms")
+        done = subprocess.run(
+            ["tc", "-n", host, "qdisc", "add", "dev", "cable0", "root", *limit],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            pytest.skip(f"this kernel has no token bucket: {done.stderr.strip()}")
+    with far.job() as job:
+        off_owner, _ = far.require_right(job)
+    assert off_owner == 0

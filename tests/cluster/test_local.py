@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,11 +17,14 @@ import pytest
 
 import leptonhpc as lh
 from leptonhpc import cluster as launchers
+from leptonhpc.cluster.clients import identities
+from leptonhpc.cluster.devices import groups_of_devices
 from leptonhpc.cluster.runs import Run, live_runs, new_run, remove_dead_runs
 from leptonhpc.errors import OptionError, WorkerError
 
 from .conftest import alive, killable, listening, processes_of, wait_until
 
+STRICT = "leptonhpc.testing.strict_device"
 SCRIPT = """
 import time
 from pathlib import Path
@@ -35,9 +39,7 @@ def test_a_driver_runs_on_the_workers_and_agrees_with_numpy(
     cluster: tuple[Any, Run], rng: np.random.Generator
 ) -> None:
     r = _assert_svd_is_numpys(rng.standard_normal((600, 40)))
-    assert {d.name for d in r.report.stages[0].placement.devices} == set(
-        cluster[0].scheduler_info(n_workers=-1)["workers"]
-    )
+    assert {d.name for d in r.report.stages[0].placement.devices} == set(identities(cluster[0]))
 
 
 def _assert_svd_is_numpys(x: np.ndarray) -> lh.SvdResult:
@@ -71,11 +73,27 @@ def test_workers_never_spill_and_cannot_be_told_to_by_the_users_configuration(
     assert set(cluster[0].run(look).values()) == {(False, False)}
 
 
-def test_nothing_is_left_after_an_exception(runs: Path) -> None:
+@pytest.mark.parametrize(
+    ("start", "name", "device"),
+    [
+        (lambda: launchers.local(workers=1, memory="300 MB"), "worker-0", None),
+        (lambda: launchers.cuda([3], "300 MB", device=STRICT), "gpu3-0", STRICT),
+    ],
+    ids=["local", "cuda"],
+)
+def test_nothing_is_left_after_an_exception(
+    start: Callable[[], Any], name: str, device: str | None, runs: Path
+) -> None:
     before = set(os.listdir(runs))
 
+    def look(dask_worker: Any) -> tuple[str, str | None]:
+        return dask_worker.name, os.environ.get("LEPTONHPC_DEVICE")
+
     def fail() -> None:
-        with launchers.local(workers=1, memory="300 MB"):
+        with start() as client:
+            assert list(client.run(look).values()) == [
+                (name, device or os.environ.get("LEPTONHPC_DEVICE"))
+            ]
             (run,) = [r for r in live_runs() if r.name not in before]
             processes.extend(processes_of(run))
             assert len(listening(processes)) == 3  # scheduler, nanny, worker
@@ -128,6 +146,13 @@ def test_keys_are_private_and_nothing_secret_is_on_a_command_line(
         assert not [secret for secret in (*keys, token) if secret in words]
 
 
+def test_workers_of_a_launcher_have_no_disk_to_spill_to(cluster: tuple[Any, Run]) -> None:
+    def may_spill(dask_worker: Any) -> bool:
+        return hasattr(dask_worker.data, "slow")
+
+    assert set(cluster[0].run(may_spill).values()) == {False}
+
+
 def test_a_live_run_is_not_taken_for_a_dead_one(cluster: tuple[Any, Run]) -> None:
     assert remove_dead_runs() == []
     assert cluster[1].folder.is_dir()
@@ -174,10 +199,21 @@ def test_wrong_options_are_refused_before_anything_starts(
     assert set(os.listdir(runs)) == before
 
 
-def test_mixed_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("launcher", [launchers.mixed, launchers.cuda])
+def test_no_launcher_of_gpus_starts_without_one(
+    launcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(OptionError, match="one GPU or more"), launchers.mixed():
+    with pytest.raises(OptionError, match="one GPU or more"), launcher():
         pytest.fail("it started")
+
+
+def test_cuda_starts_a_worker_for_each_gpu_and_no_other() -> None:
+    groups = groups_of_devices([0, 3], "400 MB", workers=0, device="cuda")
+    assert [(g.name, g.workers, g.device) for g in groups] == [
+        ("gpu0", 1, "cuda"), ("gpu3", 1, "cuda"),
+    ]  # fmt: skip
+    assert [g.environment["CUDA_VISIBLE_DEVICES"] for g in groups] == ["0", "3"]
 
 
 def test_importing_the_package_loads_neither_dask_nor_cryptography() -> None:

@@ -7,24 +7,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import zarr
+from zarr.abc.store import Store
+from zarr.storage import LocalStore, WrapperStore
 
 import leptonhpc as lh
 from leptonhpc import cluster as launchers
 from leptonhpc.cluster import Group, Profile
+from leptonhpc.cluster.clients import identities
+from leptonhpc.cluster.demand import coming
 from leptonhpc.cluster.launching import end_host, start_host
 from leptonhpc.cluster.runs import live_runs, new_run, remove_dead_runs
 from leptonhpc.cluster.starting import launch_of
 from leptonhpc.errors import OptionError
+from leptonhpc.planning import layout
+from leptonhpc.runtime.memory import OF_LIMIT
 
 from . import private_slurm
-from .conftest import alive, killable, wait_until
+from .conftest import alive, killable, slow_square, wait_until
 
 WORKFLOW = Path(__file__).parents[2] / "workflows" / "slurm"
 
@@ -83,10 +90,25 @@ def stored(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, np.ndarray]:
     return tmp_path / "x.zarr", x
 
 
+class Held(WrapperStore[Store]):
+    """A store whose chunks come when they may: who asked for one is beside it."""
+
+    async def get(self, key: str, *args: Any, **options: Any) -> Any:
+        if key.startswith("c/"):
+            held = Path(cast("LocalStore", self._store).root).parent / "held"
+            if not (held / "go").exists():
+                (held / str(os.getpid())).touch()
+                wait_until((held / "go").exists, "leave to read")
+        return await self._store.get(key, *args, **options)
+
+
 def test_two_groups_of_jobs_make_one_cluster_that_mends_itself_and_leaves_nothing(
-    profile: Path, stored: tuple[Path, np.ndarray], tmp_path: Path, runs: Path
-) -> None:
+    profile: Path, stored: tuple[Path, np.ndarray], tmp_path: Path, runs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     before = set(os.listdir(runs))
+    monkeypatch.setattr(layout, "BAND_NBYTES", 12_000)  # a chunk
+    monkeypatch.setattr(layout, "TASK_NBYTES", 12_000)
     with launchers.slurm(profile, workers=3) as client:
         (run,) = [r for r in live_runs() if r.name not in before]
         assert sorted(line.split()[3] for line in private_slurm.jobs()) == [
@@ -100,20 +122,101 @@ def test_two_groups_of_jobs_make_one_cluster_that_mends_itself_and_leaves_nothin
         ]
         assert {address.rsplit(":", 1)[0] for address in seen} == {"tls://127.0.0.1"}
 
-        # a job that is cancelled is submitted again; the driver waits for nobody
+        # a job that is cancelled in the middle is submitted again; the driver waits for nobody
         lost = next(line for line in private_slurm.jobs() if line.endswith("N/A")).split()[0]
-        private_slurm.command("scancel", lost)
-        wait_until(lambda: _workers(client) == 2, "the worker to be lost")
-        r = lh.svd(stored[0], rank=5, out=tmp_path / "svd.zarr")
+        held = tmp_path / "held"
+        held.mkdir()
+
+        def cancel() -> None:
+            wait_until(lambda: len(list(held.iterdir())) == 3, "all workers to read")
+            private_slurm.command("scancel", lost)
+            wait_until(lambda: _workers(client) == 2, "the worker to be lost")
+            (held / "go").touch()
+
+        x = zarr.open_array(Held(LocalStore(stored[0], read_only=True)), mode="r")
+        with ThreadPoolExecutor(1) as pool:
+            cancelled = pool.submit(cancel)
+            r = lh.svd(lh.open(x), rank=5, method="gram", out=tmp_path / "svd.zarr")
+            cancelled.result()
         _assert_singular_values(r.s, stored[1])
         wait_until(lambda: lost not in _ids() and len(_ids()) == 3, "the job to be replaced")
-        client.wait_for_workers(3, timeout=60)
+        client.wait_for_workers(3, timeout=300)
+
+        # the job of a node that is set down works on elsewhere
+        node = private_slurm.command("squeue", "--noheader", "--format=%N").split()[0]
+        private_slurm.command("scontrol", "update", f"node={node}", "state=down", "reason=test")
+        try:
+            wait_until(lambda: _workers(client) < 3, "the node's workers to be lost")
+            wait_until(lambda: node not in _nodes() and len(_nodes()) == 3, "jobs elsewhere")
+            client.wait_for_workers(3, timeout=300)
+        finally:
+            if "down" in private_slurm.command("sinfo", "--noheader", f"--nodes={node}", "-o%T"):
+                private_slurm.command("scontrol", "update", f"node={node}", "state=resume")
         assert {name for name, *_ in client.run(_look).values()} == {"cpu-0", "cpu-1", "gpu-0"}
         jobs_processes = _members_of(run.folder)
         assert len(jobs_processes) >= 3
     assert private_slurm.jobs() == []
     assert set(os.listdir(runs)) == before
     wait_until(lambda: not _members_of(run.folder), "the jobs' processes to end")
+
+
+ADAPTIVE = """
+kind = "slurm"
+interface = "lo"
+idle_seconds = 0.5
+[groups.cpu]
+memory = "300 MB"
+least = 0
+environment = {{ LEPTONHPC_TEST_ASKED = "{asked}" }}
+[groups.gpu]
+memory = "320 MB"
+least = 0
+options = ["--gres=gpu:1"]
+environment = {{ LEPTONHPC_TEST_ASKED = "{asked}" }}
+"""
+
+
+class ReadByTwo(WrapperStore[Store]):
+    """A store whose chunks come when two processes have asked for one."""
+
+    async def get(self, key: str, *args: Any, **options: Any) -> Any:
+        if key.startswith("c/"):
+            asked = Path(os.environ["LEPTONHPC_TEST_ASKED"])
+            (asked / str(os.getpid())).touch()
+            wait_until(lambda: len(list(asked.iterdir())) == 2, "another worker to read")
+        return await self._store.get(key, *args, **options)
+
+
+def test_jobs_come_with_work_in_every_group_and_go_without(
+    stored: tuple[Path, np.ndarray], tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(os.listdir(runs))
+    monkeypatch.setattr(layout, "BAND_NBYTES", 12_000)  # a chunk
+    monkeypatch.setattr(layout, "TASK_NBYTES", 12_000)
+    path = tmp_path / "adaptive.toml"
+    asked = tmp_path / "asked"
+    asked.mkdir()
+    path.write_text(ADAPTIVE.format(asked=asked))
+    with launchers.slurm(path) as client:
+        assert private_slurm.jobs() == []
+        assert identities(client) == {}
+        assert [group["workers"] for group in coming(client).values()] == [1, 1]
+        # a task of Dask's has one job submitted; what it gave is wanted, so the worker stays
+        future = client.submit(slow_square, 3)
+        assert future.result() == 9
+        time.sleep(1.0)
+        assert [line.split()[3] for line in private_slurm.jobs()] == ["N/A"]
+        # a job has the other submitted, and takes it in while it runs
+        x = zarr.open_array(ReadByTwo(LocalStore(stored[0], read_only=True)), mode="r")
+        r = lh.svd(lh.open(x), rank=5, method="gram", out=tmp_path / "svd.zarr")
+        _assert_singular_values(r.s, stored[1])
+        assert (r.report.workers, r.report.memory_nbytes) == (2, int(OF_LIMIT * 300_000_000))
+        placed = r.report.stages[0].placement
+        assert placed is not None
+        assert len(placed.devices) == 2
+        del future
+        wait_until(lambda: private_slurm.jobs() == [], "the jobs to be given back")
+    assert set(os.listdir(runs)) == before
 
 
 def test_a_job_that_is_being_submitted_as_the_run_ends_is_cancelled(
@@ -192,9 +295,10 @@ def test_the_template_runs_in_one_allocation_and_goes_on_after_its_walltime(
     first_log = folder / f"leptonhpc-{first}.out"
     wait_until(lambda: first_log.exists() and "submitted" in _signalled(first, first_log), "USR1")
     second = re.findall(r"Submitted batch job (\d+)", first_log.read_text())
-    wait_until(lambda: _ids() == set(), "the second job to end", seconds=60)
+    wait_until(lambda: _ids() == set(), "the second job to end")
     text = (folder / f"leptonhpc-{second[0]}.out").read_text()
     assert "2 workers" in text
+    wait_until(lambda: not _members_of(runs), "the processes of the run to end")
     _assert_singular_values(lh.load(out).s, stored[1])
     assert set(os.listdir(runs)) == before
 
@@ -224,7 +328,11 @@ def _look(dask_worker: Any) -> tuple[str, str | None, str | None, str | None]:
 
 
 def _workers(client: Any) -> int:
-    return len(client.scheduler_info(n_workers=-1)["workers"])
+    return len(identities(client))
+
+
+def _nodes() -> list[str]:
+    return private_slurm.command("squeue", "--noheader", "--states=R", "--format=%N").split()
 
 
 def _ids() -> set[str]:
@@ -237,7 +345,8 @@ def _members_of(folder: Path) -> list[int]:
     found = []
     for process in psutil.process_iter():
         try:
-            if str(folder) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+            ours = any(str(folder) in word for word in process.cmdline())
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process.pid)
         except psutil.Error:
             continue

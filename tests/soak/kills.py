@@ -24,7 +24,7 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore, WrapperStore
 
-LONGEST_SECONDS = 60.0
+LONGEST_SECONDS = 300.0
 """A run that takes longer hangs."""
 SETTLE_SECONDS = 0.004
 """Each read of a chunk takes so long, so that there are moments to be killed at."""
@@ -147,7 +147,8 @@ class Soak:
         place = self.folder / name.replace(" ", "-")
         place.mkdir()
         self.inputs[name] = keep_inputs(CASES[name], place)
-        self._run(name, place / "first", None)  # the first of all starts the fork server
+        if not self.whole:
+            self._run(name, place / "first", None)  # this one starts the fork server
         began = time.monotonic()
         found = self._run(name, place / "whole", None)
         assert found is not None
