@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         LuResult,
         MatmulResult,
         MatrixRankResult,
+        NmfResult,
         NormResult,
         PinvResult,
         Plan,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         lu,
         matmul,
         matrix_rank,
+        nmf,
         norm,
         open,  # noqa: A004  (as xarray and zarr call it)
         pinv,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
         polar,
         probe,
         qr,
+        report,
         slogdet,
         solve,
         status,
@@ -69,6 +72,7 @@ __all__ = [
     "LuResult",
     "MatmulResult",
     "MatrixRankResult",
+    "NmfResult",
     "NormResult",
     "PinvResult",
     "Plan",
@@ -91,6 +95,7 @@ __all__ = [
     "lu",
     "matmul",
     "matrix_rank",
+    "nmf",
     "norm",
     "open",
     "pinv",
@@ -98,6 +103,7 @@ __all__ = [
     "polar",
     "probe",
     "qr",
+    "report",
     "slogdet",
     "solve",
     "status",
@@ -105,14 +111,28 @@ __all__ = [
 ]
 
 
-_PACKAGES = ("climate", "cluster", "decomposition", "genomics")
+_PACKAGES = (
+    "climate",
+    "cluster",
+    "datasets",
+    "decomposition",
+    "genomics",
+    "parallel",
+    "recommend",
+    "streams",
+    "train",
+)
 """Loaded when they are named: ``lh.cluster.local()``."""
+_OF_PACKAGES = {"watch": "streams"}
+"""Names that packages above this one lend it."""
 
 
 def __getattr__(name: str) -> Any:
     """Load public names on first use: importing leptonhpc imports neither Dask nor Zarr."""
     if name in _PACKAGES:
         return import_module(f"leptonhpc.{name}")
+    if name in _OF_PACKAGES:
+        return getattr(import_module(f"leptonhpc.{_OF_PACKAGES[name]}"), name)
     if name in __all__:
         home = "leptonhpc.blocks" if name == "BlockedArray" else "leptonhpc.api"
         return getattr(import_module(home), name)
@@ -122,4 +142,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List public names."""
-    return [*__all__, *_PACKAGES, "__version__"]
+    return [*__all__, *_PACKAGES, *_OF_PACKAGES, "__version__"]

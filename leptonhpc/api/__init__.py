@@ -6,11 +6,12 @@ from leptonhpc.api.factors import CholeskyResult, LuResult, SolveResult
 from leptonhpc.api.inputs import info, open  # noqa: A004  (as xarray and zarr call it)
 from leptonhpc.api.iterative import CgResult, LsmrResult, cg, lsmr
 from leptonhpc.api.jobs import JobStatus, clean, status
+from leptonhpc.api.nonnegative import NmfResult, nmf
 from leptonhpc.api.orthogonal import LstsqResult, QrResult, lstsq, qr
 from leptonhpc.api.planned import plan
 from leptonhpc.api.plans import Plan
 from leptonhpc.api.pseudoinverses import PinvResult, PolarResult, pinv, polar
-from leptonhpc.api.results import MatmulResult, NormResult, SvdResult, load
+from leptonhpc.api.results import MatmulResult, NormResult, SvdResult, load, report
 from leptonhpc.api.spectra import (
     CondResult,
     EighResult,
@@ -34,6 +35,7 @@ __all__ = [
     "LuResult",
     "MatmulResult",
     "MatrixRankResult",
+    "NmfResult",
     "NormResult",
     "PinvResult",
     "Plan",
@@ -56,6 +58,7 @@ __all__ = [
     "lu",
     "matmul",
     "matrix_rank",
+    "nmf",
     "norm",
     "open",
     "pinv",
@@ -63,6 +66,7 @@ __all__ = [
     "polar",
     "probe",
     "qr",
+    "report",
     "slogdet",
     "solve",
     "status",

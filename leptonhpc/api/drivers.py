@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import ArrayLike
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
 from leptonhpc.api.inputs import open as open_array
 from leptonhpc.api.outputs import is_finished, run_to_output
+from leptonhpc.api.precisions import Precision, converted, refuse_rounding
 from leptonhpc.api.results import (
     MatmulResult,
     NormResult,
@@ -19,13 +22,21 @@ from leptonhpc.api.results import (
     warn_unless_converged,
 )
 from leptonhpc.api.running import run
-from leptonhpc.errors import OptionError
-from leptonhpc.linalg import Job, plan_matmul, plan_norm, plan_svd
+from leptonhpc.blocks import BlockedArray
+from leptonhpc.errors import MemoryBudgetError, NotConvergedWarning, OptionError
+from leptonhpc.linalg import Job, plan_matmul, plan_norm
 from leptonhpc.linalg.conditioning import Conditioning
+from leptonhpc.linalg.spectra import plan_values
 from leptonhpc.linalg.svd import Method
+from leptonhpc.linalg.svd_divide import plan_full_svd
 from leptonhpc.linalg.svd_shared import SvdOptions
 from leptonhpc.planning import Resources
+from leptonhpc.planning.layout import compute_dtype
+from leptonhpc.planning.precision import products_roundoff
 from leptonhpc.store.locations import Location
+
+_MOST_PASSES = (60, 25)
+"""Of the iteration for a 2-norm, the first that fits; if none does, what svd makes at most."""
 
 
 def svd(
@@ -42,6 +53,7 @@ def svd(
     compute_uv: bool = True,
     accuracy: float = 1e-3,
     most_passes: int = 10,
+    precision: Precision | None = None,
     seed: int = 0,
     out: Location | None = None,
     memory: Nbytes = None,
@@ -61,10 +73,13 @@ def svd(
         As many modes as bring the Frobenius error below ``tol * |A|_F``.
     variance : float, optional
         As many modes as capture this share of ``|A|_F**2``.
-    method : {"auto", "gram", "krylov", "sketch"}
+    method : {"auto", "gram", "krylov", "sketch", "mixed", "divide"}
         Gram matrix of the short side (exact, 2 passes), fused block Krylov iteration (stops on the
-        residual), one-pass sketch (approximate, error estimated). "auto" takes the faster of the
-        first two; `plan` says why.
+        residual), one-pass sketch (approximate, error estimated), Gram matrix in single precision
+        (2 passes, at twice the speed; residuals near 1e-6 of the largest value, measured),
+        polar factor and spectral divide and conquer (all values and vectors of a matrix both of
+        whose sides are beyond memory). "auto" takes the faster of the first two, or the last where
+        all values are asked for and the first does not fit; `plan` says why.
     center : bool
         Subtract each column's mean.
     scale : "std" or array of shape (n,), optional
@@ -77,9 +92,14 @@ def svd(
     compute_uv : bool
         False: values only.
     accuracy : float
-        Krylov iteration stops when ``|A^H u - s v| <= accuracy * s`` for all modes.
+        Krylov iteration stops when ``|A^H u - s v| <= accuracy * s`` for all modes. A sketch counts
+        as converged when its error is at most ``accuracy * |A|_F``.
     most_passes : int
         Krylov iteration stops after so many passes at the latest, with a warning.
+    precision : {None, "float64", "float32", "tf32"}
+        What is computed with: as the input's dtype; or its numbers are converted as they are read.
+        "tf32" rounds the factors of float32 products to 11 bits on GPUs (at least one is needed;
+        other workers compute in float32). `plan` and the certificate say what is done in which.
     seed : int
         Of random starts and sketches: same seed, same numbers on any grid to rounding.
     out : str or path, optional
@@ -103,7 +123,7 @@ def svd(
     ShapeError, OptionError, DTypeError
         If the question makes no sense.
     MemoryBudgetError
-        If no plan fits; the message names the smallest budget that would do.
+        If no plan fits, or `tol` takes more modes than there is room for: it names what would do.
     NonFiniteError
         If x holds NaN or infinity; before any result is written.
     OutputExistsError, JobMismatchError
@@ -125,7 +145,8 @@ def svd(
     job = _plan_svd(
         x, rank=rank, tol=tol, variance=variance, method=method, center=center, scale=scale,
         weights=weights, missing=missing, compute_uv=compute_uv, accuracy=accuracy,
-        most_passes=most_passes, seed=seed, memory=chosen_budget(memory, out, overwrite),
+        most_passes=most_passes, precision=precision, seed=seed,
+        memory=chosen_budget(memory, out, overwrite),
     )  # fmt: skip
     return _run_svd(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
@@ -134,6 +155,7 @@ def matmul(
     a: Any,
     b: Any,
     *,
+    precision: Precision | None = None,
     seed: int = 0,
     out: Location | None = None,
     memory: Nbytes = None,
@@ -149,6 +171,10 @@ def matmul(
         Left factor.
     b : array of shape (k, n), or what `leptonhpc.open` takes
         Right factor. For ``x.H @ x`` and ``x @ x.H`` half the work is done (syrk).
+    precision : {None, "float64", "float32", "tf32"}
+        What is computed with: as the input's dtype; or its numbers are converted as they are read.
+        "tf32" rounds the factors of float32 products to 11 bits on GPUs (at least one is needed;
+        other workers compute in float32). `plan` and the certificate say what is done in which.
     seed : int
         Of the random vectors against which each block is checked.
     out : str or path, optional
@@ -183,7 +209,9 @@ def matmul(
     array([[1., 1., 1.],
            [1., 1., 1.]])
     """
-    job = _plan_matmul(a, b, seed=seed, memory=chosen_budget(memory, out, overwrite))
+    job = _plan_matmul(
+        a, b, precision=precision, seed=seed, memory=chosen_budget(memory, out, overwrite)
+    )
     return _run_matmul(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
@@ -201,9 +229,9 @@ def norm(
     ----------
     x : array of shape (m, n), or what `leptonhpc.open` takes
         The matrix.
-    ord : {"fro", 1, -1, inf, -inf, 2, "nuc"}
+    ord : {"fro", 1, -1, inf, -inf, 2, -2, "nuc"}
         Frobenius norm, largest and smallest column sum, largest and smallest row sum (one pass
-        each); largest singular value, sum of singular values (by svd).
+        each); largest and smallest singular value, sum of singular values (by svd).
     memory : int, float or str, optional
         Budget of each worker with everything in it.
     seed : int
@@ -245,10 +273,11 @@ def _plan_svd(
     compute_uv: bool = True,
     accuracy: float = 1e-3,
     most_passes: int = 10,
+    precision: Precision | None = None,
     seed: int = 0,
     memory: Nbytes = None,
 ) -> Job:
-    array = open_array(x)
+    array = converted(x, precision)
     options = SvdOptions(rank, tol, variance, compute_uv, accuracy, most_passes, seed)
     conditioning = Conditioning(
         center,
@@ -258,14 +287,27 @@ def _plan_svd(
     )
 
     def build(resources: Resources) -> Job:
-        return plan_svd(array, resources, options=options, conditioning=conditioning, method=method)
+        return plan_full_svd(
+            array, resources, options=options, conditioning=conditioning, method=method
+        )
 
-    return within(build, memory)
+    job = within(build, memory, precision, rounds=True)
+    rounded = products_roundoff(compute_dtype(array.dtype), job.resources.precision)
+    if job.parameters.get("method") == "divide" and rounded:
+        why = "by division it iterates until factors are orthonormal to float32"
+        refuse_rounding(precision, "svd of all values beyond memory", why)
+        return within(build, memory)
+    return job
 
 
-def _plan_matmul(a: Any, b: Any, *, seed: int = 0, memory: Nbytes = None) -> Job:
-    left, right = open_array(a), open_array(b)
-    return within(lambda resources: plan_matmul(left, right, resources, seed=seed), memory)
+def _plan_matmul(
+    a: Any, b: Any, *, precision: Precision | None = None, seed: int = 0, memory: Nbytes = None
+) -> Job:
+    left, right = converted(a, precision), converted(b, precision)
+    return within(
+        lambda resources: plan_matmul(left, right, resources, seed=seed), memory, precision,
+        rounds=True,
+    )  # fmt: skip
 
 
 def _plan_norm(
@@ -275,14 +317,34 @@ def _plan_norm(
     memory: Nbytes = None,
     seed: int = 0,
 ) -> Job:
-    if ord in (2, "nuc"):
-        rank = 1 if ord == 2 else None
-        return _plan_svd(
-            x, rank=rank, compute_uv=False, accuracy=1e-6, most_passes=60, seed=seed, memory=memory
-        )
+    if ord == "nuc":
+        return _plan_svd(x, compute_uv=False, accuracy=1e-6, seed=seed, memory=memory)
     array = open_array(x)
+    if ord == 2:
+        return within(lambda resources: _plan_largest(array, resources, seed), memory, rounds=True)
+    if ord == -2:
+        return within(lambda resources: plan_values(array, resources, question="norm"), memory)
     name = {1: "1", -1: "-1", np.inf: "inf", -np.inf: "-inf"}.get(ord, str(ord))
     return within(lambda resources: plan_norm(array, resources, order=name), memory)
+
+
+def _plan_largest(array: BlockedArray, resources: Resources, seed: int) -> Job:
+    """Plan the largest singular value, by as many passes as there is room for: each keeps a block.
+
+    With the fewest of them it takes no more memory than svd does with its own number.
+    """
+
+    def planned(most_passes: int) -> Job:
+        options = SvdOptions(
+            rank=1, compute_uv=False, accuracy=1e-6, most_passes=most_passes, seed=seed
+        )
+        return plan_full_svd(array, resources, options=options, conditioning=Conditioning())
+
+    fewest = planned(SvdOptions.most_passes)
+    for many in _MOST_PASSES:
+        with suppress(MemoryBudgetError):
+            return planned(many)
+    return fewest
 
 
 def _run_svd(
@@ -331,4 +393,7 @@ def _run_norm(
     if value is None:  # by singular values: the largest, or their sum
         value = np.sum(outcome.fields["s"], dtype=np.float64)
         warn_unless_converged(job.explanation.inputs, certificate, outcome.fields["s"])
+    elif not certificate.converged:
+        message = f"norm of {', '.join(job.explanation.inputs)}: {certificate}"
+        warnings.warn(message, NotConvergedWarning, stacklevel=3)
     return NormResult(float(value), certificate, report)

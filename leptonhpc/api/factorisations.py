@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
 from leptonhpc.api.factors import CholeskyResult, LuResult
-from leptonhpc.api.inputs import open as open_array
+from leptonhpc.api.origins import Origin
+from leptonhpc.api.precisions import Precision, converted
 from leptonhpc.api.running import run
 from leptonhpc.linalg import Job
 from leptonhpc.linalg.cholesky import plan_cholesky
@@ -17,6 +19,7 @@ from leptonhpc.store.locations import Location
 def cholesky(
     x: Any,
     *,
+    precision: Precision | None = None,
     seed: int = 0,
     out: Location | None = None,
     memory: Nbytes = None,
@@ -30,6 +33,10 @@ def cholesky(
     ----------
     x : array of shape (n, n), or what `leptonhpc.open` takes
         The matrix; both triangles are read once, and compared.
+    precision : {None, "float64", "float32", "tf32"}
+        What is computed with: as the input's dtype; or its numbers are converted as they are read.
+        "tf32" rounds the factors of float32 products to 11 bits on GPUs (at least one is needed;
+        other workers compute in float32). `plan` and the certificate say what is done in which.
     seed : int
         Of the random vectors against which the factor is checked.
     out : str or path, optional
@@ -68,13 +75,16 @@ def cholesky(
     array([[2., 0.],
            [1., 3.]])
     """
-    job = _plan_cholesky(x, seed=seed, memory=chosen_budget(memory, out, overwrite))
+    job = _plan_cholesky(
+        x, precision=precision, seed=seed, memory=chosen_budget(memory, out, overwrite)
+    )
     return _run_cholesky(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
 def lu(
     x: Any,
     *,
+    precision: Precision | None = None,
     seed: int = 0,
     out: Location | None = None,
     memory: Nbytes = None,
@@ -88,6 +98,10 @@ def lu(
     ----------
     x : array of shape (m, n), or what `leptonhpc.open` takes
         The matrix.
+    precision : {None, "float64", "float32", "tf32"}
+        What is computed with: as the input's dtype; or its numbers are converted as they are read.
+        "tf32" rounds the factors of float32 products to 11 bits on GPUs (at least one is needed;
+        other workers compute in float32). `plan` and the certificate say what is done in which.
     seed : int
         Of the random vectors against which the factors are checked.
     out : str or path, optional
@@ -131,29 +145,39 @@ def lu(
     array([[2., 3.],
            [0., 1.]])
     """
-    job = _plan_lu(x, seed=seed, memory=chosen_budget(memory, out, overwrite))
+    job = _plan_lu(x, precision=precision, seed=seed, memory=chosen_budget(memory, out, overwrite))
     return _run_lu(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
-def _plan_cholesky(x: Any, *, seed: int = 0, memory: Nbytes = None) -> Job:
-    array = open_array(x)
-    return within(lambda resources: plan_cholesky(array, resources, seed=seed), memory)
+def _plan_cholesky(
+    x: Any, *, precision: Precision | None = None, seed: int = 0, memory: Nbytes = None
+) -> Job:
+    array = converted(x, precision)
+    return within(
+        lambda resources: plan_cholesky(array, resources, seed=seed), memory, precision, rounds=True
+    )
 
 
 def _run_cholesky(
     job: Job, *, out: Any = None, resume: bool | None = None, overwrite: bool = False,
     progress: bool | None = None,
 ) -> CholeskyResult:  # fmt: skip
-    return run(CholeskyResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
+    found = run(CholeskyResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
+    return replace(found, _origin=Origin(job.sources["a"]))
 
 
-def _plan_lu(x: Any, *, seed: int = 0, memory: Nbytes = None) -> Job:
-    array = open_array(x)
-    return within(lambda resources: plan_lu(array, resources, seed=seed), memory)
+def _plan_lu(
+    x: Any, *, precision: Precision | None = None, seed: int = 0, memory: Nbytes = None
+) -> Job:
+    array = converted(x, precision)
+    return within(
+        lambda resources: plan_lu(array, resources, seed=seed), memory, precision, rounds=True
+    )
 
 
 def _run_lu(
     job: Job, *, out: Any = None, resume: bool | None = None, overwrite: bool = False,
     progress: bool | None = None,
 ) -> LuResult:  # fmt: skip
-    return run(LuResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
+    found = run(LuResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
+    return replace(found, _origin=Origin(job.sources["a"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from leptonhpc.api.budget import Nbytes, within
 from leptonhpc.api.inputs import open as open_array
+from leptonhpc.api.origins import Origin
 from leptonhpc.api.results import Array, Result
 from leptonhpc.api.running import run
 from leptonhpc.errors import ShapeError, SingularMatrixError
@@ -18,7 +19,19 @@ from leptonhpc.linalg.factored import plan_factored_solve
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class CholeskyResult(Result):
+class Factors(Result):
+    """Factors that know of what matrix they are."""
+
+    _origin: Origin | None = field(default=None, compare=False)
+
+    @classmethod
+    def remembered(cls, description: dict[str, Any]) -> dict[str, Any]:
+        """Give what a stored result keeps beside its arrays; see `Result.remembered`."""
+        return {"_origin": Origin(identity=description["inputs"]["a"])}
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class CholeskyResult(Factors):
     """Cholesky factorisation A = L L^H."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("l", "diagonal")
@@ -34,13 +47,19 @@ class CholeskyResult(Result):
         """Give the logarithm of the determinant of A."""
         return float(2 * np.sum(np.log(self.diagonal)))
 
-    def solve(self, b: Any, *, memory: Nbytes = None, progress: bool | None = None) -> SolveResult:
+    def solve(
+        self, b: Any, *, a: Any = None, memory: Nbytes = None, progress: bool | None = None
+    ) -> SolveResult:
         """Solve A X = B with the factor.
 
         Parameters
         ----------
         b : array of shape (n,) or (n, k), or what `leptonhpc.open` takes
             Right-hand sides; X comes back to this process.
+        a : array of shape (n, n), or what `leptonhpc.open` takes, optional
+            The matrix that was factored, against which X is measured and refined. Default: that
+            one, where it is stored and unchanged, or still in memory; else X is measured against
+            the product of the factors, and how far that was from the matrix is added.
         memory : int, float or str, optional
             Budget of each worker with everything in it.
         progress : bool, optional
@@ -50,12 +69,19 @@ class CholeskyResult(Result):
         -------
         SolveResult
             x, certificate and report.
+
+        Raises
+        ------
+        ShapeError, OptionError
+            If B does not fit, or `a` is not the matrix that was factored.
+        SingularMatrixError
+            If A is singular to working precision.
         """
-        return _solve(self.l, None, b, None, self.certificate, memory, progress)
+        return _solve(self, None, b, a, memory, progress)
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class LuResult(Result):
+class LuResult(Factors):
     """LU factorisation A[perm] = L U."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("perm", "l", "u", "diagonal")
@@ -75,13 +101,19 @@ class LuResult(Result):
         """Unpack as perm, l, u."""
         return iter((self.perm, self.l, self.u))
 
-    def solve(self, b: Any, *, memory: Nbytes = None, progress: bool | None = None) -> SolveResult:
+    def solve(
+        self, b: Any, *, a: Any = None, memory: Nbytes = None, progress: bool | None = None
+    ) -> SolveResult:
         """Solve A X = B with the factors of a square matrix.
 
         Parameters
         ----------
         b : array of shape (n,) or (n, k), or what `leptonhpc.open` takes
             Right-hand sides; X comes back to this process.
+        a : array of shape (n, n), or what `leptonhpc.open` takes, optional
+            The matrix that was factored, against which X is measured and refined. Default: that
+            one, where it is stored and unchanged, or still in memory; else X is measured against
+            the product of the factors, and how far that was from the matrix is added.
         memory : int, float or str, optional
             Budget of each worker with everything in it.
         progress : bool, optional
@@ -94,10 +126,10 @@ class LuResult(Result):
 
         Raises
         ------
-        ShapeError
-            If A is not square, or B does not fit.
+        ShapeError, OptionError
+            If A is not square, B does not fit, or `a` is not the matrix that was factored.
         SingularMatrixError
-            If U has a zero on its diagonal.
+            If A is singular to working precision.
         """
         shape = (self.l.shape[0], self.u.shape[1])
         if shape[0] != shape[1]:
@@ -110,7 +142,7 @@ class LuResult(Result):
                 "depends on those before it. For the smallest solution use lstsq"
             )
             raise SingularMatrixError(message)
-        return _solve(self.l, self.u, b, self.perm, self.certificate, memory, progress)
+        return _solve(self, self.u, b, a, memory, progress)
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -126,14 +158,18 @@ class SolveResult(Result):
 
 
 def _solve(
-    l: Array, u: Array | None, b: Any, perm: NDArray[Any] | None,  # noqa: E741
-    factors: FactorCertificate, memory: Nbytes, progress: bool | None,
+    factors: CholeskyResult | LuResult, u: Array | None, b: Any, a: Any, memory: Nbytes,
+    progress: bool | None,
 ) -> SolveResult:  # fmt: skip
-    lower, upper, sides = open_array(l), None if u is None else open_array(u), open_array(b)
+    lower, upper = open_array(factors.l), None if u is None else open_array(u)
+    sides, origin = open_array(b), factors._origin
+    matrix = open_array(a) if a is not None else origin.matrix() if origin is not None else None
+    perm = factors.perm if isinstance(factors, LuResult) else None
     job = within(
         lambda resources: plan_factored_solve(
-            lower, upper, sides, resources, perm=perm, factors=factors
+            lower, upper, sides, resources, perm=perm, factors=factors.certificate, a=matrix,
+            given=a is not None,
         ),
         memory,
-    )
+    )  # fmt: skip
     return run(SolveResult, job, out=None, resume=None, overwrite=False, progress=progress)

@@ -7,14 +7,19 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from leptonhpc import store
-from leptonhpc.api.outputs import FORMAT
+from leptonhpc.api.outputs import FORMAT, is_ours
 from leptonhpc.errors import NotAnArrayError, OutputExistsError, StoreError
 from leptonhpc.planning.costs import format_seconds
 from leptonhpc.store.journal import finished_stages, read_note
+from leptonhpc.store.leasing import require_nobody
 from leptonhpc.store.locations import Location, describe
+from leptonhpc.store.making import output_lease
 from leptonhpc.store.standing import is_alive
 
 State = Literal["finished", "running", "stopped", "elsewhere"]
+_SETTLED_SECONDS = 0.2
+"""A job's notes are read one after another: one that was just begun or finished is looked at again
+after this."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,6 +43,12 @@ class JobStatus:
     pid: int | None = None
     silent_seconds: float | None = None
     """Since the job said anything."""
+    left_seconds: float | None = None
+    """Predicted when it did, by the plan and how fast the job was until then."""
+    device_count: int = 0
+    devices: tuple[dict[str, Any], ...] = ()
+    """What each did then: ``name doing busy_lanes tasks share memory_nbytes read_bytes_per_second
+    write_bytes_per_second`` and sums; of a hundred, if there are more."""
 
     def to_dict(self) -> dict[str, Any]:
         """Give all of it as JSON can hold it."""
@@ -58,6 +69,8 @@ class JobStatus:
         rows.append(f"  done     {', '.join(self.stages_done) or 'no whole stage'}")
         if self.stage is not None:
             rows.append(f"  now      {self.stage}: {self.tasks_done} of {self.tasks} tasks")
+        if self.state != "stopped" and self.left_seconds is not None:
+            rows.append(f"  left     about {format_seconds(self.left_seconds)}")
         if self.silent_seconds is not None:
             rows.append(f"  heard    {format_seconds(self.silent_seconds)} ago")
         return "\n".join(rows)
@@ -87,9 +100,24 @@ def status(out: Location) -> JobStatus:
     -----
     A job says where it is when a stage begins, and every two seconds while its tasks end.
     """
+    found = _seen(out)
+    if found.state == "stopped" and found.pid is None:
+        time.sleep(_SETTLED_SECONDS)
+        found = _seen(out)
+    return found
+
+
+def _seen(out: Location) -> JobStatus:
     partial = store.partial_location(out)
     if store.exists(partial):
-        return _unfinished(out, partial)
+        try:
+            found = _unfinished(out, partial)
+        except (NotAnArrayError, FileNotFoundError):
+            if store.exists(partial):  # else it got its final name meanwhile
+                raise
+        else:
+            if found.state != "stopped" or store.exists(partial):
+                return found
     if not store.exists(out):
         raise StoreError(f"nothing is stored at {describe(out)!r}, finished or not")
     attributes = store.read_attributes(out)
@@ -114,7 +142,7 @@ def clean(out: Location) -> tuple[str, ...]:
     Raises
     ------
     OutputExistsError
-        If a process of this machine works on it.
+        If a process works on it. Of another machine's process a sign of life is waited for.
     StoreError
         If there is nothing unfinished.
     NotAnArrayError
@@ -127,13 +155,14 @@ def clean(out: Location) -> tuple[str, ...]:
     if found.state == "running":
         message = f"{describe(partial)!r} is being made by process {found.pid}; end that first"
         raise OutputExistsError(message)
+    require_nobody(output_lease(out).living_owner(), partial)
     store.remove(partial)
     return (describe(partial),)
 
 
 def _unfinished(out: Location, partial: Location) -> JobStatus:
     job, plan, now = (read_note(partial, name) for name in ("job", "plan", "now"))
-    if not job:
+    if not job and not is_ours(partial):
         raise NotAnArrayError(f"{describe(partial)!r} is not an unfinished output of leptonhpc")
     done = finished_stages(partial)
     stage = now.get("stage")
@@ -152,4 +181,7 @@ def _unfinished(out: Location, partial: Location) -> JobStatus:
         now.get("host"),
         now.get("pid"),
         max(0.0, time.time() - now["time"]) if now else None,
+        now.get("left_seconds"),
+        now.get("device_count", 0),
+        tuple(now.get("devices", ())),
     )

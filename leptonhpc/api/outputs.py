@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,16 @@ import numpy as np
 
 import leptonhpc
 from leptonhpc import store
+from leptonhpc.api.begun import attributes_of, resources_at
+from leptonhpc.api.mending import begun_as, note_damage, stored_arrays
+from leptonhpc.api.precisions import described
 from leptonhpc.errors import (
+    CorruptChunkError,
     JobMismatchError,
     LeptonError,
     LinAlgError,
+    MemoryBudgetError,
+    NegativeValueError,
     NonFiniteError,
     NumericRangeError,
     OptionError,
@@ -25,13 +31,22 @@ from leptonhpc.errors import (
 from leptonhpc.linalg import Job, Outcome
 from leptonhpc.runtime import Report, run_job
 from leptonhpc.runtime.targets import Workspace
-from leptonhpc.store.journal import FOLDER, digest, read_note
-from leptonhpc.store.locations import Location, describe, is_local, local_path, same_place
-from leptonhpc.store.standing import is_alive
+from leptonhpc.store.journal import FOLDER, differences, digest
+from leptonhpc.store.leasing import Lease, require_nobody
+from leptonhpc.store.locations import (
+    Location,
+    describe,
+    full_disk,
+    is_local,
+    local_path,
+    same_place,
+)
+from leptonhpc.store.making import output_lease
 
 FORMAT = "leptonhpc-result-1"
-_MEMORY = "memory_nbytes"
-_NO_ANSWER = (LinAlgError, NonFiniteError, NumericRangeError)
+_NO_ANSWER = (
+    LinAlgError, MemoryBudgetError, NegativeValueError, NonFiniteError, NumericRangeError
+)  # fmt: skip
 """What the numbers of the input do not allow, however often it is tried."""
 
 
@@ -50,7 +65,7 @@ def describe_job(job: Job) -> dict[str, Any]:
     """
     description = {
         "inputs": {name: source.identity() for name, source in job.sources.items()},
-        "parameters": dict(job.parameters),
+        "parameters": {**job.parameters, **described(job)},
         "version": leptonhpc.__version__,
     }
     result: dict[str, Any] = json.loads(json.dumps(description, default=str))
@@ -88,31 +103,70 @@ def run_to_output(
         if resume or overwrite:
             raise OptionError("resume= and overwrite= are about an output; give out=")
         outcome, workspace, report = run_job(job, progress=progress)
-        return outcome, workspace, report, False
+        return _named(job, outcome), workspace, report, False
     check_place(job, out)
     description = describe_job(job)
     partial = store.partial_location(out)
+    if not overwrite:
+        _refuse_other_result(out, description)
     _check_existing(out, partial, resume=resume, overwrite=overwrite)
+    lease = output_lease(out)
     try:
-        if not _is_begun(partial):
+        if resources_at(partial) is None:
             store.remove(partial)
-            store.create_group(partial, attributes={_MEMORY: job.resources.memory_nbytes})
-        journal = store.Journal(partial, description)
+            store.create_group(partial, attributes=attributes_of(job.resources))
+        require_nobody(lease.take(), partial)
+        journal = store.Journal(partial, begun_as(job, partial, description))
+        journal.check = lease.check
         journal.begin()
         journal.note("plan", _plan_of(job))
-        outcome, workspace, report = run_job(
-            job, output=partial, journal=journal, progress=progress
-        )
-        _finish(job, outcome, report, partial, out, description, overwrite=overwrite, single=single)
+        try:
+            outcome, workspace, report = run_job(
+                job, output=partial, journal=journal, progress=progress
+            )
+        except CorruptChunkError as error:
+            note_damage(job, journal, error)
+            raise
+        lease.require()
+        _require_same_inputs(job, description, partial, lease)
+        outcome = _named(job, outcome)
+        snapshot = _finish(
+            job, outcome, report, partial, out, description, overwrite=overwrite, single=single,
+            lease=lease,
+        )  # fmt: skip
+        report = replace(report, snapshot=snapshot)
     except _NO_ANSWER:
+        lease.stop()
         store.remove(partial)  # no call can go on with it: another input is another job
         raise
     except LeptonError:
         raise
     except OSError as error:
         message = f"the output {describe(out)!r} could not be written: {error}"
-        raise StoreError(message) from error
+        raise StoreError(full_disk(out, error) or message) from error
+    finally:
+        lease.release()
     return outcome, workspace, report, True
+
+
+def _named(job: Job, outcome: Outcome) -> Outcome:
+    """Have the certificate say what was computed with."""
+    certificate = replace(outcome.certificate, computed=job.explanation.precision)
+    return replace(outcome, certificate=certificate)
+
+
+def _require_same_inputs(
+    job: Job, description: Mapping[str, Any], partial: Location, lease: Lease
+) -> None:
+    """Refuse numbers of an input that changed while it was read; nothing of them is kept."""
+    if describe_job(job)["inputs"] != description["inputs"]:
+        lease.stop()
+        store.remove(partial)
+        message = (
+            f"{', '.join(job.explanation.inputs)} changed while the job read it; its numbers would "
+            "be of no one state. Nothing is kept: run it again when the input stays as it is"
+        )
+        raise JobMismatchError(message)
 
 
 def _plan_of(job: Job) -> dict[str, Any]:
@@ -129,10 +183,15 @@ def is_finished(job: Job, out: Location | None) -> bool:
     if out is None:
         return False
     partial = store.partial_location(out)
-    if not store.exists(out) and _holds_result(job, partial):  # killed between the last two steps
-        store.remove(store.join(partial, FOLDER))
-        store.publish(partial, out)
-    return _holds_result(job, out)
+    lacks_name = not store.exists(out) or store.is_half_published(partial, out)
+    if lacks_name and _holds_result(job, partial):  # killed before, or in, the last step
+        require_nobody(output_lease(out).living_owner(), partial)
+        store.publish(partial, out, without=FOLDER)
+    if not _holds_result(job, out):
+        return False
+    if is_local(out):  # killed within the last step
+        store.remove(store.join(out, FOLDER))
+    return True
 
 
 def _holds_result(job: Job, place: Location) -> bool:
@@ -149,26 +208,35 @@ def _holds_result(job: Job, place: Location) -> bool:
 
 def result_digest(description: Mapping[str, Any]) -> str:
     """Give the digest of what the numbers depend on: all but how the job was laid out."""
+    return digest(_question(description))
+
+
+def _question(description: Mapping[str, Any]) -> dict[str, Any]:
     parameters = {k: v for k, v in description["parameters"].items() if k != "layout"}
-    return digest({**description, "parameters": parameters})
+    return {**description, "parameters": parameters}
 
 
-def remembered_memory(out: Location | None) -> int | None:
-    """Give the budget with which an unfinished output was begun, so that its layout is kept."""
-    if out is None:
-        return None
-    partial = store.partial_location(out)
-    if not store.exists(partial):
-        return None
+def _refuse_other_result(out: Location, description: Mapping[str, Any]) -> None:
+    """Say what differs, where the finished result of another job has the name."""
     try:
-        return int(store.read_attributes(partial)[_MEMORY])
-    except (StoreError, KeyError):
-        return None
+        attributes = store.read_attributes(out) if store.exists(out) else {}
+    except LeptonError:
+        return  # something else is there
+    other = attributes.get("description")
+    if attributes.get("format") != FORMAT or not isinstance(other, dict):
+        return
+    found = differences(_question(other), _question(description))
+    if found:
+        message = (
+            f"{describe(out)!r} exists, and is the result of another job: {'; '.join(found)}. "
+            "Choose another output, or pass overwrite=True to replace it"
+        )
+        raise OutputExistsError(message)
 
 
 def check_place(job: Job, out: Location) -> None:
     """Refuse an output that is an input, lies in one, or holds one; also while it is unfinished."""
-    for location in _locations(list(job.sources.values())):
+    for location in (array.location for array in stored_arrays(list(job.sources.values()))):
         for place in (out, store.partial_location(out)):
             if same_place(location, place):
                 message = (
@@ -178,28 +246,18 @@ def check_place(job: Job, out: Location) -> None:
                 raise OptionError(message)
 
 
-def _locations(sources: list[Any]) -> Iterator[Location]:
-    """Find the stores below sources of any kind."""
-    for source in sources:
-        location = getattr(getattr(source, "array", None), "location", None)
-        if location is not None:
-            yield location
-        parts = (getattr(source, name, None) for name in ("base", "left", "right"))
-        yield from _locations([part for part in parts if hasattr(part, "read")])
-
-
 def _check_existing(
     out: Location, partial: Location, *, resume: bool | None, overwrite: bool
 ) -> None:  # fmt: skip
     store.require_free(out, overwrite=overwrite)
-    if store.exists(partial) and not _is_ours(partial):
+    if store.exists(partial) and not is_ours(partial):
         message = (
             f"{describe(partial)!r}, where the output would be made, is something else; move it, "
             "or choose another output"
         )
         raise OutputExistsError(message)
-    if store.exists(partial):
-        _require_idle(partial)
+    if store.exists(partial):  # two processes would write the same files
+        require_nobody(output_lease(out).living_owner(), partial)
     if overwrite:
         store.remove(partial)
         return
@@ -214,28 +272,9 @@ def _check_existing(
         raise JobMismatchError(message)
 
 
-def _require_idle(partial: Location) -> None:
-    """Refuse an output that another process is making: two would write the same files."""
-    now = read_note(partial, "now")
-    if now and is_alive(now) and now["pid"] != os.getpid():
-        message = (
-            f"{describe(partial)!r} is being made by process {now['pid']} on this machine; wait "
-            "for it, end it, or choose another output"
-        )
-        raise OutputExistsError(message)
-
-
-def _is_begun(partial: Location) -> bool:
-    """Say whether a place holds an unfinished output of ours."""
-    try:
-        return store.exists(partial) and _MEMORY in store.read_attributes(partial)
-    except StoreError:
-        return False
-
-
-def _is_ours(partial: Location) -> bool:
+def is_ours(partial: Location) -> bool:
     """Say the same, also of what is left if a run was killed before it had written anything."""
-    if _is_begun(partial):
+    if resources_at(partial) is not None:
         return True
     if not is_local(partial):
         return False
@@ -245,9 +284,9 @@ def _is_ours(partial: Location) -> bool:
 
 def _finish(
     job: Job, outcome: Outcome, report: Report, partial: Location, out: Location,
-    description: Mapping[str, Any], *, overwrite: bool, single: str | None,
-) -> None:  # fmt: skip
-    """Write small fields and attributes, drop the journal, and rename."""
+    description: Mapping[str, Any], *, overwrite: bool, single: str | None, lease: Lease,
+) -> str | None:  # fmt: skip
+    """Write small fields and attributes, then rename without the journal; give a snapshot's id."""
     attributes = {
         "format": FORMAT,
         "driver": job.driver,
@@ -260,15 +299,15 @@ def _finish(
     if single is not None:
         array = store.join(partial, single)
         store.update_attributes(array, attributes)
-        store.publish(array, out, overwrite=overwrite)
+        snapshot = store.publish(array, out, overwrite=overwrite)
+        lease.stop()
         store.remove(partial)
-        return
+        return snapshot
     for name, value in outcome.fields.items():
         if isinstance(value, np.ndarray):
             _write_small(store.join(partial, name), value)
     store.update_attributes(partial, attributes)
-    store.remove(store.join(partial, FOLDER))
-    store.publish(partial, out, overwrite=overwrite)
+    return store.publish(partial, out, overwrite=overwrite, without=FOLDER, leaving=lease.stop)
 
 
 def _write_small(location: Location, value: np.ndarray[Any, Any]) -> None:

@@ -10,6 +10,7 @@ from leptonhpc.api import (
     drivers,
     factorisations,
     iterative,
+    nonnegative,
     orthogonal,
     pseudoinverses,
     spectra,
@@ -40,6 +41,7 @@ Driver = Literal[
     "lsmr",
     "qr",
     "lstsq",
+    "nmf",
 ]
 
 _DRIVERS: dict[str, tuple[Callable[..., Job], Callable[..., Any]]] = {
@@ -60,6 +62,7 @@ _DRIVERS: dict[str, tuple[Callable[..., Job], Callable[..., Any]]] = {
     "lsmr": (iterative._plan_lsmr, iterative._run_lsmr),
     "qr": (orthogonal._plan_qr, orthogonal._run_qr),
     "lstsq": (orthogonal._plan_lstsq, orthogonal._run_lstsq),
+    "nmf": (nonnegative._plan_nmf, nonnegative._run_nmf),
 }
 
 

@@ -36,8 +36,10 @@ class Plan:
         """Who does what on the machine, simulated; None for a plan for this process."""
         if self.machine is None:
             return None
+        rounded = self.job.resources.precision == "tf32"
+        machine = self.machine.with_tf32() if rounded else self.machine
         return place_job(
-            self.explanation.planned, self.machine, policy=self.policy,
+            self.explanation.planned, machine, policy=self.policy,
             extra_seconds=self.explanation.extra_seconds,
         )  # fmt: skip
 

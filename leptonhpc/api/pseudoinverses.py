@@ -64,12 +64,13 @@ def pinv(
     overwrite: bool = False,
     progress: bool | None = None,
 ) -> PinvResult:
-    """Find the Moore-Penrose pseudoinverse V S^-1 U^H of a tall or wide matrix.
+    """Find the Moore-Penrose pseudoinverse V S^-1 U^H of a matrix.
 
     Parameters
     ----------
     x : array of shape (m, n), or what `leptonhpc.open` takes
-        The matrix; the long side is streamed, and of the short side a few matrices must fit.
+        The matrix. Where a few matrices of the order of its short side fit in memory the long side
+        is streamed; else it is factored by panels, and by division where it may be deficient.
     rcond : float, optional
         Singular values up to rcond times the largest count as zero. Default: max(m, n) eps, but
         never within what rounding may have made of a zero.
@@ -129,7 +130,8 @@ def polar(
     Parameters
     ----------
     x : array of shape (m, n), or what `leptonhpc.open` takes
-        The matrix; the long side is streamed, and of the short side a few matrices must fit.
+        The matrix. Where a few matrices of the order of its short side fit in memory the long side
+        is streamed; else its factors are iterated by products, in scratch, and u and p stored.
     side : {"right", "left"}
         A = U P (m >= n), or A = P U (m <= n).
     seed : int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,6 @@ from leptonhpc.errors import NotAnArrayError, NotConvergedWarning, StoreError
 from leptonhpc.linalg import ProductCertificate, SvdCertificate
 from leptonhpc.linalg.certificates import NormCertificate
 from leptonhpc.runtime import Report
-from leptonhpc.runtime.report import StageReport
 from leptonhpc.runtime.targets import Workspace
 from leptonhpc.store.locations import Location, describe
 
@@ -45,6 +45,22 @@ class Result:
         shapes = ", ".join(f"{name}{value.shape}" for name, value in self.arrays().items())
         certificate: Any = getattr(self, "certificate", None)
         return f"{type(self).__name__} {shapes}\n{certificate}\n{self.report}"
+
+    @classmethod
+    def remembered(cls, description: dict[str, Any]) -> dict[str, Any]:
+        """Give what a stored result keeps beside its arrays.
+
+        Parameters
+        ----------
+        description : dict
+            Of its job.
+
+        Returns
+        -------
+        dict
+            Fields by name.
+        """
+        return {}
 
     def arrays(self) -> dict[str, Array]:
         """Give the arrays by name, without those that were not asked for."""
@@ -127,13 +143,7 @@ def load(location: Location) -> Any:
     NotAnArrayError
         If it is not a result of leptonhpc.
     """
-    if not store.exists(location):
-        partial = store.partial_location(location)
-        hint = "" if not store.exists(partial) else f"; {describe(partial)!r} is not finished"
-        raise StoreError(f"nothing is stored at {describe(location)!r}{hint}")
-    attributes = store.read_attributes(location)
-    if attributes.get("format") != FORMAT:
-        raise NotAnArrayError(f"{describe(location)!r} is not a result of leptonhpc")
+    attributes = _attributes(location)
     kind = result_kind(attributes["driver"])
     found: dict[str, Any] = {}
     if kind.SINGLE is not None:
@@ -143,7 +153,54 @@ def load(location: Location) -> Any:
         found[name] = _loaded(store.open_array(place)) if store.exists(place) else None
     certificate = kind.CERTIFICATE(**_tuples(attributes["certificate"]))
     made: Any = kind
-    return made(**found, certificate=certificate, report=_report(attributes["report"]))
+    return made(
+        **found, **kind.remembered(attributes["description"]), certificate=certificate,
+        report=Report.from_dict(attributes["report"]),
+    )  # fmt: skip
+
+
+def report(out: Location, *, html: str | os.PathLike[str] | None = None) -> Report:
+    """Read what the job of a stored result took.
+
+    Parameters
+    ----------
+    out : str or path
+        What was given to the job as `out`.
+    html : str or path, optional
+        Also write it, with the certificate, as a page that any browser opens from the disk; what
+        is there is replaced.
+
+    Returns
+    -------
+    Report
+        Of the run that finished it.
+
+    Raises
+    ------
+    StoreError
+        If nothing is there.
+    NotAnArrayError
+        If it is not a result of leptonhpc.
+    """
+    attributes = _attributes(out)
+    found = Report.from_dict(attributes["report"])
+    if html is not None:
+        kind = result_kind(attributes["driver"])
+        found.to_html(html, certificate=kind.CERTIFICATE(**_tuples(attributes["certificate"])))
+    return found
+
+
+def _attributes(location: Location) -> dict[str, Any]:
+    """Give the attributes of a stored result, or say why there are none."""
+    if not store.exists(location):
+        partial = store.partial_location(location)
+        hint = "" if not store.exists(partial) else f"; {describe(partial)!r} is not finished"
+        raise StoreError(f"nothing is stored at {describe(location)!r}{hint}")
+    attributes = store.read_attributes(location)
+    if attributes.get("format") != FORMAT:
+        raise NotAnArrayError(f"{describe(location)!r} is not a result of leptonhpc")
+    attributes["report"]["snapshot"] = store.snapshot_of(location)
+    return attributes
 
 
 def result_kind(driver: str) -> type[Result]:
@@ -194,11 +251,6 @@ def _loaded(array: store.StoredArray) -> Array:
     if array.nbytes <= _IN_MEMORY_NBYTES:
         return array.read(tuple((0, n) for n in array.shape))
     return BlockedArray(StoredSource(array))
-
-
-def _report(data: dict[str, Any]) -> Report:
-    stages = tuple(StageReport(**stage) for stage in data["stages"])
-    return Report(**{**data, "stages": stages})
 
 
 def _tuples(data: dict[str, Any]) -> dict[str, Any]:

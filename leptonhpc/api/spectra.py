@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
 from leptonhpc.api.inputs import open as open_array
 from leptonhpc.api.outputs import run_to_output
+from leptonhpc.api.precisions import (
+    DtypePrecision,
+    converted,
+    refuse_rounding,
+    require_precision,
+)
 from leptonhpc.api.results import Array, Result
 from leptonhpc.api.running import run, warn_unless_converged
 from leptonhpc.errors import OptionError
@@ -19,6 +25,7 @@ from leptonhpc.linalg.certificates import (
     RankCertificate,
     SpectrumCertificate,
 )
+from leptonhpc.linalg.condition import plan_condition
 from leptonhpc.linalg.eigh import EighMethod, EighOptions, Which, plan_eigh
 from leptonhpc.linalg.spectra import plan_values
 from leptonhpc.runtime import Report
@@ -67,8 +74,8 @@ class CondResult:
     """Condition number of a matrix."""
 
     value: float
-    s: NDArray[Any]
-    """All singular values, descending."""
+    s: NDArray[Any] | None
+    """All singular values, descending; None where another norm needs the inverse."""
     certificate: ConditionCertificate
     report: Report
 
@@ -85,6 +92,7 @@ def eigh(
     tol: float | None = None,
     method: EighMethod = "auto",
     most_passes: int = 60,
+    precision: DtypePrecision | None = None,
     seed: int = 0,
     out: Location | None = None,
     memory: Nbytes = None,
@@ -113,6 +121,8 @@ def eigh(
         "auto" takes what fits, and of gathered and krylov the faster.
     most_passes : int
         When the Krylov method gives up.
+    precision : {None, "float64", "float32"}
+        What is computed with: as the input's dtype; or its numbers are converted as they are read.
     seed : int
         Of its first vectors.
     out : str or path, optional
@@ -154,8 +164,8 @@ def eigh(
     array([1., 3.])
     """
     job = _plan_eigh(
-        x, k=k, which=which, tol=tol, method=method, most_passes=most_passes, seed=seed,
-        memory=chosen_budget(memory, out, overwrite),
+        x, k=k, which=which, tol=tol, method=method, most_passes=most_passes,
+        precision=precision, seed=seed, memory=chosen_budget(memory, out, overwrite),
     )  # fmt: skip
     return _run_eigh(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
@@ -172,7 +182,7 @@ def matrix_rank(
     Parameters
     ----------
     x : array of shape (m, n), or what `leptonhpc.open` takes
-        The matrix; four matrices of the order of its short side must fit in memory.
+        The matrix; a dozen of the order of its short side must fit in memory.
     tol : float, optional
         Singular values up to tol times the largest count as zero. Default: max(m, n) eps as NumPy
         has it, but never within what rounding may have made of a zero.
@@ -216,14 +226,17 @@ def cond(
     memory: Nbytes = None,
     progress: bool | None = None,
 ) -> CondResult:
-    """Find the condition number of a matrix: largest by smallest singular value.
+    """Find a condition number of a matrix: its norm times that of its inverse.
 
     Parameters
     ----------
     x : array of shape (m, n), or what `leptonhpc.open` takes
-        The matrix; four matrices of the order of its short side must fit in memory.
-    p : {2}
-        The norm. Others need the inverse, and are not offered.
+        The matrix, square unless p is 2 or -2. Where singular values are needed, a dozen matrices
+        of the order of its short side must fit in memory; else its inverse is made in scratch.
+    p : {2, -2, "fro", "nuc", 1, -1, inf, -inf}
+        The norm, as NumPy has it. By singular values: largest by smallest (2), smallest by largest
+        (-2), Frobenius and nuclear norm. By the inverse: largest and smallest sums of columns (1,
+        -1) and of rows (inf, -inf).
     memory : int, float or str, optional
         Budget of each worker with everything in it.
     progress : bool, optional
@@ -246,7 +259,8 @@ def cond(
     Warns
     -----
     NotConvergedWarning
-        If x is singular to working precision: the value is then only a lower bound's order.
+        If x is singular to working precision: the value is then only a lower bound's order, or
+        infinite.
 
     Examples
     --------
@@ -265,12 +279,16 @@ def _plan_eigh(
     tol: float | None = None,
     method: EighMethod = "auto",
     most_passes: int = 60,
+    precision: DtypePrecision | None = None,
     seed: int = 0,
     memory: Nbytes = None,
 ) -> Job:
-    array = open_array(x)
+    require_precision(precision)
+    why = "eigenvectors would be orthonormal to 3 digits"
+    refuse_rounding(precision, "eigh", why)
+    array = converted(x, precision)
     options = EighOptions(k, which, tol, method, most_passes, seed)
-    return within(lambda resources: plan_eigh(array, resources, options=options), memory)
+    return within(lambda resources: plan_eigh(array, resources, options=options), memory, precision)
 
 
 def _run_eigh(
@@ -296,14 +314,8 @@ def _run_matrix_rank(
 
 
 def _plan_cond(x: Any, *, p: Any = 2, memory: Nbytes = None) -> Job:
-    if p != 2:
-        message = (
-            f"cond has p=2 only; found {p!r}. Another norm needs the inverse: norm(x, ord=p) times "
-            "norm(inverse, ord=p)"
-        )
-        raise OptionError(message)
     array = open_array(x)
-    return within(lambda resources: plan_values(array, resources, question="cond"), memory)
+    return within(lambda resources: plan_condition(array, resources, order=p), memory)
 
 
 def _run_cond(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
 from leptonhpc.api.factors import SolveResult
 from leptonhpc.api.inputs import open as open_array
+from leptonhpc.api.precisions import Precision, converted
 from leptonhpc.api.results import Array, Result
 from leptonhpc.api.running import run
 from leptonhpc.blocks import BlockedArray
@@ -19,10 +20,13 @@ from leptonhpc.errors import OptionError
 from leptonhpc.linalg import FactorCertificate, Job, SolveCertificate, plan_solve
 from leptonhpc.linalg.cholesky import require_square
 from leptonhpc.linalg.factored import plan_slogdet
-from leptonhpc.linalg.solve import Precision
+from leptonhpc.linalg.solve import Precision as RefiningPrecision
 from leptonhpc.linalg.solve_choices import Assume
 from leptonhpc.planning.layout import compute_dtype
+from leptonhpc.planning.precision import PRECISIONS, require_precision
 from leptonhpc.store.locations import Location
+
+SolvePrecision = Literal["full", "mixed", "float64", "float32", "tf32"]
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -74,7 +78,7 @@ def solve(
     b: Any,
     *,
     assume: Assume = "gen",
-    precision: Precision = "full",
+    precision: SolvePrecision = "full",
     seed: int = 0,
     out: Location | None = None,
     memory: Nbytes = None,
@@ -91,11 +95,14 @@ def solve(
     b : array of shape (n,) or (n, k), or what `leptonhpc.open` takes
         Right-hand sides.
     assume : {"gen", "sym", "pos"}
-        What is known of the matrix: nothing (LU with partial pivoting), symmetric or Hermitian (LU
-        too), or also positive definite (Cholesky, half the work; it is checked).
-    precision : {"full", "mixed"}
+        What is known of the matrix, and is checked: nothing (LU with partial pivoting), symmetric
+        or, if complex, Hermitian (LU too, after a reading that compares both triangles), or also
+        positive definite (Cholesky, half the work).
+    precision : {"full", "mixed", "float64", "float32", "tf32"}
         "mixed" factors in single precision and refines the solution to double; where that does not
-        converge the matrix is factored again in full. It needs all of x in memory.
+        converge the matrix is factored again in full. It needs all of x in memory. "full" computes
+        in the dtypes of a and b; the others as for `matmul`: with "tf32" the factors are made so,
+        and a solution that is in memory is refined to float32.
     seed : int
         Of the random vectors against which the factors are checked.
     out : str or path, optional
@@ -120,9 +127,9 @@ def solve(
     NonFiniteError
         If a or b holds NaN or infinity.
     SingularMatrixError
-        If a is singular to working precision.
+        If a is singular to working precision, also with its rows and columns scaled.
     NotHermitianError, NotPositiveDefiniteError
-        If a is not what ``assume="pos"`` says.
+        If a is not what `assume` says.
     OutputExistsError, JobMismatchError
         If `out` is taken.
 
@@ -148,6 +155,7 @@ def inv(
     a: Any,
     *,
     assume: Assume = "gen",
+    precision: Precision | None = None,
     seed: int = 0,
     out: Location | None = None,
     memory: Nbytes = None,
@@ -163,6 +171,8 @@ def inv(
         The matrix.
     assume : {"gen", "sym", "pos"}
         As for `solve`.
+    precision : {None, "float64", "float32", "tf32"}
+        As for `matmul`. The inverse is not refined: with "tf32" it has 3 digits.
     seed : int
         Of the random vectors against which the factors are checked.
     out : str or path, optional
@@ -192,7 +202,10 @@ def inv(
     array([[0. , 1. ],
            [0.5, 0. ]])
     """
-    job = _plan_inv(a, assume=assume, seed=seed, memory=chosen_budget(memory, out, overwrite))
+    job = _plan_inv(
+        a, assume=assume, precision=precision, seed=seed,
+        memory=chosen_budget(memory, out, overwrite),
+    )  # fmt: skip
     return _run_inv(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
@@ -281,16 +294,23 @@ def _plan_solve(
     b: Any,
     *,
     assume: Assume = "gen",
-    precision: Precision = "full",
+    precision: SolvePrecision = "full",
     seed: int = 0,
     memory: Nbytes = None,
 ) -> Job:
-    left, right = open_array(a), open_array(b)
+    require_precision(precision, ("full", "mixed", *PRECISIONS))
+    refining: RefiningPrecision = "mixed" if precision == "mixed" else "full"
+    of_all: Precision | None = None
+    if precision != "full" and precision != "mixed":
+        of_all = precision
+    left, right = converted(a, of_all), converted(b, of_all)
     return within(
         lambda resources: plan_solve(
-            left, right, resources, assume=assume, precision=precision, seed=seed
+            left, right, resources, assume=assume, precision=refining, seed=seed
         ),
         memory,
+        of_all,
+        rounds=True,
     )
 
 
@@ -301,8 +321,11 @@ def _run_solve(
     return run(SolveResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
-def _plan_inv(a: Any, *, assume: Assume = "gen", seed: int = 0, memory: Nbytes = None) -> Job:
-    array = open_array(a)
+def _plan_inv(
+    a: Any, *, assume: Assume = "gen", precision: Precision | None = None, seed: int = 0,
+    memory: Nbytes = None,
+) -> Job:  # fmt: skip
+    array = converted(a, precision)
     n = require_square(array, "inv")
     identity = BlockedArray(IdentitySource(n, compute_dtype(array.dtype)))
     return within(
@@ -310,6 +333,8 @@ def _plan_inv(a: Any, *, assume: Assume = "gen", seed: int = 0, memory: Nbytes =
             array, identity, resources, assume=assume, seed=seed, driver="inv", held=False
         ),
         memory,
+        precision,
+        rounds=True,
     )
 
 
@@ -322,7 +347,7 @@ def _run_inv(
 
 def _plan_slogdet(x: Any, *, seed: int = 0, memory: Nbytes = None) -> Job:
     array = open_array(x)
-    return within(lambda resources: plan_slogdet(array, resources, seed=seed), memory)
+    return within(lambda resources: plan_slogdet(array, resources, seed=seed), memory, rounds=True)
 
 
 def _run_slogdet(

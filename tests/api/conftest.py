@@ -43,7 +43,7 @@ print("ready", flush=True)
 r = getattr(lh, spec["driver"])(*arrays, **spec["options"])
 def digest(a):
     return hashlib.sha256(np.ascontiguousarray(np.asarray(a))).hexdigest()
-fields = [r.product] if spec["driver"] == "matmul" else [r.u, r.s, r.vh]
+fields = list(r.arrays().values())
 print(json.dumps({
     "digests": [digest(a) for a in fields],
     "stages": [
@@ -93,10 +93,12 @@ class Job:
         assert done.returncode == 1, done.stdout
         return done.stderr.splitlines()[-1]
 
-    def stop(self, number: signal.Signals, ready: Callable[["Job"], bool]) -> tuple[float, str]:
+    def stop(
+        self, number: signal.Signals, ready: Callable[["Job"], bool], **options: Any
+    ) -> tuple[float, str]:
         """Run until `ready`, send a signal, and give how long it took to end, and its words."""
         with subprocess.Popen(
-            self.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            self.command(**options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             deadline = time.monotonic() + 40
             while not ready(self):

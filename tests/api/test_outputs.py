@@ -265,7 +265,9 @@ def test_folders_that_dead_processes_left_are_removed(
     elsewhere = tmp_path / "leptonhpc-elsewhere"
     elsewhere.mkdir()
     facts = json.loads((dead / "owner.json").read_text())
-    (elsewhere / "owner.json").write_text(json.dumps({**facts, "host": "another"}))
+    (elsewhere / "owner.json").write_text(
+        json.dumps({**facts, "host": "another", "system": "another"})
+    )
     mine = make_folder()
     again = make_folder()
     left = {path.name for path in tmp_path.iterdir()}
@@ -315,3 +317,15 @@ def test_what_is_no_result_is_not_loaded(stored: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(StoreError):
         lh.load(tmp_path / "empty")
+
+
+def test_the_finished_result_of_another_job_is_refused_with_what_differs(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "r"
+    lh.svd(stored, rank=2, out=out)
+    with pytest.raises(OutputExistsError, match=r"another job: parameters.*rank was 2, is 3"):
+        lh.svd(stored, rank=3, out=out)
+    monkeypatch.setattr(lh, "__version__", "9.9")
+    with pytest.raises(OutputExistsError, match=r"another job: version was .* is '9.9'"):
+        lh.svd(stored, rank=2, out=out)

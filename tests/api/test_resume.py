@@ -1,10 +1,13 @@
 """Jobs that were stopped go on where they were, with the numbers of a job that was not."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from leptonhpc.errors import (
     OutputExistsError,
     StoreError,
 )
+from leptonhpc.store import leasing
 from leptonhpc.testing import rounding
 
 
@@ -103,6 +107,22 @@ def test_without_a_budget_a_stopped_job_keeps_its_layout(matmul_job: Any) -> Non
     assert resumed["stages"][-1][2] >= 1
 
 
+def test_on_another_number_of_cores_a_stopped_job_keeps_its_layout(svd_job: Any) -> None:
+    svd_job.options |= {"method": "gram"}
+    svd_job.every_seconds = 0.0
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        whole = svd_job.run(out=str(svd_job.out.with_name("whole")))
+        svd_job.stop(signal.SIGKILL, a_part_kept)
+    finally:
+        os.sched_setaffinity(0, cores)
+    resumed = svd_job.run()
+    assert resumed["stages"][0][2] > 0
+    assert [tasks for *_, tasks, _ in resumed["stages"]] == [t for *_, t, _ in whole["stages"]]
+    assert resumed["certificate"].keys() == whole["certificate"].keys()
+
+
 def test_another_budget_is_refused_or_goes_on(matmul_job: Any) -> None:
     matmul_job.stop(signal.SIGKILL, blocks_marked(1))
     words = matmul_job.refused(memory="1 GB")
@@ -117,6 +137,7 @@ def stopped(svd_job: Any) -> Any:
 
 
 def test_another_question_is_refused_and_the_difference_named(stopped: Any) -> None:
+    (stopped.journal / "owner.json").unlink()  # of the process that was killed
     before = sorted(p.name for p in stopped.journal.rglob("*"))
     for changed, named in (
         ({"rank": 5}, "rank was 4, is 5"),
@@ -271,6 +292,67 @@ def test_clean_removes_what_a_dead_job_left_and_no_result(matmul_job: Any) -> No
     with pytest.raises(StoreError, match="no unfinished output"):
         lh.clean(matmul_job.out)
     assert matmul_job.out.exists()
+
+
+def test_a_job_that_was_interrupted_in_a_process_that_lives_on_is_not_running(
+    matmul_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook: the same command goes on in another process."""
+    from leptonhpc.store import Journal
+
+    mark, marks = Journal.mark, []
+
+    def interrupting(journal: Journal, *args: Any) -> None:
+        mark(journal, *args)
+        marks.append(args)
+        if len(marks) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "mark", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        lh.matmul(*matmul_job.arrays, **matmul_job.options, out=matmul_job.out)
+    found = lh.status(matmul_job.out)
+    assert (found.state, found.pid, found.stage) == ("stopped", os.getpid(), "multiply")
+    facts = json.loads((matmul_job.journal / "now.json").read_text())
+    assert facts["ended"] is True
+    assert lh.clean(matmul_job.out)
+
+
+def test_what_another_machine_works_on_is_not_touched(
+    matmul_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matmul_job.stop(signal.SIGKILL, blocks_marked(1))
+    for name in ("now.json", "owner.json"):
+        note = matmul_job.journal / name
+        note.write_text(
+            json.dumps({**json.loads(note.read_text()), "host": "another", "system": "another"})
+        )
+    assert lh.status(matmul_job.out).state == "elsewhere"
+    monkeypatch.setattr(leasing, "PATIENCE_SECONDS", 0.5)
+    ended = threading.Event()
+
+    def live() -> None:
+        owner = json.loads(note.read_text())
+        while not ended.wait(0.05):
+            owner["beats"] += 1
+            note.with_suffix(".new").write_text(json.dumps(owner))
+            note.with_suffix(".new").replace(note)
+
+    owner = threading.Thread(target=live)
+    owner.start()
+    for act in (lh.clean, partial(lh.matmul, *matmul_job.arrays, **matmul_job.options)):
+        with pytest.raises(OutputExistsError, match="is being made by process .* of another"):
+            act(out=matmul_job.out)
+    ended.set()
+    owner.join()
+    assert lh.clean(matmul_job.out)
+
+
+def test_what_a_kill_left_before_anything_was_written_is_cleaned(tmp_path: Path) -> None:
+    (tmp_path / "r.partial").mkdir()
+    assert lh.status(tmp_path / "r").state == "stopped"
+    assert lh.clean(tmp_path / "r") == (str(tmp_path / "r.partial"),)
+    assert not list(tmp_path.iterdir())
 
 
 def test_status_and_clean_of_what_is_not_ours_are_refused(tmp_path: Path) -> None:
