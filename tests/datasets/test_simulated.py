@@ -1,5 +1,6 @@
 """Simulated data have the structure that was planted, and do not depend on their chunks."""
 
+import functools
 import itertools
 import tracemalloc
 from pathlib import Path
@@ -23,6 +24,11 @@ def read(location: str) -> NDArray[Any]:
     return array.read(tuple((0, size) for size in array.shape))
 
 
+@functools.cache
+def _whole() -> NDArray[Any]:
+    return draw_genotypes(((0, 600), (0, 2100)), populations=3, seed=4)
+
+
 @given(
     rows=st.tuples(st.integers(0, 600), st.integers(0, 600)).map(sorted),
     columns=st.tuples(st.integers(0, 2100), st.integers(0, 2100)).map(sorted),
@@ -30,7 +36,7 @@ def read(location: str) -> NDArray[Any]:
 def test_a_part_of_the_genotypes_is_that_part_of_the_whole(
     rows: list[int], columns: list[int]
 ) -> None:
-    whole = draw_genotypes(((0, 600), (0, 2100)), populations=3, seed=4)
+    whole = _whole()
     part = draw_genotypes(((rows[0], rows[1]), (columns[0], columns[1])), populations=3, seed=4)
     assert np.array_equal(part, whole[slice(*rows), slice(*columns)])
 
