@@ -14,8 +14,9 @@ except ImportError as error:
 
 from leptonhpc.decomposition.incremental import IncrementalPCA
 from leptonhpc.decomposition.kernel import KernelPCA
+from leptonhpc.decomposition.nmf import NMF
 from leptonhpc.decomposition.pca import PCA
 from leptonhpc.decomposition.ridge import Ridge
 from leptonhpc.decomposition.truncated import TruncatedSVD
 
-__all__ = ["PCA", "IncrementalPCA", "KernelPCA", "Ridge", "TruncatedSVD"]
+__all__ = ["NMF", "PCA", "IncrementalPCA", "KernelPCA", "Ridge", "TruncatedSVD"]

@@ -89,7 +89,9 @@ class GaussianModel:
         """Give the variances along components and beside them; the latter 1 where nothing is."""
         variances = np.maximum(self.explained_variance_, self.noise_variance_)
         complete = len(self.components_) == self.components_.shape[1]
-        if not np.all(variances > 0) or not (complete or self.noise_variance_ > 0):
+        # a sum of squares less others leaves rounding where there is nothing: 64 units, as in svd
+        least = 64 * float(np.finfo(float).eps) * float(variances[0])
+        if not np.all(variances > 0) or not (complete or self.noise_variance_ > least):
             message = (
                 "the inverse of the covariance needs variance in every direction; "
                 f"{type(self).__name__} has components of variances down to {variances[-1]:.3g} "

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import leptonhpc as lh
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.decomposition.samples import Samples, floating
-from leptonhpc.decomposition.sources import AffineSource, beside, held
+from leptonhpc.decomposition.sources import AffineSource, beside
 from leptonhpc.errors import OptionError
 
 
@@ -113,7 +113,7 @@ def multiplied(
         The product.
     """
     result = lh.matmul(left, right, out=out, memory=memory, progress=progress)
-    product: Samples = held(result.product, result)
+    product: Samples = result.product
     return product
 
 

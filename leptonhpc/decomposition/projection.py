@@ -14,7 +14,7 @@ import leptonhpc as lh
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.decomposition.products import project, restore
 from leptonhpc.decomposition.samples import Samples, check_samples, floating, is_blocked
-from leptonhpc.decomposition.sources import AffineSource, held
+from leptonhpc.decomposition.sources import AffineSource
 from leptonhpc.errors import OptionError, ShapeError
 
 
@@ -138,6 +138,6 @@ def scores_of(result: Any, factors: NDArray[Any]) -> Samples:
     if isinstance(u, np.ndarray):
         scores: NDArray[Any] = u[:, :count] * factors.astype(u.dtype)
         return scores
-    kept = held(u, result)[:, :count]
+    kept = u[:, :count]
     source = AffineSource(kept.source, floating(u.dtype), columns=factors)
     return BlockedArray(source, kept.grid)

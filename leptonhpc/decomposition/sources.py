@@ -1,19 +1,20 @@
-"""Lazy arrays that estimators read: centred and scaled, joined, and such that keep their store."""
+"""Lazy arrays that estimators read: centred and scaled, and joined."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.blocks import BlockedArray, MemorySource, Region, Source
+from leptonhpc.blocks.changed import ChangedSource
 
 
 @dataclass(frozen=True)
-class AffineSource:
+class AffineSource(ChangedSource):
     """Rows of a matrix, shifted, scaled: (x - shift) * columns, each row times its own factor."""
 
     base: Source
@@ -25,43 +26,16 @@ class AffineSource:
     rows: NDArray[Any] | None = None
     """(m,): factors of the rows."""
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the array."""
-        return self.base.shape
-
-    @property
-    def unit(self) -> tuple[int, ...]:
-        """Shape of the piece that is read at once."""
-        return self.base.unit
-
-    @property
-    def name(self) -> str:
-        """The source in words."""
-        return self.base.name
-
-    @property
-    def shareable(self) -> bool:
-        """Whether other processes can read it."""
-        return self.base.shareable
-
-    def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Read the base and work on what was read."""
-        same = self.base.dtype == self.dtype
-        block = self.base.read(region, out if same else None)
-        block = block.astype(self.dtype, copy=False)
+    def change(self, values: NDArray[Any], region: Region, out: NDArray[Any]) -> None:
+        """Subtract and multiply."""
+        out[...] = values
         row, column = (slice(*pair) for pair in region)
         if self.shift is not None:
-            block -= self.shift[column].astype(self.dtype, copy=False)
+            out -= self.shift[column].astype(self.dtype, copy=False)
         if self.columns is not None:
-            block *= self.columns[column].astype(self.dtype, copy=False)
+            out *= self.columns[column].astype(self.dtype, copy=False)
         if self.rows is not None:
-            block *= self.rows[row, np.newaxis].astype(self.dtype, copy=False)
-        return block
-
-    def units_in(self, region: Region) -> int:
-        """Count the storage units that a region touches."""
-        return self.base.units_in(region)
+            out *= self.rows[row, np.newaxis].astype(self.dtype, copy=False)
 
     def identity(self) -> dict[str, Any]:
         """Describe the source."""
@@ -130,75 +104,6 @@ class JoinedSource:
         middle = min(max(edge - first, 0), last - first)
         parts = ((self.left, slice(0, middle)), (self.right, slice(middle, last - first)))
         return [(part, place) for part, place in parts if place.stop > place.start]
-
-
-@dataclass(frozen=True)
-class HeldSource:
-    """A result's large array; the result, whose temporary folder it is in, lives as long."""
-
-    base: Source
-    owner: Any = field(compare=False)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the array."""
-        return self.base.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the values."""
-        return self.base.dtype
-
-    @property
-    def unit(self) -> tuple[int, ...]:
-        """Shape of the piece that is read at once."""
-        return self.base.unit
-
-    @property
-    def name(self) -> str:
-        """The source in words."""
-        return self.base.name
-
-    @property
-    def shareable(self) -> bool:
-        """Whether other processes can read it."""
-        return self.base.shareable
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel without the owner, which stays where the result was made."""
-        return HeldSource, (self.base, None)
-
-    def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Read the base."""
-        return self.base.read(region, out)
-
-    def units_in(self, region: Region) -> int:
-        """Count the storage units that a region touches."""
-        return self.base.units_in(region)
-
-    def identity(self) -> dict[str, Any]:
-        """Describe the source."""
-        return self.base.identity()
-
-
-def held(array: Any, owner: Any) -> Any:
-    """Keep a result alive for as long as its array is used.
-
-    Parameters
-    ----------
-    array : ndarray or BlockedArray
-        Field of the result.
-    owner : Result
-        The result.
-
-    Returns
-    -------
-    ndarray or BlockedArray
-        The same values.
-    """
-    if not isinstance(array, BlockedArray):
-        return array
-    return BlockedArray(HeldSource(array.source, owner), array.grid)
 
 
 def beside(left: BlockedArray, right: NDArray[Any]) -> BlockedArray:

@@ -9,7 +9,7 @@ import pytest
 from distributed import Client, LocalCluster
 from sklearn.datasets import make_low_rank_matrix
 
-from leptonhpc.decomposition import PCA, KernelPCA, Ridge, TruncatedSVD
+from leptonhpc.decomposition import NMF, PCA, KernelPCA, Ridge, TruncatedSVD
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,28 @@ def test_the_same_comes_out_on_a_cluster(client: Client, stored: Any) -> None:
         assert there.shape == here.shape
         name = type(estimator).__name__
         assert np.max(np.abs(there - here)) <= 400 * np.finfo(float).eps / 1e-2, name
+
+
+@pytest.mark.filterwarnings("ignore::leptonhpc.errors.NotConvergedWarning")
+@pytest.mark.parametrize("options", [{}, {"method": "compressed"}, {"init": "random"}])
+def test_factors_are_the_same_on_a_cluster(
+    client: Client, stored: Any, options: dict[str, Any]
+) -> None:
+    x = np.abs(X)
+    path = stored(x, (50, 20))
+    nmf = NMF(3, max_iter=6, tol=0, **options)
+    products = []
+    for workers in (2, 1):
+        if workers == 2:
+            with client.as_current():
+                w = np.asarray(nmf.fit_transform(path))
+        else:
+            w = np.asarray(nmf.fit_transform(path))
+        assert nmf.report_.workers == workers
+        products.append(w @ nmf.components_)
+    # sums in another order, through six sweeps
+    allowed = 6 * 64 * 400 * np.finfo(float).eps * np.linalg.norm(x)
+    assert np.linalg.norm(products[0] - products[1]) <= allowed
 
 
 def _outcome(estimator: Any, path: Any) -> np.ndarray:

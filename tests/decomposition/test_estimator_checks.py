@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from leptonhpc import decomposition
 from leptonhpc.decomposition import *
 estimators = [
-    PCA(), TruncatedSVD(), IncrementalPCA(), KernelPCA(), Ridge(),
+    NMF(), PCA(), TruncatedSVD(), IncrementalPCA(), KernelPCA(), Ridge(),
 ]
 assert {type(e).__name__ for e in estimators} == set(decomposition.__all__)
 found = {}
@@ -30,7 +30,7 @@ def test_every_estimator_passes_all_checks_of_scikit_learn() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) == 5
+    assert len(found) == 6
     for name, results in found.items():
         assert len(results) > 40, name
         assert [r for r in results if r[1] != "passed"] == [], name
