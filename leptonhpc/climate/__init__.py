@@ -5,6 +5,7 @@ from leptonhpc.climate.eofs import eof
 from leptonhpc.climate.gaps import fill_gaps
 from leptonhpc.climate.hilbert import hilbert_eof
 from leptonhpc.climate.maps import correlation_map, regression_map
+from leptonhpc.climate.models import common_eofs
 from leptonhpc.climate.plotting import plot_eof
 from leptonhpc.climate.rotation import rotate
 from leptonhpc.climate.scores import project, reconstruct, scores
@@ -13,6 +14,7 @@ from leptonhpc.climate.significance import bootstrap, north_separated, rule_n
 __all__ = [
     "bootstrap",
     "cca",
+    "common_eofs",
     "correlation_map",
     "eof",
     "fill_gaps",

@@ -22,14 +22,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc.api.destinations import Destination
+from leptonhpc.api.kept import KeptParts
+from leptonhpc.climate.cross import Total, squared_covariance
 from leptonhpc.climate.eofs import Calendar
-from leptonhpc.climate.prepared import Prepared, prepare, require_one_grid
-from leptonhpc.climate.reduced import Reduced, reduce_field
+from leptonhpc.climate.formats import require_complex_format
+from leptonhpc.climate.matrix import digest
+from leptonhpc.climate.prepared import Prepared, prepare, require_one_grid, rest_of
+from leptonhpc.climate.reduced import Reduced, most_eofs, reduce_field
 from leptonhpc.climate.unstacking import Grid, coordinates, mode_index
 from leptonhpc.climate.weights import Weighting
 from leptonhpc.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
+    import os
+
     import xarray as xr
 
 _SIDES = ("left", "right")
@@ -46,8 +53,12 @@ def mca(
     detrend: bool | int = False,
     ddof: int = 1,
     eofs: int | None = None,
+    total: Total = "bounded",
     seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
     memory: int | float | str | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
 ) -> xr.Dataset:
     """Find pairs of patterns of two fields whose scores have the largest covariance.
 
@@ -64,20 +75,33 @@ def mca(
     anomalies, detrend, ddof : as for `eof`
         Of both.
     eofs : int, optional
-        Keep only so many EOFs of each field. Default all: exact.
+        Seek the pairs among so many EOFs of each field. Default all: exact.
+    total : {"bounded", "measured"}
+        With `eofs`: how the squared covariance between the whole fields is found, of which the
+        fractions are. From products with the EOFs, which bound it in one pass more; or from the
+        fields themselves, which is exact and takes many.
     seed : int
         Of random starts.
+    out : str or path, optional
+        A Zarr group (.zarr) or netCDF file (.nc; not of complex fields) to be made. A call that was
+        stopped goes on, from its last finished part, when it is made again.
     memory : int, float or str, optional
         Budget of each worker.
+    overwrite : bool
+        Replace what is at `out`.
+    progress : bool, optional
+        Show a bar.
 
     Returns
     -------
     Dataset
         ``patterns_left``, ``patterns_right`` (mode, ...): orthonormal, of the weighted fields.
         ``scores_left``, ``scores_right`` (dim, mode): the fields projected on them. ``covariances``
-        of the scores, ``squared_covariance_fraction``, ``correlations`` of the scores. With `eofs`
-        the fraction is of the squared covariance between the EOFs kept, not of that between the
-        fields, which may be larger: its ``long_name`` says so.
+        and ``correlations`` of the scores. ``squared_covariance_fraction``: what the pair holds of
+        the squared covariance between all cells of the whole fields, and
+        ``total_squared_covariance``, that sum. If they are bounded, the fraction is at least that,
+        and the sum at most; ``squared_covariance_fraction_most`` and
+        ``total_squared_covariance_least`` are the other bounds.
 
     Raises
     ------
@@ -87,11 +111,18 @@ def mca(
     Notes
     -----
     All EOFs of a field are as many as it has samples or cells, whichever is less: of long records
-    on fine grids give `eofs`.
+    on fine grids give `eofs`. The squared covariance that they leave out is then bounded: all is
+    measured but for that between what the EOFs leave of both fields, which is at most the last
+    singular value kept of one times the norm of what is left of the other. ``total="measured"``
+    takes n^2 (p + q) flops for n samples of p and q cells, and a pass for every two groups of
+    samples of which memory holds one.
     """
+    if total not in ("measured", "bounded"):
+        raise OptionError(f"total is 'measured' or 'bounded'; found {total!r}")
     return _coupled(
         (left, right), modes, dim=dim, weights=weights, anomalies=anomalies, detrend=detrend,
-        ddof=ddof, eofs=eofs, seed=seed, memory=memory, canonical=False,
+        ddof=ddof, eofs=eofs, seed=seed, out=out, memory=memory, overwrite=overwrite,
+        progress=progress, total=total,
     )  # fmt: skip
 
 
@@ -107,17 +138,22 @@ def cca(
     detrend: bool | int = False,
     ddof: int = 1,
     seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
     memory: int | float | str | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
 ) -> xr.Dataset:
     """Find pairs of patterns of two fields whose scores have the largest correlation.
 
     Parameters
     ----------
-    left, right, modes, dim, weights, anomalies, detrend, ddof, seed, memory : as for `mca`
+    left, right, modes, dim, weights, anomalies, detrend, ddof, seed : as for `mca`
         The same.
     eofs : int
         In how many EOFs each field is written first. With all, everything correlates with
         everything: many fewer than samples are needed.
+    out, memory, overwrite, progress : as for `mca`
+        The same.
 
     Returns
     -------
@@ -133,40 +169,73 @@ def cca(
     """
     return _coupled(
         (left, right), modes, dim=dim, weights=weights, anomalies=anomalies, detrend=detrend,
-        ddof=ddof, eofs=eofs, seed=seed, memory=memory, canonical=True,
+        ddof=ddof, eofs=eofs, seed=seed, out=out, memory=memory, overwrite=overwrite,
+        progress=progress, total=None,
     )  # fmt: skip
 
 
 def _coupled(
     fields: tuple[Any, Any], modes: int, *, dim: str, weights: Any, anomalies: Any, detrend: Any,
-    ddof: int, eofs: int | None, seed: int, memory: Any, canonical: bool,
+    ddof: int, eofs: int | None, seed: int, out: Any, memory: Any, overwrite: bool,
+    progress: bool | None, total: Total | None,
 ) -> xr.Dataset:  # fmt: skip
+    destination = Destination(out, overwrite=overwrite, scratch="blocks")
+    sides = _sides(fields, weights, dim, anomalies, detrend, memory)
+    if any(side.matrix.dtype.kind == "c" for side in sides):
+        require_complex_format(out)
+    most = min(most_eofs([side]) for side in sides) if eofs is None else eofs
+    if not 1 <= modes <= most:
+        raise OptionError(f"modes is from 1 to {most}, the EOFs of each field; found {modes}")
+    kept = _kept(destination.scratch, sides, overwrite, eofs=eofs, seed=seed, total=total)
+    with kept.working():
+        decomposed = [
+            reduce_field(
+                [side], eofs, seed=seed, memory=memory, out=kept.at(name), progress=progress
+            )
+            for name, side in zip(_SIDES, sides, strict=True)
+        ]
+        left, right = decomposed
+        if total is None:
+            _require_rank(decomposed)
+            bounds = None
+        else:
+            bounds = squared_covariance(left, right, total, memory=memory)
+    power = 0 if total is None else 1
+    core = (left.s**power)[:, None] * (left.u.conj().T @ right.u) * right.s**power
+    a, sigma, bh = np.linalg.svd(core, full_matrices=False)
+    turned = (a[:, :modes], bh[:modes].conj().T)
+    return destination.keep(_dataset(decomposed, turned, sigma, ddof=ddof, bounds=bounds))
+
+
+def _sides(
+    fields: tuple[Any, Any], weights: Any, dim: str, anomalies: Any, detrend: Any, memory: Any
+) -> list[Prepared]:
+    """Make both fields ready, each beside what is held of the other."""
     each = list(weights) if isinstance(weights, list | tuple) else [weights] * 2
     if len(each) != 2:
         raise ShapeError(f"weights are one for both fields, or a list of 2; found {len(each)}")
-    sides = []
+    sides: list[Prepared] = []
     for data, weight in zip(fields, each, strict=True):
         found = prepare(
             data, dim=dim, variable=None, weights=weight, anomalies=anomalies, detrend=detrend,
-            memory=memory,
+            memory=rest_of(memory, sides),
         )  # fmt: skip
         if len(found) != 1:
             raise OptionError(f"each side is one field; found {len(found)}")
         sides += found
     _require_same_samples(sides[0], sides[1])
     require_one_grid([side.field for side in sides])
-    decomposed = [reduce_field([side], eofs, seed=seed, memory=memory) for side in sides]
-    left, right = decomposed
-    if canonical:
-        _require_rank(decomposed)
-    power = 0 if canonical else 1
-    core = (left.s**power)[:, None] * (left.u.conj().T @ right.u) * right.s**power
-    most = min(core.shape)
-    if not 1 <= modes <= most:
-        raise OptionError(f"modes is from 1 to {most}, the EOFs of each field; found {modes}")
-    a, sigma, bh = np.linalg.svd(core, full_matrices=False)
-    turned = (a[:, :modes], bh[:modes].conj().T)
-    return _dataset(decomposed, turned, sigma, ddof=ddof, canonical=canonical)
+    return sides
+
+
+def _kept(
+    place: str | None, sides: Sequence[Prepared], overwrite: bool, **question: Any
+) -> KeptParts:
+    inputs: dict[str, Any] = {}
+    if place is not None:
+        for name, side in zip(_SIDES, sides, strict=True):
+            inputs[name] = [side.matrix.identity(), digest(side.weights)]
+    return KeptParts(place, inputs, question, overwrite=overwrite)
 
 
 def _require_rank(sides: Sequence[Reduced]) -> None:
@@ -192,10 +261,11 @@ def _require_same_samples(left: Prepared, right: Prepared) -> None:
 
 def _dataset(
     sides: Sequence[Reduced], turned: Sequence[NDArray[Any]], sigma: NDArray[Any], *, ddof: int,
-    canonical: bool,
+    bounds: tuple[float, float] | None,
 ) -> xr.Dataset:  # fmt: skip
     import xarray as xr
 
+    canonical = bounds is None
     modes = turned[0].shape[1]
     free = len(sides[0].u) - ddof
     found: dict[str, Any] = {}
@@ -207,10 +277,10 @@ def _dataset(
         text = {"long_name": f"{name} patterns of {side.prepared[0].name}, weighted"}
         found[f"patterns_{name}"] = grid.unstack(side.patterns(factors), ("mode",), text)
         found[f"scores_{name}"] = ((side.prepared[0].field.dim, "mode"), scores)
-    if canonical:
+    if bounds is None:
         found["correlations"] = ("mode", np.minimum(sigma[:modes], 1.0))
     else:
-        found |= _covariances(found, sigma, free, complete=all(side.complete for side in sides))
+        found |= _covariances(found, sigma, free) | _fractions(sigma[:modes], bounds, free)
     attributes = {
         "Conventions": "CF-1.8",
         "method": "cca" if canonical else "mca",
@@ -222,17 +292,30 @@ def _dataset(
     return xr.Dataset(found, coords, attributes)
 
 
-def _covariances(
-    found: dict[str, Any], sigma: NDArray[Any], free: int, *, complete: bool
-) -> dict[str, Any]:
+def _covariances(found: dict[str, Any], sigma: NDArray[Any], free: int) -> dict[str, Any]:
     left, right = (found[f"scores_{name}"][1] for name in _SIDES)
     modes = left.shape[1]
     lengths = np.linalg.norm(left, axis=0) * np.linalg.norm(right, axis=0)
-    share = sigma[:modes] ** 2 / np.sum(sigma**2)
-    of = "" if complete else " that the EOFs kept of each field hold"
-    text = {"long_name": f"share of the squared covariance{of}", "units": "1"}
     return {
         "covariances": ("mode", sigma[:modes] / free, {"long_name": "covariances of scores"}),
-        "squared_covariance_fraction": ("mode", share, text),
         "correlations": ("mode", np.real(np.sum(left.conj() * right, axis=0)) / lengths),
     }
+
+
+def _fractions(sigma: NDArray[Any], bounds: tuple[float, float], free: int) -> dict[str, Any]:
+    """Give shares of the squared covariance of the whole fields; where bounded, both bounds."""
+    least, most = bounds
+    exact = least == most
+    of = "the squared covariance of the fields"
+    share = {"long_name": f"share of {of}{'' if exact else ', at least'}", "units": "1"}
+    whole = {"long_name": f"{of}{'' if exact else ', at most'}"}
+    found: dict[str, Any] = {
+        "squared_covariance_fraction": ("mode", sigma**2 / most, share),
+        "total_squared_covariance": ((), most / free**2, whole),
+    }
+    if not exact:
+        share = {"long_name": f"share of {of}, at most", "units": "1"}
+        found["squared_covariance_fraction_most"] = ("mode", sigma**2 / least, share)
+        whole = {"long_name": f"{of}, at least"}
+        found["total_squared_covariance_least"] = ((), least / free**2, whole)
+    return found

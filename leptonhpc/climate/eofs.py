@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 import leptonhpc as lh
+from leptonhpc.api.destinations import Destination
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.climate.assembled import assemble
 from leptonhpc.climate.fields import open_fields
+from leptonhpc.climate.formats import require_complex_format
 from leptonhpc.climate.gaps import fill_gaps
-from leptonhpc.climate.outputs import Destination
-from leptonhpc.climate.prepared import Prepared, joined, prepare, rest_of
+from leptonhpc.climate.prepared import Prepared, joined, prepare
+from leptonhpc.climate.room import room
 from leptonhpc.climate.weights import Weighting
 from leptonhpc.errors import OptionError
 
@@ -141,12 +143,14 @@ def eof(
         memory=memory,
     )  # fmt: skip
     matrix = joined(prepared)
+    if matrix.dtype.kind == "c":
+        require_complex_format(out)
     _check_modes(prepared, modes)
-    with destination.explaining():
+    with destination.explaining(), room(memory, prepared) as rest:
         result = lh.svd(
             BlockedArray(matrix), rank=modes, center=True,
             weights=np.concatenate([one.weights for one in prepared]), accuracy=accuracy,
-            most_passes=most_passes, seed=seed, memory=rest_of(memory, prepared),
+            most_passes=most_passes, seed=seed, memory=rest,
             out=destination.scratch, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     dataset = assemble(

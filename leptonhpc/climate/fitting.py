@@ -11,6 +11,7 @@ from leptonhpc.blocks import BlockedArray
 from leptonhpc.climate.passes import blocks_of
 from leptonhpc.errors import MemoryBudgetError, OptionError
 from leptonhpc.planning.amounts import parse_nbytes
+from leptonhpc.runtime.memory import return_free_memory
 
 _BAND_NBYTES = 8 << 20
 """Cells of the coefficients that are worked on together: what is made beside them stays small."""
@@ -79,13 +80,35 @@ def fit_terms(matrix: Any, design: NDArray[np.float64], memory: Any) -> NDArray[
     if np.linalg.matrix_rank(factor) < design.shape[1]:
         message = "the samples do not determine the climatology and the trend; remove fewer terms"
         raise OptionError(message)
-    array = blocks_of(matrix, memory)
-    dtype = np.result_type(matrix.dtype, np.float64)
-    fitted = np.zeros((design.shape[1], matrix.shape[1]), dtype)
-    _project(array, basis, fitted, _blocks_at_once(array, dtype, memory))
+    fitted = projected(matrix, basis, memory)
     for some in _bands(fitted):
         fitted[:, some] = np.linalg.solve(factor, fitted[:, some])
     return fitted
+
+
+def projected(matrix: Any, basis: NDArray[Any], memory: Any) -> NDArray[Any]:
+    """Give B^T X in one pass.
+
+    Parameters
+    ----------
+    matrix : Source of shape (m, n)
+        X.
+    basis : array of shape (m, k)
+        B.
+    memory : int, float, str or None
+        Budget: beside the result, blocks of a quarter of it are held.
+
+    Returns
+    -------
+    array of shape (k, n), float64 or complex128
+        The product, in memory.
+    """
+    array = blocks_of(matrix, memory)
+    dtype = np.result_type(matrix.dtype, basis.dtype, np.float64)
+    found = np.zeros((basis.shape[1], matrix.shape[1]), dtype)
+    _project(array, basis, found, _blocks_at_once(array, dtype, memory))
+    return_free_memory()
+    return found
 
 
 def _blocks_at_once(array: BlockedArray, dtype: np.dtype[Any], memory: Any) -> int:
@@ -97,9 +120,7 @@ def _blocks_at_once(array: BlockedArray, dtype: np.dtype[Any], memory: Any) -> i
     return int(max(1, min(_MOST_BLOCKS, budget // 4 // nbytes)))
 
 
-def _project(
-    array: BlockedArray, basis: NDArray[np.float64], fitted: NDArray[Any], at_once: int
-) -> None:
+def _project(array: BlockedArray, basis: NDArray[Any], fitted: NDArray[Any], at_once: int) -> None:
     """Add Q^T X to `fitted`, a few blocks at a time."""
     from dask.base import compute
     from dask.delayed import delayed
@@ -122,7 +143,7 @@ def _project(
                 )
 
 
-def _smaller(block: NDArray[Any], factor: NDArray[np.float64]) -> NDArray[Any]:
+def _smaller(block: NDArray[Any], factor: NDArray[Any]) -> NDArray[Any]:
     """Give Q^T X of a block, or the block itself if that is smaller."""
     return factor.T @ block if factor.shape[1] < len(block) else block
 

@@ -22,6 +22,11 @@ class Fit:
     patterns: NDArray[np.float64]
     """(modes, cells)."""
 
+    @property
+    def held_nbytes(self) -> int:
+        """What is held in memory while a field is read with it."""
+        return self.mean.nbytes + self.scores.nbytes + self.patterns.nbytes
+
     def at(self, rows: Any, columns: Any) -> NDArray[np.float64]:
         """Give single values.
 

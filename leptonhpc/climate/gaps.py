@@ -15,6 +15,7 @@ References
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import leptonhpc as lh
+from leptonhpc.api.destinations import Destination
+from leptonhpc.api.kept import KeptParts
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.climate.fields import Field, open_fields
 from leptonhpc.climate.gappy import Fit, GappyMatrix, Withheld
-from leptonhpc.climate.passes import blocks_of
+from leptonhpc.climate.passes import blocks_of, few_at_once
+from leptonhpc.climate.room import room
 from leptonhpc.errors import DTypeError, NonFiniteError, NotConvergedWarning, OptionError
 
 if TYPE_CHECKING:
@@ -48,7 +52,9 @@ def fill_gaps(
     tol: float = 1e-4,
     most_iterations: int = 300,
     seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
     memory: int | float | str | None = None,
+    overwrite: bool = False,
 ) -> xr.DataArray:
     """Fill scattered gaps of a field with what its leading modes say.
 
@@ -72,20 +78,28 @@ def fill_gaps(
         When to give up, with a warning; of each number of modes.
     seed : int
         Of what is withheld.
+    out : str or path, optional
+        A Zarr group (.zarr) or netCDF file (.nc) to be made. A call that was stopped goes on, from
+        its last iteration, when it is made again.
     memory : int, float or str, optional
         Budget of each worker.
+    overwrite : bool
+        Replace what is at `out`.
 
     Returns
     -------
     DataArray
-        The field, lazily, with its gaps filled; values that were there are as they were, cells
-        without any (land) stay missing. Attributes ``filled_modes``, and ``filled_errors`` in JSON:
-        root mean square error at withheld values by number of modes, from none.
+        The field, lazily (but from a netCDF file), with its gaps filled; values that were there are
+        as they were, cells without any (land) stay missing. Attributes ``filled_modes``, and
+        ``filled_errors`` in JSON: root mean square error at withheld values by number of modes,
+        from none.
 
     Raises
     ------
     OptionError, NonFiniteError, DTypeError
         If an option makes no sense, a sample has no values, or the field is complex.
+    OutputExistsError, JobMismatchError
+        If `out` is taken, or ``OUT.blocks`` beside it was left by another call.
 
     Warns
     -----
@@ -98,27 +112,48 @@ def fill_gaps(
     those of `leptonhpc.svd`. Modes are held in memory. Gaps are taken to be where they are by
     chance.
     """
+    destination = Destination(out, overwrite=overwrite, scratch="blocks")
     fields = open_fields(data, dim=dim, variable=variable)
     if len(fields) != 1:
         raise OptionError(f"one field is filled at a time; found {len(fields)}")
     field = fields[0]
-    matrix, counts = _survey(field, memory)
-    present = counts > 0
-    most = min(matrix.shape[0], int(present.sum())) - 1
-    _check(modes, most_modes, most, share)
-    errors: list[float] = []
-    settle = _Settle(tol, most_iterations, seed, memory)
+    asked = {
+        "modes": modes, "most_modes": most_modes, "share": share, "tol": tol,
+        "most_iterations": most_iterations, "seed": seed,
+    }  # fmt: skip
+    inputs = {} if out is None else {"field": field.source.identity()}
+    kept = KeptParts(destination.scratch, inputs, asked, overwrite=overwrite)
+    with kept.working():
+        matrix, counts = _survey(field, memory)
+        most = min(matrix.shape[0], int((counts > 0).sum())) - 1
+        _check(modes, most_modes, most, share)
+        settle = _Settle(tol, most_iterations, seed, memory, kept)
+        fit, errors = _fitted(matrix, counts, modes, min(most_modes, most), share, settle)
+    blocks = blocks_of(replace(matrix, fit=fit), memory)
+    filled = _filled(field, matrix, blocks, len(fit.patterns), errors)
+    if out is None:
+        return filled
+    name = str(filled.name or "field")
+    dataset = filled.to_dataset(name=name).assign_attrs(method="fill_gaps")
+    with few_at_once(blocks, memory):
+        return destination.keep(dataset)[name].rename(filled.name)
+
+
+def _fitted(
+    matrix: GappyMatrix, counts: NDArray[np.int64], modes: int | None, most: int, share: float,
+    settle: _Settle,
+) -> tuple[Fit, list[float]]:  # fmt: skip
+    """Find the modes that gaps are filled with, and errors at withheld values."""
     if modes is None:
-        withheld = _withhold(matrix, present, share, seed, memory)
-        start = _without(matrix, counts, withheld)
-        errors, fit = _search(start, min(most_modes, most), settle)
-        fit = settle(matrix, fit, len(fit.patterns)) if len(fit.patterns) else _start(matrix)
-    else:
-        fit = _start(matrix)
-        for number in range(1, modes + 1):
-            # a start from fewer modes: from the mean alone, many settle on a single cell
-            fit = settle(matrix, fit, number)
-    return _filled(field, matrix, fit, errors)
+        withheld = _withhold(matrix, counts > 0, share, settle.seed, settle.memory)
+        errors, fit = _search(_without(matrix, counts, withheld), most, settle)
+        last = settle(matrix, fit, len(fit.patterns)) if len(fit.patterns) else _start(matrix)
+        return last, errors
+    fit = _start(matrix)
+    for number in range(1, modes + 1):
+        # a start from fewer modes: from the mean alone, many settle on a single cell
+        fit = settle(matrix, fit, number)
+    return fit, []
 
 
 def _survey(field: Field, memory: Any) -> tuple[GappyMatrix, NDArray[np.int64]]:
@@ -132,11 +167,12 @@ def _survey(field: Field, memory: Any) -> tuple[GappyMatrix, NDArray[np.int64]]:
     )  # fmt: skip
     if raw.dtype.kind == "c":
         raise DTypeError(f"gaps are filled in real fields; {raw.name} is complex")
-    x = blocks_of(raw, memory).to_dask()
+    blocks = blocks_of(raw, memory)
+    x = blocks.to_dask()
     there = ~da.isnan(x)
-    by_cell, by_time, total = da.compute(
-        there.sum(axis=0), there.sum(axis=1), da.nansum(x, axis=0, dtype=np.float64)
-    )
+    sums = there.sum(axis=0), there.sum(axis=1), da.nansum(x, axis=0, dtype=np.float64)
+    with few_at_once(blocks, memory):
+        by_cell, by_time, total = da.compute(*sums)
     if not by_time.all():
         first = field.labels[field.dim][int(np.argmin(by_time > 0))]
         message = f"{raw.name} has no value at {field.dim}={first}; leave such samples out"
@@ -151,7 +187,7 @@ def _survey(field: Field, memory: Any) -> tuple[GappyMatrix, NDArray[np.int64]]:
 def _check(modes: int | None, most_modes: int, most: int, share: float) -> None:
     for name, number in (("modes", modes), ("most_modes", most_modes)):
         if number is not None and not 1 <= number <= most:
-            if name == "most_modes" and modes is None and number > most >= 1:
+            if name == "most_modes" and number > most >= 1:
                 continue
             raise OptionError(f"{name} is from 1 to {most} for this field; found {number}")
     if not 0 < share < 0.5:
@@ -197,14 +233,21 @@ class _Settle:
     most_iterations: int
     seed: int
     memory: Any
+    kept: KeptParts
 
     def __call__(self, matrix: GappyMatrix, fit: Fit, modes: int) -> Fit:
-        change = np.inf
-        for _ in range(self.most_iterations):
+        name = f"modes-{modes}{'-without-withheld' if len(matrix.withheld.rows) else ''}"
+        change, done = np.inf, 0
+        earlier = self.kept.load(name)
+        if earlier is not None:
+            change, done = float(earlier["change"]), int(earlier["iterations"])
+            fit = Fit(earlier["mean"], earlier["scores"], earlier["patterns"])
+        while change > self.tol and done < self.most_iterations:
             new = self._once(replace(matrix, fit=fit), modes)
-            change, fit = new.distance(fit), new
-            if change <= self.tol:
-                return fit
+            change, fit, done = new.distance(fit), new, done + 1
+            self.kept.save(name, {**vars(fit), "change": change, "iterations": done})
+        if change <= self.tol:
+            return fit
         message = (
             f"the gaps of {matrix.name} did not settle with {modes} modes in "
             f"{self.most_iterations} iterations: the last changed the modes by {change:.1e}. Take "
@@ -214,10 +257,12 @@ class _Settle:
         return fit
 
     def _once(self, matrix: GappyMatrix, modes: int) -> Fit:
-        result = lh.svd(
-            BlockedArray(matrix), rank=modes, center=True, accuracy=0.1 * self.tol,
-            most_passes=30, seed=self.seed, memory=self.memory, progress=False,
-        )  # fmt: skip
+        assert matrix.fit is not None
+        with room(self.memory, [matrix.fit]) as rest:
+            result = lh.svd(
+                BlockedArray(matrix), rank=modes, center=True, accuracy=0.1 * self.tol,
+                most_passes=30, seed=self.seed, memory=rest, progress=False,
+            )  # fmt: skip
         assert result.mean is not None
         scores = np.asarray(result.u, dtype=np.float64) * result.s
         return Fit(np.asarray(result.mean), scores, np.asarray(result.vh, dtype=np.float64))
@@ -247,15 +292,16 @@ def _withhold(
     return Withheld(rows[there], columns[there], values[there])
 
 
-def _filled(field: Field, matrix: GappyMatrix, fit: Fit, errors: list[float]) -> xr.DataArray:
+def _filled(
+    field: Field, matrix: GappyMatrix, blocks: BlockedArray, modes: int, errors: list[float]
+) -> xr.DataArray:
     """Give the field with its gaps filled, block by block when it is asked for."""
     import dask.array as da
     import xarray as xr
 
-    filled = blocks_of(replace(matrix, fit=fit)).to_dask()
-    masked = da.where(matrix.land, matrix.dtype.type(np.nan), filled)
+    masked = da.where(matrix.land, matrix.dtype.type(np.nan), blocks.to_dask())
     values = masked.reshape((matrix.shape[0], *field.space_shape))
-    made = {"filled_modes": len(fit.patterns), "filled_errors": json.dumps(errors)}
+    made = {"filled_modes": modes, "filled_errors": json.dumps(errors)}
     array = xr.DataArray(
         values, dims=(field.dim, *field.space), coords=field.array.coords, name=field.array.name,
         attrs={**field.array.attrs, **made},

@@ -17,16 +17,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc.api.destinations import Destination
 from leptonhpc.climate.assembled import assemble
 from leptonhpc.climate.eofs import Calendar
 from leptonhpc.climate.fields import Field
+from leptonhpc.climate.formats import require_complex_format
 from leptonhpc.climate.prepared import prepare
-from leptonhpc.climate.reduced import Reduced, reduce_field
+from leptonhpc.climate.reduced import Reduced, most_eofs, reduce_field
 from leptonhpc.climate.removal import numbers
 from leptonhpc.climate.weights import Weighting
 from leptonhpc.errors import DTypeError, OptionError
 
 if TYPE_CHECKING:
+    import os
+
     import xarray as xr
 
 _UNEQUAL = 1.12
@@ -45,7 +49,10 @@ def hilbert_eof(
     ddof: int = 1,
     eofs: int | None = None,
     seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
     memory: int | float | str | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
 ) -> xr.Dataset:
     """Find complex EOFs: of a real field and its Hilbert transform in time.
 
@@ -57,8 +64,15 @@ def hilbert_eof(
         Write the field in so many EOFs first. Default all: exact.
     seed : int
         Of random starts.
+    out : str or path, optional
+        A Zarr group (.zarr) to be made. A decomposition that was stopped goes on when the same
+        call is made again.
     memory : int, float or str, optional
         Budget of each worker.
+    overwrite : bool
+        Replace what is at `out`.
+    progress : bool, optional
+        Show a bar.
 
     Returns
     -------
@@ -72,16 +86,16 @@ def hilbert_eof(
     Raises
     ------
     LeptonError
-        As for `eof`, and if the field is complex or steps of time differ by more than those of
-        months do.
+        As for `eof`, and if the field is complex, steps of time differ by more than those of
+        months do, or `out` is a netCDF file, which holds no complex numbers.
 
     Notes
     -----
     The transform takes the record as periodic: remove a trend, and mistrust the ends. If `eofs`
     leaves some out, the variance of the rest counts as twice that of the field.
     """
-    from scipy.signal import hilbert
-
+    destination = Destination(out, overwrite=overwrite)
+    require_complex_format(out)
     prepared = prepare(
         data, dim=dim, variable=variable, weights=weights, anomalies=anomalies, detrend=detrend,
         memory=memory,
@@ -90,11 +104,16 @@ def hilbert_eof(
         if one.matrix.dtype.kind == "c":
             raise DTypeError(f"an analytic signal is that of a real field; {one.name} is complex")
     _require_equal_steps(prepared[0].field)
-    reduced = reduce_field(prepared, eofs, seed=seed, memory=memory)
-    if not 1 <= modes <= len(reduced.s):
-        raise OptionError(f"modes is from 1 to {len(reduced.s)}, the EOFs kept; found {modes}")
-    signal = hilbert(reduced.u * reduced.s, axis=0)
-    return _decompose(reduced, signal, modes, ddof)
+    most = most_eofs(prepared) if eofs is None else eofs
+    if not 1 <= modes <= most:
+        raise OptionError(f"modes is from 1 to {most}, the EOFs kept; found {modes}")
+    with destination.explaining():
+        reduced = reduce_field(
+            prepared, eofs, seed=seed, memory=memory, out=destination.scratch,
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    signal = _analytic(reduced.u * reduced.s)
+    return destination.keep(_decompose(reduced, signal, modes, ddof))
 
 
 def _require_equal_steps(field: Field) -> None:
@@ -108,6 +127,16 @@ def _require_equal_steps(field: Field) -> None:
         finding = f"{field.array.name} are from {steps.min():g} to {steps.max():g}"
         unit = " days" if coordinate.dtype.kind in "MO" else ""
         raise OptionError(f"{message} {finding}{unit}. Sort, or interpolate, the samples first")
+
+
+def _analytic(series: NDArray[Any]) -> NDArray[Any]:
+    """Take negative frequencies away and positive ones twice, along the samples."""
+    samples = len(series)
+    spectrum = np.fft.fft(series.astype(np.float64), axis=0)
+    factors = np.zeros(samples)
+    factors[0] = factors[samples // 2] = 1  # that of alternating samples has no partner
+    factors[1 : (samples + 1) // 2] = 2
+    return np.asarray(np.fft.ifft(spectrum * factors[:, None], axis=0))
 
 
 def _decompose(reduced: Reduced, signal: NDArray[Any], modes: int, ddof: int) -> xr.Dataset:

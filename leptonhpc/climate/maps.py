@@ -9,7 +9,7 @@ import numpy as np
 
 from leptonhpc.climate.fields import open_fields
 from leptonhpc.climate.parts import require_modes, sample_dim
-from leptonhpc.climate.passes import blocks_of
+from leptonhpc.climate.passes import blocks_of, few_at_once
 from leptonhpc.climate.prepared import find_land, matrix_of
 from leptonhpc.errors import NonFiniteError, OptionError, ShapeError
 
@@ -106,11 +106,13 @@ def _moments(
     factor = left.values.T.conj()
     n = len(left)
     rows = da.from_array(factor, chunks=(-1, blocks.chunks[0]))
-    products, mean = da.compute(rows @ x / n, x.mean(axis=0))
+    with few_at_once(blocks, memory):
+        products, mean = da.compute(rows @ x / n, x.mean(axis=0))
     covariance = products - factor.mean(axis=1)[:, None] * mean
     variance = np.ones(matrix.shape[1])
     if second:
-        variance = (abs(x - mean) ** 2).mean(axis=0).compute()
+        with few_at_once(blocks, memory):
+            variance = (abs(x - mean) ** 2).mean(axis=0).compute()
         noise = n * np.finfo(np.float64).eps * np.abs(mean + first[0])
         variance = np.where(variance > noise**2, variance, 0.0)
 

@@ -7,7 +7,7 @@ is missing elsewhere is refused. Nothing of the field is stored in another form.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -87,16 +87,22 @@ class FieldMatrix:
         """Give some times of some cells: land is zero, what is to be removed is gone."""
         rows, (first, last) = region
         box, low = _box(self.space, first, last)
-        place = (*box[: self.axis], rows, *box[self.axis :])
-        exact = low == 0 and prod(b - a for a, b in box) == last - first
+        cells = prod(b - a for a, b in box)
+        exact = low == 0 and cells == last - first
         if out is None:
             out = np.empty((rows[1] - rows[0], last - first), self.dtype)
         straight = exact and self.axis == 0 and out.dtype == self.base.dtype
         if straight and out.flags.c_contiguous:
+            place = (rows, *box)
             self.base.read(place, out.reshape([b - a for a, b in place]))
         else:
-            block = np.moveaxis(self.base.read(place), self.axis, 0)
-            out[...] = block.reshape(len(block), -1)[:, low : low + last - first]
+            for top, bottom in _whole_units(
+                rows, self.base.unit[self.axis], self.base.dtype.itemsize * cells
+            ):
+                place = (*box[: self.axis], (top, bottom), *box[self.axis :])
+                block = np.moveaxis(self.base.read(place), self.axis, 0)
+                into = out[top - rows[0] : bottom - rows[0]]
+                into[...] = block.reshape(len(block), -1)[:, low : low + last - first]
         self._condition(out, rows[0], first)
         return out
 
@@ -229,6 +235,16 @@ def digest(values: NDArray[Any]) -> str:
     # bytes where they are: coefficients of a climatology may be as large as all else
     flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
     return hashlib.sha256(flat.data).hexdigest()[:16]
+
+
+def _whole_units(rows: tuple[int, int], unit: int, row_nbytes: int) -> Iterator[tuple[int, int]]:
+    """Cut rows into pieces of a tile's bytes that no unit of storage is in two of."""
+    step = unit * max(1, TILE_NBYTES // max(1, unit * row_nbytes))
+    top = rows[0]
+    while top < rows[1]:
+        bottom = min(rows[1], (top // step + 1) * step)
+        yield top, bottom
+        top = bottom
 
 
 def _box(shape: tuple[int, ...], first: int, last: int) -> tuple[Region, int]:

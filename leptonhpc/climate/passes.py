@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from leptonhpc.blocks import BlockedArray, BlockGrid, Source
 from leptonhpc.planning.amounts import parse_nbytes
+from leptonhpc.runtime import connected_client
 
 _BLOCK_NBYTES = 32 << 20
+_COPIES = 4
+"""Of a block in double precision: as it is read, and what is made of it."""
 
 
 def blocks_of(matrix: Source, memory: Any = None) -> BlockedArray:
@@ -33,3 +39,32 @@ def blocks_of(matrix: Source, memory: Any = None) -> BlockedArray:
     width = min(columns, unit[1] * max(1, int(most // (row_nbytes * unit[1]))))
     height = min(rows, unit[0] * max(1, int(most // (width * row_nbytes))))
     return BlockedArray(matrix, BlockGrid.regular((rows, columns), (height, width)))
+
+
+@contextmanager
+def few_at_once(array: BlockedArray, memory: Any) -> Iterator[None]:
+    """Let Dask's threads work on as many blocks at once as half of a budget holds.
+
+    Parameters
+    ----------
+    array : BlockedArray
+        Cut by `blocks_of`.
+    memory : int, float, str or None
+        Budget; None, or a connected cluster: as many as there are threads.
+
+    Yields
+    ------
+    None
+        Inside, what is computed keeps to it.
+    """
+    budget = parse_nbytes(memory)
+    if budget is None or connected_client() is not None:
+        yield
+        return
+    from dask import config
+
+    height, width = array.chunks[0][0], array.chunks[1][0]
+    nbytes = _COPIES * height * width * max(8, array.dtype.itemsize)
+    lanes = max(1, min(os.cpu_count() or 1, budget // 2 // max(1, nbytes)))
+    with config.set(num_workers=lanes):
+        yield

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 import leptonhpc as lh
 from leptonhpc.blocks import BlockedArray
-from leptonhpc.climate.prepared import Prepared, joined, rest_of
+from leptonhpc.climate.prepared import Prepared, joined
+from leptonhpc.climate.room import room
 from leptonhpc.errors import OptionError
 
 
@@ -47,7 +48,7 @@ class Reduced:
         """(cells,): what was subtracted."""
         return np.asarray(self.result.mean)
 
-    def patterns(self, a: NDArray[Any]) -> NDArray[Any]:
+    def patterns(self, a: NDArray[Any]) -> Any:
         """Give A^H V^H, patterns as rows.
 
         Parameters
@@ -58,16 +59,16 @@ class Reduced:
         Returns
         -------
         array of shape (k, cells)
-            In memory.
+            Lazy where V^H is.
         """
         vh: Any = self.result.vh
-        rows = vh.to_dask() if isinstance(vh, BlockedArray) else vh
-        return np.asarray(a.conj().T @ rows)
+        return a.conj().T @ (vh.to_dask() if isinstance(vh, BlockedArray) else vh)
 
 
 def reduce_field(
-    prepared: Sequence[Prepared], eofs: int | None, *, seed: int, memory: Any
-) -> Reduced:
+    prepared: Sequence[Prepared], eofs: int | None, *, seed: int, memory: Any,
+    out: str | None = None, overwrite: bool = False, progress: bool | None = None,
+) -> Reduced:  # fmt: skip
     """Write fields in their leading EOFs, or in all.
 
     Parameters
@@ -80,6 +81,12 @@ def reduce_field(
         Of random starts.
     memory : int, float, str or None
         Budget of each worker.
+    out : str, optional
+        Where the decomposition is kept: it goes on from there after a stop.
+    overwrite : bool
+        Replace what is there.
+    progress : bool, optional
+        Show a bar.
 
     Returns
     -------
@@ -91,17 +98,33 @@ def reduce_field(
     OptionError
         If there are fewer.
     """
-    matrix = joined(prepared)
-    samples, terms = matrix.shape[0], prepared[0].terms
-    cells = sum(int(np.count_nonzero(one.weights)) for one in prepared)
-    most = min(samples - (1 if terms is None else len(terms.names)), cells)
+    matrix, most = joined(prepared), most_eofs(prepared)
     if eofs is not None and not 1 <= eofs <= most:
         names = ", ".join(one.name for one in prepared)
         raise OptionError(f"eofs is from 1 to {most} for {names}; found {eofs}")
-    result = lh.svd(
-        BlockedArray(matrix), rank=most if eofs is None else eofs, center=True,
-        weights=np.concatenate([one.weights for one in prepared]),
-        method="gram" if eofs is None else "auto", accuracy=1e-6, most_passes=30, seed=seed,
-        memory=rest_of(memory, prepared),
-    )  # fmt: skip
+    with room(memory, prepared) as rest:
+        result = lh.svd(
+            BlockedArray(matrix), rank=most if eofs is None else eofs, center=True,
+            weights=np.concatenate([one.weights for one in prepared]),
+            method="gram" if eofs is None else "auto", accuracy=1e-6, most_passes=30, seed=seed,
+            memory=rest, out=out, overwrite=overwrite, progress=progress,
+        )  # fmt: skip
     return Reduced(prepared, result, eofs in (None, most))
+
+
+def most_eofs(prepared: Sequence[Prepared]) -> int:
+    """Give how many EOFs fields have at most, taken together.
+
+    Parameters
+    ----------
+    prepared : sequence of Prepared
+        The fields.
+
+    Returns
+    -------
+    int
+        The samples that are free once mean and terms are removed, or the cells if they are fewer.
+    """
+    samples, terms = prepared[0].matrix.shape[0], prepared[0].terms
+    cells = sum(int(np.count_nonzero(one.weights)) for one in prepared)
+    return min(samples - (1 if terms is None else len(terms.names)), cells)

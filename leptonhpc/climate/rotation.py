@@ -13,12 +13,14 @@ References
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc.api.destinations import Destination
 from leptonhpc.climate.parts import field_names, part, require_modes, sample_dim
 from leptonhpc.errors import NotConvergedWarning, OptionError
 
@@ -35,6 +37,8 @@ def rotate(
     kaiser: bool = False,
     tol: float = 1e-10,
     most_iterations: int = 1000,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
 ) -> xr.Dataset:
     """Rotate EOFs towards simple structure.
 
@@ -54,6 +58,10 @@ def rotate(
         Varimax stops when its criterion grows by less than this share.
     most_iterations : int
         When it gives up, with a warning.
+    out : str or path, optional
+        A Zarr group (.zarr) or netCDF file (.nc) to be made.
+    overwrite : bool
+        Replace what is at `out`.
 
     Returns
     -------
@@ -66,6 +74,8 @@ def rotate(
     ------
     OptionError
         If there are fewer modes, they are complex or rotated already, or an option makes no sense.
+    OutputExistsError
+        If `out` is taken.
 
     Warns
     -----
@@ -77,6 +87,7 @@ def rotate(
     The loadings (cells by modes) are held in memory. The modes together hold the same field as
     before, and the variance of uncorrelated ones adds up to the same.
     """
+    destination = Destination(out, overwrite=overwrite)
     _check(modes, n_modes, method, power)
     chosen = modes.isel(mode=slice(n_modes))
     deviation = np.sqrt(chosen.eigenvalues.values)
@@ -90,10 +101,11 @@ def rotate(
     turned, lengths, r = turned[:, order], lengths[order], r[:, order]
     # the largest entry of each is positive
     signs = np.sign(turned[np.abs(turned).argmax(axis=0), np.arange(len(lengths))])
-    return _dataset(
+    found = _dataset(
         chosen, turned * signs / lengths, units[:, order] * signs * lengths, lengths**2, r * signs,
         method=method,
     )  # fmt: skip
+    return found if out is None else destination.keep(found)
 
 
 def _check(modes: xr.Dataset, n_modes: int | None, method: str, power: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from leptonhpc.climate.fields import Field, open_fields
 from leptonhpc.climate.matrix import Removed
 from leptonhpc.climate.parts import field_names, one_field, part, require_modes, sample_dim
-from leptonhpc.climate.passes import blocks_of
+from leptonhpc.climate.passes import blocks_of, few_at_once
 from leptonhpc.climate.prepared import matrix_of
 from leptonhpc.climate.removal import Terms
 from leptonhpc.errors import OptionError, ShapeError
@@ -190,8 +190,10 @@ def _project_one(modes: xr.Dataset, name: str, new: Field, memory: Any) -> tuple
     basis = np.where(land, 0, flat)
     right = (basis.conj() * factors).T
     matrix = matrix_of(new, land, removed)
-    product = blocks_of(matrix, memory).to_dask() @ right
-    return np.asarray(product.compute()) - means @ right, basis @ basis.conj().T
+    blocks = blocks_of(matrix, memory)
+    with few_at_once(blocks, memory):
+        product = np.asarray((blocks.to_dask() @ right).compute())
+    return product - means @ right, basis @ basis.conj().T
 
 
 def _require_same_grid(patterns: xr.DataArray, new: Field, name: str) -> None:

@@ -18,6 +18,8 @@ from leptonhpc.errors import OptionError
 if TYPE_CHECKING:
     import xarray as xr
 
+_SEPARATED = "apart from its neighbours by more than the sampling error"
+
 
 def north_separated(modes: xr.Dataset) -> xr.DataArray:
     """Say which modes stand apart from their neighbours, by North's rule of thumb.
@@ -38,10 +40,9 @@ def north_separated(modes: xr.Dataset) -> xr.DataArray:
         message = "sampling errors are those of EOFs as eof gives them; these are rotated"
         raise OptionError(f"{message}. Ask before rotating")
     values, errors = modes.eigenvalues.values, modes.north_errors.values
-    apart = -np.diff(values) > errors[:-1]
-    found = np.append(True, apart) & np.append(apart, True)
+    found = _apart(values, errors)
     separated: xr.DataArray = modes.eigenvalues.copy(data=found).rename("separated")
-    separated.attrs = {"long_name": "apart from its neighbours by more than the sampling error"}
+    separated.attrs = {"long_name": _SEPARATED}
     return separated
 
 
@@ -163,7 +164,10 @@ def bootstrap(
         ``eigenvalues`` and ``variance_fraction`` (mode) with ``_low`` and ``_high`` of each: the
         basic interval [1]_, twice the estimate less the quantiles of the draws, not below 0 (and
         for fractions not above 1). ``congruence`` (mode): mean absolute cosine between an EOF and
-        that of a draw; near 1 it is always found.
+        that of a draw; near 1 it is always found. ``subspace_congruence`` (mode): how much of the
+        span of the leading modes, this one included, is in the span of as many of a draw; modes
+        that a draw only mixes among themselves do not lower it. ``separated`` (mode): whether the
+        mode is apart from its neighbours by North's rule (of the last mode, from the one before).
 
     Raises
     ------
@@ -175,7 +179,7 @@ def bootstrap(
     The field is read as for one decomposition: draws are made of its scores. Leading eigenvalues
     of a sample are too large where others are near, and those of a draw once more; the interval
     corrects for it, and may then lie below the estimate. It is not to be trusted for modes that
-    are not separated.
+    are not separated: ``separated`` is false there. Of such modes the span is what is known.
 
     References
     ----------
@@ -199,16 +203,28 @@ def bootstrap(
     total = reduced.result.certificate.norm**2
     rest = 0.0 if reduced.complete else max(total - float(np.sum(reduced.s**2)), 0.0)
     drawn = _draw(reduced.u * reduced.s, modes, draws, block, rest, np.random.default_rng(seed))
-    return _intervals(reduced.s[:modes] ** 2, total, drawn, samples - ddof, level)
+    found = _intervals(reduced.s[:modes] ** 2, total, drawn, samples - ddof, level)
+    # samples that are drawn together count as one
+    errors = np.asarray(found.eigenvalues) * np.sqrt(2 * block / samples)
+    text = {"long_name": _SEPARATED}
+    found["separated"] = ("mode", _apart(np.asarray(found.eigenvalues), errors), text)
+    return found
+
+
+def _apart(values: NDArray[Any], errors: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which values are farther from both neighbours than the larger one's error."""
+    apart = -np.diff(values) > errors[:-1]
+    separated: NDArray[np.bool_] = np.append(True, apart) & np.append(apart, True)
+    return separated
 
 
 def _draw(
     scores: NDArray[Any], modes: int, draws: int, block: int, rest: float,
     generator: np.random.Generator,
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:  # fmt: skip
-    """Give squared singular values, shares and congruences of each draw."""
+) -> tuple[NDArray[Any], ...]:  # fmt: skip
+    """Give squared singular values, shares and congruences of modes and spans, of each draw."""
     samples = len(scores)
-    squares, shares, cosines = (np.zeros((draws, modes)) for _ in range(3))
+    squares, shares, cosines, spans = (np.zeros((draws, modes)) for _ in range(4))
     for draw in range(draws):
         starts = generator.integers(0, samples - block + 1, -(-samples // block))
         chosen = (starts[:, None] + np.arange(block)).ravel()[:samples]
@@ -218,8 +234,11 @@ def _draw(
         squares[draw] = values[:modes]
         shares[draw] = values[:modes] / (values.sum() + rest)
         # in the basis of the EOFs themselves, the k-th is the k-th unit vector
-        cosines[draw] = np.abs(np.diagonal(vectors[:, ::-1]))[:modes]
-    return squares, shares, cosines
+        leading = np.abs(vectors[:modes, ::-1][:, :modes])
+        cosines[draw] = np.diagonal(leading)
+        corners = np.diagonal(np.cumsum(np.cumsum(leading**2, axis=0), axis=1))
+        spans[draw] = corners / np.arange(1, modes + 1)
+    return squares, shares, cosines, spans
 
 
 def _intervals(
@@ -239,6 +258,8 @@ def _intervals(
         found |= {f"{name}_high": ("mode", high)}
     text = {"long_name": "mean absolute cosine with the EOF of a draw"}
     found["congruence"] = ("mode", drawn[2].mean(axis=0), text)
+    text = {"long_name": "mean share of the leading modes' span in that of a draw", "units": "1"}
+    found["subspace_congruence"] = ("mode", drawn[3].mean(axis=0), text)
     return xr.Dataset(found, {"mode": np.arange(1, len(squares) + 1)}, {"level": level})
 
 

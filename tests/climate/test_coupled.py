@@ -118,15 +118,47 @@ def test_correlations_do_not_exceed_one(pair: Pair) -> None:
     np.testing.assert_allclose(found.correlations, 1, atol=100 * EPS)
 
 
-def test_fraction_of_the_eofs_kept_says_so(pair: Pair) -> None:
-    whole, kept = (mca(*pair, modes=1, weights=None, eofs=k) for k in (None, 2))
-    assert whole.squared_covariance_fraction.long_name == "share of the squared covariance"
-    assert "EOFs kept" in kept.squared_covariance_fraction.long_name
-    left, right = (np.linalg.svd(plain(one))[2][:2].T for one in pair)
-    values = np.linalg.svd((plain(pair[0]) @ left).T @ (plain(pair[1]) @ right), compute_uv=False)
-    share = values[0] ** 2 / np.sum(values**2)
-    # EOFs are found to a residual of 1e-6
-    assert float(kept.squared_covariance_fraction[0]) == pytest.approx(share, rel=1e-5)
+@pytest.mark.parametrize("long", [False, True])
+def test_fractions_are_of_the_whole_fields_though_few_eofs_are_kept(pair: Pair, long: bool) -> None:
+    given = pair
+    if long:  # more samples than cells: another product is the smaller one
+        given = (pair[0].isel(lat=slice(0, 3), lon=slice(0, 3)), pair[1].isel(y=0, x=slice(0, 5)))
+    x, y = (plain(one) for one in given)
+    covariance = x.T @ y / 49
+    whole = np.sum(covariance**2)
+    left, right = (np.linalg.svd(one)[2][:2].T for one in (x, y))
+    held = np.linalg.svd(left.T @ covariance @ right, compute_uv=False)
+    measured, bounded = (
+        mca(*given, modes=2, weights=None, eofs=2, total=total) for total in ("measured", "bounded")
+    )
+    # products of n terms, and EOFs that are found to a residual of 1e-6
+    rounding = 100 * x.shape[0] * EPS
+    np.testing.assert_allclose(measured.total_squared_covariance, whole, rtol=rounding)
+    np.testing.assert_allclose(
+        measured.squared_covariance_fraction, held**2 / whole, rtol=1e-5, atol=1e-9
+    )
+    assert held[0] ** 2 / np.sum(held**2) > 1.01 * held[0] ** 2 / whole  # what was said before
+    low, high = (float(bounded[f"total_squared_covariance{end}"]) for end in ("_least", ""))
+    assert low < whole < high
+    # what is between: the last singular value of one, and the norm of what is left of the other
+    sides = [np.linalg.svd(one, compute_uv=False) for one in (x, y)]
+    width = min(one[1] ** 2 * np.sum(other[2:] ** 2) for one, other in (sides, sides[::-1])) / 49**2
+    assert high - low <= width * (1 + 1e-4)
+    least, most = (bounded[f"squared_covariance_fraction{end}"].values for end in ("", "_most"))
+    assert np.all(least < measured.squared_covariance_fraction)
+    assert np.all(most > measured.squared_covariance_fraction)
+
+
+def test_fractions_of_complex_fields_add_up_to_one(pair: Pair, rng: np.random.Generator) -> None:
+    turned = [one * np.exp(1j * rng.random(one.shape[1:])) for one in pair]
+    whole, kept = (
+        mca(*(one.rename(name) for one, name in zip(turned, "ab", strict=True)), modes=3,
+            weights=None, eofs=eofs, total="measured")
+        for eofs in (None, 10)
+    )  # fmt: skip
+    ratio = whole.total_squared_covariance / kept.total_squared_covariance
+    np.testing.assert_allclose(ratio, 1, rtol=100 * 50 * EPS)
+    np.testing.assert_allclose(kept.squared_covariance_fraction.sum(), 1, atol=0.05)
 
 
 def test_weights_are_for_both_fields_or_for_each(pair: Pair) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
+from leptonhpc import store
 from leptonhpc.climate import eof, eofs
 from leptonhpc.errors import OutputExistsError
 
@@ -70,3 +71,11 @@ def test_what_a_stop_left_while_writing_is_replaced(
     found = eof(field, modes=2, out=tmp_path / "x.zarr", overwrite=True)
     assert "leptonhpc_unfinished" not in found.attrs
     assert [path.name for path in tmp_path.iterdir()] == ["x.zarr"]
+
+
+def test_output_that_a_living_call_makes_is_refused(field: xr.DataArray, tmp_path: Path) -> None:
+    with store.being_made(tmp_path / "x.zarr", overwrite=False) as place:
+        with pytest.raises(OutputExistsError, match=r"x\.zarr\.partial' is being made by process"):
+            eof(field, modes=2, out=tmp_path / "x.zarr", overwrite=True)
+        store.create_group(place)
+    assert store.exists(tmp_path / "x.zarr")

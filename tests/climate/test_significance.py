@@ -132,3 +132,23 @@ def test_intervals_cover_the_true_variance(rng: np.random.Generator) -> None:
         assert float(found.variance_fraction_low[0]) >= 0
         covered += float(found.eigenvalues_low[0]) <= 4 <= float(found.eigenvalues_high[0])
     assert covered >= 13
+
+
+def test_modes_that_are_not_separated_are_said_to_be_and_their_span_is_known(
+    rng: np.random.Generator,
+) -> None:
+    scores = rng.standard_normal((300, 3)) * [3.0, 1.0, 1.0]
+    scores = np.linalg.qr(scores - scores.mean(axis=0))[0] * [60.0, 20.0, 19.9]
+    patterns = np.linalg.qr(rng.standard_normal((8, 3)))[0].T
+    field = xr.DataArray(
+        scores @ patterns + 0.01 * rng.standard_normal((300, 8)), dims=("time", "x")
+    )
+    found = bootstrap(field, modes=3, draws=60, weights=None)
+    assert found.separated.values.tolist() == [True, False, False]
+    # the pair turns in each draw, by any angle: its mean cosine is 2 / pi or so; its span stays
+    assert found.congruence[1] < 0.9
+    assert found.subspace_congruence[2] > 0.999
+    assert found.congruence[0] > 0.99
+    np.testing.assert_allclose(found.subspace_congruence[0], found.congruence[0] ** 2, atol=1e-3)
+    whole = bootstrap(field, modes=3, draws=2, block=100, weights=None)
+    assert not whole.separated.values[1:].any()
