@@ -1,5 +1,6 @@
 """Genotypes in, population structure and association out: PLINK's questions on Zarr and Dask."""
 
+from leptonhpc.genomics.admixed import pc_relate
 from leptonhpc.genomics.association import gwas
 from leptonhpc.genomics.bed import read_bed
 from leptonhpc.genomics.components import pca, project
@@ -30,6 +31,7 @@ __all__ = [
     "ld",
     "ld_prune",
     "open_genotypes",
+    "pc_relate",
     "pca",
     "plot_components",
     "plot_manhattan",

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc.api.destinations import Destination
 from leptonhpc.errors import NotConvergedWarning, OptionError, ShapeError
 from leptonhpc.genomics import linear, logistic, mixed
 from leptonhpc.genomics.designs import Design, make_designs
-from leptonhpc.genomics.extras import require_xarray
+from leptonhpc.genomics.extras import Nbytes, require_xarray
 from leptonhpc.genomics.genotypes import Genotypes, sample_variables, variant_variables
+from leptonhpc.genomics.kept import KeptBlocks, digest_of
 from leptonhpc.genomics.linear import Fits
+from leptonhpc.genomics.logistic import Firth
 from leptonhpc.genomics.opening import open_genotypes
-from leptonhpc.genomics.passes import Nbytes, map_variants
+from leptonhpc.genomics.passes import Columns, Keeping, map_variants
 from leptonhpc.genomics.phenotypes import Unmatched, aligned
 from leptonhpc.genomics.statistics import Counting, Statistics, genotype_statistics
 
@@ -27,6 +32,9 @@ if TYPE_CHECKING:
 
 Model = Literal["linear", "logistic", "mixed"]
 Missing = Literal["drop", "mean"]
+
+Found = tuple[list[Fits], tuple[NDArray[Any], ...]]
+"""What is found of a block: fits of each trait, and counts."""
 
 _RESULT_NBYTES = 250
 """For each variant and trait, in blocks and put together."""
@@ -42,10 +50,13 @@ def gwas(
     covariates: Any = None,
     model: Model = "linear",
     missing: Missing = "drop",
+    firth: Firth = "fallback",
     unmatched: Unmatched = "raise",
     relationship: Any = None,
     loco: bool = False,
+    out: str | os.PathLike[str] | None = None,
     memory: Nbytes = None,
+    overwrite: bool = False,
     progress: bool | None = None,
 ) -> xarray.Dataset:
     """Test every variant for association with every trait.
@@ -66,14 +77,22 @@ def gwas(
     missing : {"drop", "mean"}
         A sample without a call is left out of that variant's fit, or has the variant's mean. The
         mixed model takes the mean always.
+    firth : {"fallback", "never", "always"}
+        For the logistic model: Firth's penalty where cases and controls separate or Newton's method
+        does not converge; nowhere (no statistics there); or at every variant.
     unmatched : {"raise", "drop"}
         Whether all samples must be in both genotypes and tables.
     relationship : xarray.Dataset or array of shape (n, n), optional
         For the mixed model; default: computed, in two more passes.
     loco : bool
         For the mixed model: leave the contig of the tested variant out of the relationship.
+    out : str or path, optional
+        A Zarr group (.zarr) or netCDF file (.nc) to be made. A call that was stopped goes on when
+        it is made again: variants that are done are not tested anew.
     memory : int, float or str, optional
         Budget of each worker, such as "2 GB".
+    overwrite : bool
+        Replace what is at `out`.
     progress : bool, optional
         Of the relationship matrices and their spectra: show a bar.
 
@@ -84,7 +103,8 @@ def gwas(
         ``logreg`` (z as ``t_value``) or ``lmm``; ``variant_n_tested`` and
         ``variant_tested_frequency`` (of the alternate allele among each trait's samples);
         ``trait_n_covariates`` (intercept included), frequencies in the cohort and names. Of the
-        mixed model also ``null_heritability`` and the variances (contigs tested, traits).
+        logistic model also ``variant_logreg_firth``: whether the penalty was needed. Of the mixed
+        model also ``null_heritability`` and the variances (contigs tested, traits).
 
     Raises
     ------
@@ -94,13 +114,15 @@ def gwas(
         If a trait does not vary, or covariates depend on one another.
     OptionError
         If keywords do not go together, or two traits have the same name.
+    OutputExistsError, JobMismatchError
+        If `out` is taken, or ``OUT.blocks`` beside it was left by another call.
 
     Warns
     -----
     UserWarning
         If variants have no statistics (NaN): they do not vary among the analysed samples, follow
-        from covariates, or separate cases from controls. If logistic fits did not converge. If
-        variants that a relationship matrix is made of are not on autosomes.
+        from covariates, or (with ``firth="never"``) separate cases from controls. If logistic fits
+        did not converge. If variants that a relationship matrix is made of are not on autosomes.
 
     Notes
     -----
@@ -108,32 +130,62 @@ def gwas(
     allele.
     """
     require_xarray()
+    destination = Destination(out, overwrite=overwrite, scratch="blocks")
     cohort = open_genotypes(genotypes)
-    _check(cohort, model, missing, relationship, loco)
+    _check(cohort, model, missing, firth, relationship, loco)
     traits, names = aligned(phenotypes, cohort, what="phenotypes", unmatched=unmatched)
     known, labels = (None, ()) if covariates is None else aligned(
         covariates, cohort, what="covariates", unmatched=unmatched
     )  # fmt: skip
     _require_names(names)
     designs = make_designs(traits, names, known, labels)
-    if model == "mixed":
-        return _mixed(cohort, designs, relationship, loco, memory, progress)
-    impute = missing == "mean"
-    block: Any = (linear.LinearBlock if model == "linear" else logistic.LogisticBlock)(
-        designs, impute=impute
+    kept = None
+    if destination.scratch is not None:
+        asked: dict[str, Any] = {
+            "model": model, "missing": missing, "firth": firth, "loco": loco,
+            "designs": _digests(designs),
+        }  # fmt: skip
+        if relationship is not None:
+            asked["relationship"] = digest_of(np.asarray(mixed.given(relationship, cohort)))
+        calls = cohort.calls.source
+        kept = KeptBlocks(destination.scratch, calls, asked, overwrite=overwrite)
+    with nullcontext() if kept is None else kept.working():
+        if model == "mixed":
+            found = _mixed(cohort, designs, relationship, loco, memory, progress, kept)
+        else:
+            found = _fixed(cohort, designs, model, missing == "mean", firth, memory, kept)
+    return destination.keep(found)
+
+
+def _fixed(
+    cohort: Genotypes, designs: list[Design], model: Model, impute: bool, firth: Firth,
+    memory: Nbytes, kept: KeptBlocks | None,
+) -> xarray.Dataset:  # fmt: skip
+    block: Any = (
+        linear.LinearBlock(designs, impute=impute)
+        if model == "linear"
+        else logistic.LogisticBlock(designs, impute=impute, firth=firth)
     )
     cell = (linear if model == "linear" else logistic).CELL_NBYTES
     squares = designs[0].covariates.shape[1] ** 2 * 8 * cohort.shape[0]
     fixed = sum(design.nbytes + squares for design in designs)
-    fits, counted = _pass(cohort, block, memory, cell, fixed)
+    fits, counted = _pass(cohort, block, memory, cell, fixed, _keeping(kept, model))
     return _dataset(cohort, model, designs, fits, counted)
 
 
-def _check(cohort: Genotypes, model: str, missing: str, relationship: Any, loco: bool) -> None:
+def _digests(designs: list[Design]) -> list[str]:
+    return [f"{d.trait} {digest_of(d.rows, d.y, d.covariates)}" for d in designs]
+
+
+def _check(
+    cohort: Genotypes, model: str, missing: str, firth: str, relationship: Any, loco: bool
+) -> None:
     if model not in VARIABLES:
         raise OptionError(f"model is one of {', '.join(VARIABLES)}; found {model!r}")
     if missing not in ("drop", "mean"):
         raise OptionError(f"missing is 'drop' or 'mean'; found {missing!r}")
+    if firth not in ("fallback", "never", "always"):
+        raise OptionError(f"firth is one of fallback, never, always; found {firth!r}")
     if model != "mixed" and (relationship is not None or loco):
         raise OptionError("relationship= and loco=True are for model='mixed'")
     if cohort.shape[0] < 3:
@@ -148,14 +200,15 @@ def _require_names(traits: Sequence[str]) -> None:
 
 
 def _pass(
-    cohort: Genotypes, block: Any, memory: Nbytes, cell_nbytes: int, fixed_nbytes: int
-) -> tuple[list[Fits], Statistics]:
+    cohort: Genotypes, block: Any, memory: Nbytes, cell_nbytes: int, fixed_nbytes: int,
+    keeping: Keeping[Found] | None,
+) -> tuple[list[Fits], Statistics]:  # fmt: skip
     """Fit all traits at all variants, and count them, in one pass."""
     fixed_nbytes += _RESULT_NBYTES * cohort.shape[1] * len(block.rows)
     parts = list(
         map_variants(
             cohort.calls, _Tested(block, Counting(cohort)), memory=memory,
-            cell_nbytes=cell_nbytes, fixed_nbytes=fixed_nbytes,
+            cell_nbytes=cell_nbytes, fixed_nbytes=fixed_nbytes, keeping=keeping,
         )
     )  # fmt: skip
     traits = range(len(parts[0][0]))
@@ -170,11 +223,37 @@ class _Tested:
         self.block = block
         self.counting = counting
 
-    def __call__(
-        self, block: NDArray[Any], start: int
-    ) -> tuple[list[Fits], tuple[NDArray[Any], ...]]:
+    def __call__(self, block: NDArray[Any], start: int) -> Found:
         counts = self.counting(block, start)  # first: it refuses impossible calls
         return self.block(block, start), counts
+
+
+class _KeptFits:
+    """Fits and counts of blocks, as arrays with names."""
+
+    def __init__(self, kept: KeptBlocks, part: str) -> None:
+        self.kept, self.part = kept, part
+
+    def get(self, columns: Columns) -> Found | None:
+        arrays = self.kept.get(self.part, columns)
+        if arrays is None:
+            return None
+        names = [field.name for field in fields(Fits)]
+        traits = [
+            Fits(*(row[t] for row in (arrays[name] for name in names)))
+            for t in range(len(arrays["beta"]))
+        ]
+        return traits, tuple(arrays[f"count{i}"] for i in range(len(arrays) - len(names)))
+
+    def put(self, columns: Columns, result: Found) -> None:
+        fits, counts = result
+        arrays = {f.name: np.stack([getattr(fit, f.name) for fit in fits]) for f in fields(Fits)}
+        arrays |= {f"count{i}": values for i, values in enumerate(counts)}
+        self.kept.put(self.part, columns, arrays)
+
+
+def _keeping(kept: KeptBlocks | None, part: str) -> _KeptFits | None:
+    return None if kept is None else _KeptFits(kept, part)
 
 
 def joined(parts: list[Fits]) -> Fits:
@@ -196,16 +275,19 @@ def joined(parts: list[Fits]) -> Fits:
 
 def _mixed(
     cohort: Genotypes, designs: list[Design], relationship: Any, loco: bool,
-    memory: Nbytes, progress: bool | None,
+    memory: Nbytes, progress: bool | None, kept: KeptBlocks | None,
 ) -> xarray.Dataset:  # fmt: skip
     counted = None if relationship is not None else genotype_statistics(cohort, memory=memory)
-    tested, order, contigs, nulls = [], [], [], []
+    tested: list[tuple[list[Fits], Statistics]] = []
+    order, contigs, nulls = [], [], []
     for part in mixed.relationship_parts(
-        cohort, relationship, loco=loco, counted=counted, memory=memory, progress=progress
-    ):
+        cohort, relationship, loco=loco, counted=counted, memory=memory, progress=progress,
+        place=None if kept is None else kept.place,
+    ):  # fmt: skip
         block = mixed.MixedBlock(designs, part.relationship, memory=memory, progress=progress)
         chosen = cohort.select(variants=part.variants) if part.contig else cohort
-        tested.append(_pass(chosen, block, memory, mixed.CELL_NBYTES, block.nbytes))
+        keeping = _keeping(kept, f"mixed{len(tested)}")
+        tested.append(_pass(chosen, block, memory, mixed.CELL_NBYTES, block.nbytes, keeping))
         order.append(part.variants)
         contigs.append(part.contig or "all")
         nulls.append(block.nulls)
@@ -239,6 +321,8 @@ def _dataset(
         "variant_n_tested": [f.tested for f in fits],
         "variant_tested_frequency": [f.frequency for f in fits],
     }
+    if model == "logistic":
+        columns[f"{stem}_firth"] = [f.penalised for f in fits]
     frequency = np.stack([1 - counted.frequency, counted.frequency], axis=1)
     return xr.Dataset(
         {

@@ -13,19 +13,23 @@ from numpy.typing import NDArray
 from leptonhpc.blocks import BlockedArray, Region
 from leptonhpc.errors import ShapeError, StoreError
 from leptonhpc.genomics.genotypes import Genotypes, Samples, Variants
+from leptonhpc.genomics.orientation import Turned
 from leptonhpc.genomics.packed import MISSING, decoding_table
 
 _MAGIC = bytes([0x6C, 0x1B])
 _VARIANT_MAJOR = 0x01
 _HEADER_NBYTES = 3
 # PLINK's codes: two copies of the first allele, missing, one copy, none
-_TABLE = decoding_table(np.array([2, MISSING, 1, 0], np.int8))
+_QUADS = decoding_table(np.array([2, MISSING, 1, 0], np.int8)).view(np.uint32)[:, 0]
 _READ_NBYTES = 1 << 22
 
 
 @dataclass(frozen=True)
-class BedSource:
-    """The matrix of a .bed file: samples by variants, copies of the first allele of the .bim."""
+class BedRows:
+    """The matrix of a .bed file as it lies there: variants by samples.
+
+    Calls are copies of the first allele of the .bim.
+    """
 
     path: str
     samples: int
@@ -36,14 +40,14 @@ class BedSource:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Samples and variants."""
-        return self.samples, self.variants
+        """Variants and samples."""
+        return self.variants, self.samples
 
     @property
     def unit(self) -> tuple[int, int]:
         """Shape of the piece that is read at once: some variants of all samples."""
-        width = max(1, _READ_NBYTES // max(1, self.samples))
-        return max(1, self.samples), min(width, max(1, self.variants))
+        height = max(1, _READ_NBYTES // max(1, self.samples))
+        return min(height, max(1, self.variants)), max(1, self.samples)
 
     @property
     def name(self) -> str:
@@ -52,23 +56,24 @@ class BedSource:
 
     def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Decode a region; of each variant only the bytes of the samples asked for are read."""
-        (first, last), (left, right) = region
+        (top, bottom), (first, last) = region
         if out is None:
-            out = np.empty((last - first, right - left), np.int8)
+            out = np.empty((bottom - top, last - first), np.int8)
         stride, begin, end = -(-self.samples // 4), first // 4, -(-last // 4)
+        cells = slice(first - 4 * begin, last - 4 * begin)
         step = max(1, _READ_NBYTES // max(1, 4 * (end - begin)))
         # mapped anew for each region: nothing stays open, and pages are not kept
         mapped = np.memmap(self.path, np.uint8, "r", _HEADER_NBYTES, (self.variants, stride))
-        for start in range(left, right, step):
-            stop = min(start + step, right)
-            calls = _TABLE[mapped[start:stop, begin:end]].reshape(stop - start, -1)
-            out[:, start - left : stop - left] = calls[:, first - 4 * begin : last - 4 * begin].T
+        for start in range(top, bottom, step):
+            stop = min(start + step, bottom)
+            quads = _QUADS.take(mapped[start:stop, begin:end])  # one look-up gives four calls
+            out[start - top : stop - top] = quads.view(np.int8)[:, cells]
         return out
 
     def units_in(self, region: Region) -> int:
         """Count the pieces that a region touches."""
-        (left, right), width = region[1], self.unit[1]
-        return -(-right // width) - left // width if right > left else 0
+        (top, bottom), height = region[0], self.unit[0]
+        return -(-bottom // height) - top // height if bottom > top else 0
 
     def identity(self) -> dict[str, Any]:
         """Describe the file by its path, size and time of change."""
@@ -105,8 +110,8 @@ def read_bed(path: str | os.PathLike[str]) -> Genotypes:
     samples = _read_fam(bed.with_suffix(".fam"))
     variants = _read_bim(bed.with_suffix(".bim"))
     _check_bed(bed, len(samples), len(variants))
-    source = BedSource(str(bed.resolve()), len(samples), len(variants))
-    return Genotypes(BlockedArray(source), samples, variants)
+    rows = BedRows(str(bed.resolve()), len(samples), len(variants))
+    return Genotypes(BlockedArray(Turned(rows)), samples, variants)
 
 
 def _check_bed(bed: Path, samples: int, variants: int) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from leptonhpc.errors import OptionError
+from leptonhpc.genomics.extras import Nbytes
 from leptonhpc.genomics.genotypes import Genotypes
-from leptonhpc.genomics.passes import Nbytes
 from leptonhpc.genomics.statistics import Statistics, statistics_of
 
 

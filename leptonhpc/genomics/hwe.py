@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc.api.destinations import Destination
 from leptonhpc.errors import ShapeError
 from leptonhpc.genomics.autosomes import warn_of_other_contigs
-from leptonhpc.genomics.extras import require_xarray
+from leptonhpc.genomics.extras import Nbytes, require_xarray
 from leptonhpc.genomics.genotypes import variant_variables
+from leptonhpc.genomics.kept import blocks_kept
 from leptonhpc.genomics.opening import open_genotypes
-from leptonhpc.genomics.passes import Nbytes
 from leptonhpc.genomics.statistics import Statistics, statistics_of
 
 if TYPE_CHECKING:
@@ -23,7 +25,12 @@ _TIE = 1 + 1e-8
 
 
 def hwe(
-    genotypes: Any, *, statistics: Statistics | None = None, memory: Nbytes = None
+    genotypes: Any,
+    *,
+    statistics: Statistics | None = None,
+    out: str | os.PathLike[str] | None = None,
+    memory: Nbytes = None,
+    overwrite: bool = False,
 ) -> xarray.Dataset:
     """Test every variant for Hardy-Weinberg equilibrium.
 
@@ -33,8 +40,13 @@ def hwe(
         Whole calls, no dosages.
     statistics : Statistics, optional
         Of the cohort; default: computed in one pass.
+    out : str or path, optional
+        A Zarr group (.zarr) or netCDF file (.nc) to be made. A call that was stopped goes on, from
+        its last finished block, when it is made again.
     memory : int, float or str, optional
         Budget of each worker, such as "2 GB".
+    overwrite : bool
+        Replace what is at `out`.
 
     Returns
     -------
@@ -46,6 +58,8 @@ def hwe(
     ------
     ShapeError
         If the genotypes are dosages, or `statistics` are of other samples or variants.
+    OutputExistsError, JobMismatchError
+        If `out` is taken, or ``OUT.blocks`` beside it was left by another call.
 
     Warns
     -----
@@ -65,13 +79,18 @@ def hwe(
     require_xarray()
     import xarray as xr
 
+    destination = Destination(out, overwrite=overwrite, scratch="blocks")
     cohort = open_genotypes(genotypes)
     if cohort.calls.dtype.kind == "f":
         raise ShapeError(f"the exact test needs whole calls; {cohort.name} holds dosages")
     warn_of_other_contigs(cohort, "the exact test")
-    counted = statistics_of(cohort, statistics, memory=memory)
+    with blocks_kept(
+        destination.scratch, cohort.calls.source, {"question": "hwe"}, part="counts",
+        overwrite=overwrite,
+    ) as keeping:  # fmt: skip
+        counted = statistics_of(cohort, statistics, memory=memory, keeping=keeping)
     p = exact_p_values(counted.het, counted.hom_ref, counted.hom_alt)
-    return xr.Dataset(
+    found = xr.Dataset(
         {
             "variant_hwe_p_value": ("variants", p),
             "variant_n_hom_ref": ("variants", counted.hom_ref),
@@ -79,8 +98,9 @@ def hwe(
             "variant_n_hom_alt": ("variants", counted.hom_alt),
             **variant_variables(cohort.variants),
         },
-        attrs={"source": cohort.name},
+        attrs={"source": cohort.name, "method": "hwe"},
     )
+    return destination.keep(found)
 
 
 def exact_p_values(

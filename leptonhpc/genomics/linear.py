@@ -37,6 +37,8 @@ class Fits:
     """Of the alternate allele among the samples of the trait that were called."""
     converged: NDArray[np.bool_]
     """False where an iteration was given up though there is an estimate."""
+    penalised: NDArray[np.bool_]
+    """True where the estimate is of Firth's likelihood."""
 
     def taken(self, index: NDArray[np.int64]) -> Fits:
         """Choose variants.
@@ -218,4 +220,5 @@ def _wald(
     with np.errstate(divide="ignore", invalid="ignore"):
         t = beta / se
     p = 2 * stdtr(freedom, -np.abs(t))
-    return Fits(beta, se, t, p, tested, mean / 2, np.ones(len(t), bool))
+    plain = np.zeros(len(t), bool)
+    return Fits(beta, se, t, p, tested, mean / 2, ~plain, plain)

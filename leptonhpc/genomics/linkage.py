@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.errors import OptionError
-from leptonhpc.genomics.extras import require_xarray
+from leptonhpc.api.destinations import Destination
+from leptonhpc.errors import MemoryBudgetError, OptionError
+from leptonhpc.genomics.extras import Nbytes, require_xarray
 from leptonhpc.genomics.genotypes import Genotypes, variant_variables
+from leptonhpc.genomics.kept import KeptArrays, blocks_kept, digest_of
 from leptonhpc.genomics.opening import open_genotypes
-from leptonhpc.genomics.passes import Nbytes, map_variants
+from leptonhpc.genomics.passes import map_variants
 from leptonhpc.genomics.standardised import missing_in
 from leptonhpc.genomics.statistics import Statistics, statistics_of
+from leptonhpc.planning.amounts import parse_nbytes
 
 if TYPE_CHECKING:
     import xarray
@@ -22,6 +27,7 @@ Floats = NDArray[np.float64]
 
 _CELL_NBYTES = 42
 """Bytes for each call: int8, masks, and five float64 matrices at most."""
+_PAIR_NBYTES = 24
 
 
 def ld(
@@ -29,7 +35,9 @@ def ld(
     *,
     window: int = 50,
     threshold: float = 0.2,
+    out: str | os.PathLike[str] | None = None,
     memory: Nbytes = None,
+    overwrite: bool = False,
 ) -> xarray.Dataset:
     """Find the pairs of nearby variants that are correlated.
 
@@ -41,8 +49,13 @@ def ld(
         Each variant is compared with so many variants that follow it on its contig, less one.
     threshold : float
         Least squared correlation of the pairs that are given.
+    out : str or path, optional
+        A Zarr group (.zarr) or netCDF file (.nc) to be made. A call that was stopped goes on, from
+        its last finished block, when it is made again.
     memory : int, float or str, optional
         Budget of each worker, such as "2 GB".
+    overwrite : bool
+        Replace what is at `out`.
 
     Returns
     -------
@@ -53,6 +66,10 @@ def ld(
     ------
     OptionError
         If window or threshold are out of range.
+    MemoryBudgetError
+        If there are more pairs than a quarter of `memory` holds: they are held until all are found.
+    OutputExistsError, JobMismatchError
+        If `out` is taken, or ``OUT.blocks`` beside it was left by another call.
 
     Notes
     -----
@@ -62,17 +79,25 @@ def ld(
     require_xarray()
     import xarray as xr
 
+    destination = Destination(out, overwrite=overwrite, scratch="blocks")
     cohort = open_genotypes(genotypes)
-    i, j, r2 = _pairs(cohort, window, threshold, memory)
-    return xr.Dataset(
+    asked = {
+        "window": window, "threshold": threshold, "contigs": digest_of(cohort.variants.contig),
+    }  # fmt: skip
+    with blocks_kept(
+        destination.scratch, cohort.calls.source, asked, part="pairs", overwrite=overwrite
+    ) as keeping:
+        i, j, r2 = _pairs(cohort, window, threshold, memory, keeping=keeping)
+    found = xr.Dataset(
         {
             "ld_i": ("pairs", i),
             "ld_j": ("pairs", j),
             "ld_r2": ("pairs", r2),
             **variant_variables(cohort.variants),
         },
-        attrs={"source": cohort.name, "window": window, "threshold": threshold},
+        attrs={"source": cohort.name, "method": "ld", "window": window, "threshold": threshold},
     )
+    return destination.keep(found)
 
 
 def ld_prune(
@@ -133,23 +158,44 @@ def _independent(i: NDArray[np.int64], j: NDArray[np.int64], maf: Floats) -> NDA
 
 
 def _pairs(
-    cohort: Genotypes, window: int, threshold: float, memory: Nbytes, *, strictly: bool = False
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+    cohort: Genotypes, window: int, threshold: float, memory: Nbytes, *, strictly: bool = False,
+    keeping: KeptArrays | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:  # fmt: skip
     if window < 2:
         raise OptionError(f"window is two variants or more; found {window}")
     if not 0 <= threshold <= 1:
         raise OptionError(f"threshold is a squared correlation, from 0 to 1; found {threshold}")
     contig = np.unique(cohort.variants.contig, return_inverse=True)[1]
-    found = list(
-        map_variants(
-            cohort.calls, _Correlating(window, threshold, contig, strictly), memory=memory,
-            cell_nbytes=_CELL_NBYTES, fixed_nbytes=contig.nbytes, overlap=window - 1,
-        )
+    parts = map_variants(
+        cohort.calls, _Correlating(window, threshold, contig, strictly), memory=memory,
+        cell_nbytes=_CELL_NBYTES, fixed_nbytes=contig.nbytes, overlap=window - 1, keeping=keeping,
     )  # fmt: skip
-    i, j, r2 = (np.concatenate([part[k] for part in found]) for k in range(3))
-    # a block cannot know how far the next one's own variants reach: pairs of two overlaps are twice
-    first = np.unique(np.stack([i, j], axis=1), axis=0, return_index=True)[1]
-    return i[first], j[first], r2[first]
+    return _each_once(parts, parse_nbytes(memory))
+
+
+def _each_once(
+    parts: Iterable[tuple[NDArray[Any], ...]], budget: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+    """Put blocks together; a pair that begins where the next block does is left to that one."""
+    columns: list[list[NDArray[Any]]] = [[], [], []]
+    held = 0
+    for i, j, r2, start in parts:
+        if columns[0]:
+            ours = columns[0][-1] < start
+            for column in columns:
+                column[-1] = column[-1][ours]
+        for column, values in zip(columns, (i, j, r2), strict=True):
+            column.append(values)
+        held += _PAIR_NBYTES * len(i)
+        if budget is not None and held > budget / 4:
+            message = (
+                f"pairs of correlated variants are held in memory, in a quarter of it at most; "
+                f"those found so far, up to variant {int(start)}, take {held / 1e6:.0f} MB of "
+                f"memory={budget}. Ask for a larger threshold=, a smaller window=, or give more"
+            )
+            raise MemoryBudgetError(message)
+    i, j, r2 = (np.concatenate(column) for column in columns)
+    return i, j, r2
 
 
 class _Correlating:
@@ -163,8 +209,8 @@ class _Correlating:
 
     def __call__(
         self, block: NDArray[Any], start: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
-        """Give pairs and their squared correlation."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, NDArray[np.int64]]:
+        """Give pairs, their squared correlation, and where the block begins."""
         parts = []
         width = block.shape[1]
         # in strips of the window's width: the products are as long as they must be, no longer
@@ -178,7 +224,7 @@ class _Correlating:
             rows, columns = np.nonzero(over & near & same)
             parts.append((rows + start + left, columns + start + left, r2[rows, columns]))
         i, j, r = (np.concatenate([part[k] for part in parts]) for k in range(3))
-        return i, j, r
+        return i, j, r, np.array(start)
 
 
 def squared_correlation(a: NDArray[Any], b: NDArray[Any]) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,11 @@ from scipy.special import erfc, expit
 
 from leptonhpc.errors import LinAlgError
 from leptonhpc.genomics.designs import Design
+from leptonhpc.genomics.firth import firth_fit
 from leptonhpc.genomics.linear import Fits, centred
 
 Floats = NDArray[np.float64]
+Firth = Literal["never", "fallback", "always"]
 
 CELL_NBYTES = 82
 """Bytes for each call: int8, masks, and ten float64 matrices at most."""
@@ -36,6 +38,8 @@ class LogisticBlock:
         The traits, 0 and 1 (or 1 and 2, as PLINK has them).
     impute : bool
         Missing calls are the variant's mean; otherwise their samples are left out.
+    firth : {"never", "fallback", "always"}
+        Whether the likelihood is penalised: where there is no estimate without, or of all variants.
 
     Raises
     ------
@@ -44,8 +48,8 @@ class LogisticBlock:
         does not converge.
     """
 
-    def __init__(self, designs: list[Design], *, impute: bool) -> None:
-        self.impute = impute
+    def __init__(self, designs: list[Design], *, impute: bool, firth: Firth = "never") -> None:
+        self.impute, self.firth = impute, firth
         self.rows = [design.rows for design in designs]
         self.known = [_Known.of(design) for design in designs]
 
@@ -63,11 +67,28 @@ class LogisticBlock:
         varies = np.flatnonzero(np.ptp(g, axis=0) > 0)
         beta, se = np.full(g.shape[1], np.nan), np.full(g.shape[1], np.nan)
         converged = np.ones(g.shape[1], bool)
-        if varies.size:
+        if varies.size and self.firth != "always":
             found = _newton(g[:, varies], weights[:, varies], known)
             beta[varies], se[varies], converged[varies] = found
+        penalised = np.zeros(g.shape[1], bool)
+        if self.firth != "never":
+            for variant in varies[np.isnan(beta[varies])]:
+                there = weights[:, variant] > 0
+                pair = _firth(g[there, variant], there, known)
+                if pair is not None:
+                    beta[variant], se[variant] = pair
+                    penalised[variant] = converged[variant] = True
         z = beta / se
-        return Fits(beta, se, z, erfc(np.abs(z) / np.sqrt(2)), tested, mean / 2, converged)
+        p = erfc(np.abs(z) / np.sqrt(2))
+        return Fits(beta, se, z, p, tested, mean / 2, converged, penalised)
+
+
+def _firth(g: Floats, there: NDArray[np.bool_], known: _Known) -> tuple[float, float] | None:
+    """Fit one variant with the penalty; None if there is no estimate."""
+    scale = float(np.sqrt(g @ g / len(g)))
+    x = np.column_stack([known.q[there], g / scale])
+    found = firth_fit(x, known.y[there], np.append(known.start, 0.0))
+    return None if found is None else (found[0][-1] / scale, found[1][-1] / scale)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from leptonhpc.api import eigh
 from leptonhpc.errors import OptionError, ShapeError
 from leptonhpc.genomics.autosomes import warn_of_other_contigs
 from leptonhpc.genomics.designs import Design
+from leptonhpc.genomics.extras import Nbytes, beside_tables
 from leptonhpc.genomics.genotypes import Genotypes, Samples, as_strings
 from leptonhpc.genomics.linear import Fits, centred, fit_whole, known_of
-from leptonhpc.genomics.passes import Nbytes
+from leptonhpc.genomics.pairs import PairsOutput
 from leptonhpc.genomics.relationship import pair_sums, require_pairs
 from leptonhpc.genomics.reml import NullModel, Rotated, fit_null
 from leptonhpc.genomics.statistics import Statistics
@@ -73,9 +74,8 @@ class MixedBlock:
             key = design.rows.tobytes()
             if key not in found:
                 pairs = relationship[np.ix_(design.rows, design.rows)]
-                spectrum = eigh(
-                    pairs, memory=memory, progress=progress
-                )  # its temporary store goes with it
+                with beside_tables(memory) as rest:  # its temporary store goes with it
+                    spectrum = eigh(pairs, memory=rest, progress=progress)
                 vectors = np.asarray(spectrum.eigenvectors, np.float64)
                 found[key] = np.asarray(spectrum.eigenvalues, np.float64), vectors
             values, vectors = found[key]
@@ -115,6 +115,7 @@ def relationship_parts(
     counted: Statistics | None,
     memory: Nbytes,
     progress: bool | None,
+    place: str | None = None,
 ) -> Iterator[Part]:
     """Give the relationship matrices, each with the variants that are tested with it.
 
@@ -132,6 +133,8 @@ def relationship_parts(
         Budget of each worker.
     progress : bool, optional
         Show a bar.
+    place : str, optional
+        A group in which products are kept: a call that was stopped goes on from there.
 
     Yields
     ------
@@ -150,11 +153,12 @@ def relationship_parts(
     if relationship is not None:
         if loco:
             raise OptionError("loco=True computes its own matrices; leave relationship= out")
-        yield Part("", everything, _given(relationship, cohort))
+        yield Part("", everything, given(relationship, cohort))
         return
     assert counted is not None
     warn_of_other_contigs(cohort, "the relationship matrix")
-    sums, counts = pair_sums(cohort, counted, memory=memory, progress=progress)
+    options: dict[str, Any] = {"memory": memory, "progress": progress}
+    sums, counts = pair_sums(cohort, counted, output=_products(place, "all"), **options)
     if not loco:
         yield Part("", everything, sums / require_pairs(cohort, counts))
         return
@@ -166,13 +170,41 @@ def relationship_parts(
         variants = np.flatnonzero(cohort.variants.contig == contig)
         own, own_counts = pair_sums(
             cohort.select(variants=variants), counted.of_variants(variants),
-            memory=memory, progress=progress,
+            output=_products(place, f"from{variants[0]}"), **options,
         )  # fmt: skip
         left = require_pairs(cohort, counts - own_counts)
         yield Part(str(contig), variants, (sums - own) / left)
 
 
-def _given(relationship: Any, cohort: Genotypes) -> Floats:
+def _products(place: str | None, part: str) -> PairsOutput | None:
+    """Keep products in a group, under a name of their own."""
+    if place is None:
+        return None
+    return PairsOutput(f"{place}/{part}", ("sums", "counts"), overwrite=False)
+
+
+def given(relationship: Any, cohort: Genotypes) -> Floats:
+    """Give the matrix that a caller gave, if it is of these samples.
+
+    Parameters
+    ----------
+    relationship : xarray.Dataset or array
+        As `gwas` takes it.
+    cohort : Genotypes
+        The genotypes.
+
+    Returns
+    -------
+    array of shape (samples, samples)
+        In memory.
+
+    Raises
+    ------
+    OptionError
+        If a dataset holds no relationship matrix.
+    ShapeError
+        If the matrix is of other samples.
+    """
     if hasattr(relationship, "data_vars"):
         if "stat_genomic_relationship" not in relationship:
             found = ", ".join(map(str, relationship.data_vars)) or "nothing"

@@ -11,25 +11,36 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.blocks.sources import Source
 from leptonhpc.errors import MemoryBudgetError, WorkerError
+from leptonhpc.genomics.extras import TABLES_NBYTES, Nbytes
+from leptonhpc.genomics.orientation import by_variant
 from leptonhpc.planning import Resources
 from leptonhpc.planning.amounts import parse_nbytes
 from leptonhpc.runtime import connected_client, resources_of
 from leptonhpc.runtime.memory import return_free_memory, return_large_pieces
 
 Result = TypeVar("Result")
-Nbytes = int | float | str | None
+Columns = tuple[int, int]
+
+
+class Keeping(Protocol[Result]):
+    """What remembers blocks of an earlier call."""
+
+    def get(self, columns: Columns) -> Result | None:
+        """Give what was found of a block, if that is known."""
+
+    def put(self, columns: Columns, result: Result) -> None:
+        """Remember it."""
+
 
 _MOST_CELLS = 1 << 21
 """Of one block: a larger one is not faster, and leaves the caches."""
-_TABLES_NBYTES = 90_000_000
-"""xarray and what it brings, beside the libraries that the engine counts."""
 _UNITS_READ = 3
 """Storage units that a lane holds while it reads: as stored, decoded, and the next one."""
 _QUEUED = 2
@@ -45,6 +56,7 @@ def map_variants(
     fixed_nbytes: int = 0,
     overlap: int = 0,
     width: int | None = None,
+    keeping: Keeping[Result] | None = None,
 ) -> Iterator[Result]:
     """Call a function with every block of variants; give what it gives, in order.
 
@@ -65,6 +77,8 @@ def map_variants(
         Each block goes on for so many variants into the next.
     width : int, optional
         Of every block; default: as the memory allows, in whole storage units if they fit.
+    keeping : Keeping, optional
+        Blocks that it has are not read; what is found of the others is given to it.
 
     Yields
     ------
@@ -84,12 +98,14 @@ def map_variants(
     client = connected_client()
     return_large_pieces()
     if client is not None:
-        yield from _on_cluster(client, block, regions, lanes * resources.workers)
+        yield from _on_cluster(client, block, regions, lanes * resources.workers, keeping)
         return
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1 if lanes > 1 else None, "blas"), ThreadPoolExecutor(lanes) as pool:
-        yield from _windowed(lambda region: pool.submit(block, region), regions, _QUEUED * lanes)
+        yield from _windowed(
+            lambda region: pool.submit(block, region), regions, _QUEUED * lanes, keeping
+        )
     return_free_memory()
 
 
@@ -100,44 +116,56 @@ class _Block:
         self.source = source
         self.function = function
 
-    def __call__(self, columns: tuple[int, int]) -> Any:
-        """Give what the function gives."""
-        return self.function(self.source.read(((0, self.source.shape[0]), columns)), columns[0])
+    def __call__(self, columns: Columns) -> Any:
+        """Give what the function gives; a variant's calls lie together if they do in the store."""
+        rows = by_variant(self.source).read((columns, (0, self.source.shape[0])))
+        return self.function(rows.T, columns[0])
 
 
 def _on_cluster(
-    client: Any, block: _Block, regions: list[tuple[int, int]], lanes: int
+    client: Any, block: _Block, regions: list[Columns], lanes: int, keeping: Any
 ) -> Iterator[Any]:
     if not block.source.shareable:
         message = f"{block.source.name} is in this process only; workers need a stored array"
         raise WorkerError(message)
     shared = client.scatter(block, broadcast=True, hash=False)
 
-    def submit(region: tuple[int, int]) -> Any:
+    def submit(region: Columns) -> Any:
         return client.submit(_call, shared, region, pure=False)
 
-    yield from _windowed(submit, regions, _QUEUED * lanes)
+    yield from _windowed(submit, regions, _QUEUED * lanes, keeping)
 
 
-def _call(block: _Block, region: tuple[int, int]) -> Any:
+def _call(block: _Block, region: Columns) -> Any:
     return block(region)
 
 
 def _windowed(
-    submit: Callable[[tuple[int, int]], Any], regions: list[tuple[int, int]], queued: int
+    submit: Callable[[Columns], Any], regions: list[Columns], queued: int, keeping: Any
 ) -> Iterator[Any]:
     """Keep a bounded number of blocks on the way."""
-    waiting: deque[Any] = deque()
+    waiting: deque[tuple[Columns, Any, Any]] = deque()
+
+    def first() -> Any:
+        region, found, future = waiting.popleft()
+        if future is not None:
+            found = future.result()
+            if keeping is not None:
+                keeping.put(region, found)
+        return found
+
     try:
         for region in regions:
-            waiting.append(submit(region))
+            known = None if keeping is None else keeping.get(region)
+            waiting.append((region, known, submit(region) if known is None else None))
             if len(waiting) >= queued:
-                yield waiting.popleft().result()
+                yield first()
         while waiting:
-            yield waiting.popleft().result()
+            yield first()
     finally:
-        for future in waiting:
-            future.cancel()
+        for _, _, future in waiting:
+            if future is not None:
+                future.cancel()
 
 
 def _layout(
@@ -147,7 +175,7 @@ def _layout(
     fixed_nbytes: int,
     overlap: int,
     width: int | None,
-) -> tuple[int, int]:
+) -> Columns:
     """Choose the width of the blocks, and how many are worked on at once."""
     samples, variants = calls.shape
     column = max(1, samples * cell_nbytes)
@@ -157,7 +185,7 @@ def _layout(
     cores = resources.threads
     if resources.distributed:
         least *= cores  # a worker begins as many blocks at once as it has threads
-    free = resources.arrays_nbytes - _TABLES_NBYTES - fixed_nbytes
+    free = resources.arrays_nbytes - TABLES_NBYTES - fixed_nbytes
     if free < least:
         needed = resources.memory_nbytes - free + least
         message = (

@@ -117,7 +117,7 @@ def aligned(
 def _from_pandas(given: Any, what: str) -> Any:
     """Make a table of what has an index of samples; give other things back."""
     if isinstance(given, Mapping) and any(_is_pandas(v) for v in given.values()):
-        import pandas  # type: ignore[import-untyped]
+        import pandas
 
         given = pandas.DataFrame(dict(given))  # which puts rows of the same name together
     if not _is_pandas(given):

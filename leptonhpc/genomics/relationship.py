@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc import store
-from leptonhpc.api import matmul
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.errors import LinAlgError, ShapeError
 from leptonhpc.genomics.autosomes import warn_of_other_contigs
-from leptonhpc.genomics.extras import require_xarray
-from leptonhpc.genomics.genotypes import Genotypes, sample_variables
+from leptonhpc.genomics.extras import Nbytes, require_xarray
+from leptonhpc.genomics.genotypes import Genotypes
 from leptonhpc.genomics.opening import open_genotypes
-from leptonhpc.genomics.passes import Nbytes
+from leptonhpc.genomics.pairs import PairsOutput, Product
 from leptonhpc.genomics.standardised import Indicator, IndicatorSource, standardised
 from leptonhpc.genomics.statistics import Statistics, statistics_of
 from leptonhpc.store.locations import Location
@@ -42,9 +40,11 @@ def grm(
     statistics : Statistics, optional
         Of the cohort; default: computed in one more pass.
     out : str or path, optional
-        A Zarr array to be made. The matrix of pairs is in the caller's memory too.
+        A Zarr array to be made, and then read where it is asked for. A call that was stopped goes
+        on, from its last finished block, when it is made again.
     memory : int, float or str, optional
-        Budget of each worker, such as "2 GB".
+        Budget of each worker, such as "2 GB". Matrices of pairs in the caller's memory are in it:
+        without `out` the result is.
     overwrite : bool
         Replace what is at `out`.
     progress : bool, optional
@@ -61,6 +61,9 @@ def grm(
         If a variant does not vary, or two samples have no called variant in common.
     ShapeError
         If `statistics` are of other samples or variants.
+    OutputExistsError, JobMismatchError
+        If `out` is taken, or ``OUT.partial``, ``OUT.sums`` or ``OUT.counts`` beside it are
+        something else.
 
     Warns
     -----
@@ -81,18 +84,24 @@ def grm(
     require_xarray()
     cohort = open_genotypes(genotypes)
     _require_two(cohort)
-    if out is not None:
-        store.require_free(out, overwrite=overwrite)
+    output = PairsOutput(out, ("sums", "counts"), overwrite=overwrite)
     warn_of_other_contigs(cohort, "the relationship matrix")
     counted = statistics_of(cohort, statistics, memory=memory)
-    sums, counts = pair_sums(cohort, counted, memory=memory, progress=progress)
-    sums /= require_pairs(cohort, counts)
-    return _pairs_dataset(cohort, "stat_genomic_relationship", sums, out, overwrite)
+    products = _pair_products(cohort, counted, output, memory=memory, progress=progress)
+
+    def band(rows: slice) -> NDArray[np.float64]:
+        sums, *counts = (np.asarray(product[rows], np.float64) for product in products)
+        if not counts:
+            return np.asarray(sums / cohort.shape[1])
+        return np.asarray(sums / require_pairs(cohort, counts[0], first=rows.start))
+
+    return output.keep(cohort, "stat_genomic_relationship", products, band)
 
 
 def pair_sums(
-    cohort: Genotypes, counted: Statistics, *, memory: Nbytes, progress: bool | None
-) -> tuple[NDArray[np.float64], Any]:
+    cohort: Genotypes, counted: Statistics, *, memory: Nbytes, progress: bool | None,
+    output: PairsOutput | None = None,
+) -> tuple[NDArray[np.float64], Any]:  # fmt: skip
     """Sum products of standardised calls over variants, for each pair of samples.
 
     Parameters
@@ -105,19 +114,30 @@ def pair_sums(
         Budget of each worker.
     progress : bool, optional
         Show a bar.
+    output : PairsOutput, optional
+        Keeps the products: a call that was stopped goes on from there.
 
     Returns
     -------
     tuple of (array of shape (samples, samples), array of that shape or int)
         The sums, and how many variants both samples have called.
     """
+    output = output or PairsOutput(None, (), overwrite=False)
+    products = _pair_products(cohort, counted, output, memory=memory, progress=progress)
+    sums, *counts = (np.array(np.asarray(product), np.float64) for product in products)
+    return sums, counts[0] if counts else cohort.shape[1]
+
+
+def _pair_products(
+    cohort: Genotypes, counted: Statistics, output: PairsOutput, **options: Any
+) -> list[Product]:
+    """Give the sums and, where calls are missing, over how many variants they are."""
     x = standardised(cohort, counted.frequency)
-    sums = _gathered(matmul(x, x.T, memory=memory, progress=progress))
-    if counted.complete:
-        return sums, cohort.shape[1]
-    present = _indicator(cohort, "present")
-    counts = _gathered(matmul(present, present.T, memory=memory, progress=progress))
-    return sums, counts
+    products = [output.product("sums", x.T, x, **options)]
+    if not counted.complete:
+        present = _indicator(cohort, "present")
+        products.append(output.product("counts", present, present.T, **options))
+    return products
 
 
 def kinship(
@@ -135,7 +155,8 @@ def kinship(
     genotypes : Genotypes, or what `open_genotypes` takes
         Whole calls, no dosages. Variants that do not vary do no harm.
     out : str or path, optional
-        A Zarr array to be made.
+        A Zarr array to be made, and then read where it is asked for. A call that was stopped goes
+        on, from its last finished block, when it is made again.
     memory : int, float or str, optional
         Budget of each worker.
     overwrite : bool
@@ -154,6 +175,9 @@ def kinship(
     ------
     ShapeError
         If there is one sample, or calls are dosages.
+    OutputExistsError, JobMismatchError
+        If `out` is taken, or ``OUT.both_het``, ``OUT.opposite`` or ``OUT.het_called`` beside it are
+        something else.
 
     Warns
     -----
@@ -175,34 +199,34 @@ def kinship(
     _require_two(cohort)
     if cohort.calls.dtype.kind == "f":
         raise ShapeError(f"kinship needs whole calls; {cohort.name} holds dosages")
-    if out is not None:
-        store.require_free(out, overwrite=overwrite)
+    output = PairsOutput(out, ("both_het", "opposite", "het_called"), overwrite=overwrite)
     warn_of_other_contigs(cohort, "kinship")
     het, ref, alt, present = (
         _indicator(cohort, kind) for kind in ("het", "hom_ref", "hom_alt", "present")
     )
 
-    def product(a: BlockedArray, b: BlockedArray) -> NDArray[Any]:
-        return _gathered(matmul(a, b.T, memory=memory, progress=progress))
+    def product(name: str, a: BlockedArray, b: BlockedArray) -> Product:
+        return output.product(name, a, b.T, memory=memory, progress=progress)
 
-    both_het, opposite, het_called = product(het, het), product(ref, alt), product(het, present)
-    opposite = opposite + opposite.T
-    # (x_i - x_j)^2 is 4 for opposite homozygotes, 1 where one of two is heterozygous
-    squares = 4 * opposite + het_called + het_called.T - 2 * both_het
-    fewer = np.minimum(het_called, het_called.T)
-    phi = np.full(fewer.shape, np.nan)
-    np.divide(squares, 4 * fewer, out=phi, where=fewer > 0)
-    np.subtract(0.5, phi, out=phi)
-    return _pairs_dataset(cohort, "stat_king_kinship", phi, out, overwrite)
+    both_het = product("both_het", het, het)
+    opposite = product("opposite", ref, alt)
+    het_called = product("het_called", het, present)
+
+    def band(rows: slice) -> NDArray[np.float64]:
+        opposites = np.asarray(opposite[rows]) + np.asarray(opposite[:, rows]).T
+        called, theirs = np.asarray(het_called[rows]), np.asarray(het_called[:, rows]).T
+        # (x_i - x_j)^2 is 4 for opposite homozygotes, 1 where one of two is heterozygous
+        squares = 4 * opposites + called + theirs - 2 * np.asarray(both_het[rows])
+        fewer = np.minimum(called, theirs)
+        phi = np.full(fewer.shape, np.nan)
+        np.divide(squares, 4 * fewer, out=phi, where=fewer > 0)
+        return np.asarray(0.5 - phi)
+
+    return output.keep(cohort, "stat_king_kinship", (both_het, opposite, het_called), band)
 
 
 def _indicator(cohort: Genotypes, kind: Indicator) -> BlockedArray:
     return BlockedArray(IndicatorSource(cohort.calls.source, kind))
-
-
-def _gathered(result: Any) -> NDArray[Any]:
-    """Take a product into memory: matrices of pairs are as large as what is done with them."""
-    return np.array(np.asarray(result), np.float64)
 
 
 def _require_two(cohort: Genotypes) -> None:
@@ -211,15 +235,17 @@ def _require_two(cohort: Genotypes) -> None:
         raise ShapeError(message)
 
 
-def require_pairs(cohort: Genotypes, counts: Any) -> Any:
+def require_pairs(cohort: Genotypes, counts: Any, *, first: int = 0) -> Any:
     """Refuse pairs of samples that nothing is known of.
 
     Parameters
     ----------
     cohort : Genotypes
         Whose samples they are.
-    counts : array of shape (samples, samples) or int
+    counts : array of shape (some samples, samples) or int
         Variants that both samples have called.
+    first : int
+        Number of the sample of the first row.
 
     Returns
     -------
@@ -232,7 +258,7 @@ def require_pairs(cohort: Genotypes, counts: Any) -> Any:
         If there are none of a pair; the message names it.
     """
     if not np.all(counts):
-        i, j = np.argwhere(np.asarray(counts) == 0)[0]
+        i, j = np.argwhere(np.asarray(counts) == 0)[0] + (first, 0)
         ids = cohort.samples.sample_id
         message = (
             f"samples {str(ids[i])!r} and {str(ids[j])!r} of {cohort.name} have no called variant "
@@ -240,28 +266,3 @@ def require_pairs(cohort: Genotypes, counts: Any) -> Any:
         )
         raise LinAlgError(message)
     return counts
-
-
-def _pairs_dataset(
-    cohort: Genotypes, name: str, values: NDArray[Any], out: Location | None, overwrite: bool
-) -> xarray.Dataset:
-    import xarray as xr
-
-    if out is not None:
-        _write(out, values, overwrite)
-    return xr.Dataset(
-        {name: (("samples_0", "samples_1"), values), **sample_variables(cohort.samples)},
-        attrs={"source": cohort.name, "variants": cohort.shape[1]},
-    )
-
-
-def _write(out: Location, values: NDArray[Any], overwrite: bool) -> None:
-    rows = max(1, min(len(values), (1 << 22) // (8 * len(values))))
-    partial = store.partial_location(out)
-    array = store.create_array(
-        partial, shape=values.shape, dtype=values.dtype, chunks=(rows, len(values)),
-        dimension_names=("samples_0", "samples_1"), overwrite=True,
-    )  # fmt: skip
-    for number, begin in enumerate(range(0, len(values), rows)):
-        array.write_units((number, 0), values[begin : begin + rows])
-    store.publish(partial, out, overwrite=overwrite)

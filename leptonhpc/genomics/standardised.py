@@ -10,12 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.blocks import BlockedArray, Region
-from leptonhpc.blocks.sources import Source
-from leptonhpc.errors import LinAlgError
+from leptonhpc.blocks import BlockedArray, Region, Source
+from leptonhpc.blocks.changed import ChangedSource
+from leptonhpc.errors import LinAlgError, ShapeError
 from leptonhpc.genomics.genotypes import Genotypes
-
-_STRIP_CELLS = 1 << 20
+from leptonhpc.genomics.orientation import by_variant
 
 
 def missing_in(block: NDArray[Any]) -> NDArray[np.bool_]:
@@ -35,9 +34,41 @@ def missing_in(block: NDArray[Any]) -> NDArray[np.bool_]:
     return found
 
 
+def require_calls(
+    calls: NDArray[Any], name: str, *, first_sample: int = 0, first_variant: int = 0
+) -> None:
+    """Refuse what is neither missing nor from 0 to 2.
+
+    Parameters
+    ----------
+    calls : array of shape (samples, variants)
+        A block.
+    name : str
+        Of the cohort, for the message.
+    first_sample, first_variant : int
+        Numbers of the block's first row and column.
+
+    Raises
+    ------
+    ShapeError
+        With the first sample and variant.
+    """
+    if calls.dtype.kind != "f" and np.max(calls, initial=0) <= 2:
+        return
+    wrong = (calls > 2) | ((calls < 0) & ~missing_in(calls))
+    if wrong.any():
+        sample, variant = np.argwhere(wrong)[0]
+        message = (
+            f"a call is 0, 1 or 2 copies (or a dosage between), negative or NaN where missing; "
+            f"{name} has {calls[sample, variant]} for sample number {sample + first_sample} at "
+            f"variant number {variant + first_variant}"
+        )
+        raise ShapeError(message)
+
+
 @dataclass(frozen=True, eq=False)
-class StandardisedSource:
-    """(calls - mean) / scale for each variant; zero, the mean, where a call is missing."""
+class StandardisedRows(ChangedSource):
+    """(calls - mean) / scale of variants by samples; zero, the mean, where a call is missing."""
 
     base: Source
     mean: NDArray[np.float64]
@@ -45,43 +76,20 @@ class StandardisedSource:
     dtype: np.dtype[Any]
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Samples and variants."""
-        return self.base.shape
-
-    @property
-    def unit(self) -> tuple[int, ...]:
-        """Shape of the piece that is read at once."""
-        return self.base.unit
-
-    @property
     def name(self) -> str:
         """The source in words."""
         return f"{self.base.name} standardised"
 
-    @property
-    def shareable(self) -> bool:
-        """Whether other processes can read it."""
-        return self.base.shareable
-
-    def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Give a region, made strip by strip of whole storage units."""
-        rows, (left, right) = region
-        if out is None:
-            out = np.empty((rows[1] - rows[0], right - left), self.dtype)
-        mean = self.mean[left:right].astype(self.dtype)
-        factor = (1 / self.scale[left:right]).astype(self.dtype)
-        for first, last in _strips(rows, self.base.unit[0], right - left):
-            calls = self.base.read(((first, last), (left, right)))
-            part = out[first - rows[0] : last - rows[0]]
-            np.subtract(calls, mean, out=part, casting="unsafe")
-            part *= factor
-            part[missing_in(calls)] = 0
-        return out
-
-    def units_in(self, region: Region) -> int:
-        """Count the storage units that a region touches."""
-        return self.base.units_in(region)
+    def change(self, values: NDArray[Any], region: Region, out: NDArray[Any]) -> None:
+        """Standardise."""
+        (top, bottom), (first, _) = region
+        require_calls(values.T, self.base.name, first_sample=first, first_variant=top)
+        mean = self.mean[top:bottom, None].astype(self.dtype)
+        np.subtract(values, mean, out=out, casting="unsafe")
+        out *= (1 / self.scale[top:bottom, None]).astype(self.dtype)
+        missing = missing_in(values)
+        if missing.any():
+            out[missing] = 0
 
     def identity(self) -> dict[str, Any]:
         """Describe the source and the numbers by their digest."""
@@ -99,7 +107,7 @@ _INDICATORS: dict[Indicator, Callable[[NDArray[Any]], NDArray[np.bool_]]] = {
 
 
 @dataclass(frozen=True)
-class IndicatorSource:
+class IndicatorSource(ChangedSource):
     """One where a call is of some kind, zero elsewhere: products of such matrices count pairs."""
 
     base: Source
@@ -108,38 +116,17 @@ class IndicatorSource:
     dtype = np.dtype(np.float64)  # counts up to 2^53 are exact
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Samples and variants."""
-        return self.base.shape
-
-    @property
-    def unit(self) -> tuple[int, ...]:
-        """Shape of the piece that is read at once."""
-        return self.base.unit
-
-    @property
     def name(self) -> str:
         """The source in words."""
         return f"{self.kind} calls of {self.base.name}"
 
-    @property
-    def shareable(self) -> bool:
-        """Whether other processes can read it."""
-        return self.base.shareable
-
-    def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Give a region, made strip by strip of whole storage units."""
-        rows, columns = region
-        if out is None:
-            out = np.empty((rows[1] - rows[0], columns[1] - columns[0]), self.dtype)
-        for first, last in _strips(rows, self.base.unit[0], columns[1] - columns[0]):
-            calls = self.base.read(((first, last), columns))
-            out[first - rows[0] : last - rows[0]] = _INDICATORS[self.kind](calls)
-        return out
-
-    def units_in(self, region: Region) -> int:
-        """Count the storage units that a region touches."""
-        return self.base.units_in(region)
+    def change(self, values: NDArray[Any], region: Region, out: NDArray[Any]) -> None:
+        """Say which calls are of the kind."""
+        (first_sample, _), (first_variant, _) = region
+        require_calls(
+            values, self.base.name, first_sample=first_sample, first_variant=first_variant
+        )
+        out[...] = _INDICATORS[self.kind](values)
 
     def identity(self) -> dict[str, Any]:
         """Describe the source."""
@@ -149,7 +136,7 @@ class IndicatorSource:
 def standardised(
     genotypes: Genotypes, frequency: NDArray[np.float64], *, dtype: Any = np.float64
 ) -> BlockedArray:
-    """Give (calls - 2 p) / sqrt(2 p (1 - p)), with missing calls at their mean.
+    """Give (calls - 2 p) / sqrt(2 p (1 - p)) by variant, with missing calls at their mean.
 
     Parameters
     ----------
@@ -163,7 +150,7 @@ def standardised(
     Returns
     -------
     BlockedArray
-        (samples, variants), lazy; nothing of it is stored.
+        (variants, samples), lazy; nothing of it is stored.
 
     Raises
     ------
@@ -171,9 +158,31 @@ def standardised(
         If a variant does not vary, or was never called; the message names it.
     """
     require_varying(genotypes, frequency)
+    return standardised_by(genotypes, frequency, dtype=dtype)
+
+
+def standardised_by(
+    genotypes: Genotypes, frequency: NDArray[np.float64], *, dtype: Any = np.float64
+) -> BlockedArray:
+    """Give the same with frequencies that vary, whether the calls do or not.
+
+    Parameters
+    ----------
+    genotypes : Genotypes
+        The cohort.
+    frequency : array of shape (m,)
+        Between zero and one.
+    dtype : dtype
+        Double or single precision.
+
+    Returns
+    -------
+    BlockedArray
+        (variants, samples), lazy.
+    """
     scale = np.sqrt(2 * frequency * (1 - frequency))
-    source = StandardisedSource(genotypes.calls.source, 2 * frequency, scale, np.dtype(dtype))
-    return BlockedArray(source)
+    calls = by_variant(genotypes.calls.source)
+    return BlockedArray(StandardisedRows(calls, 2 * frequency, scale, np.dtype(dtype)))
 
 
 def require_varying(genotypes: Genotypes, frequency: NDArray[np.float64]) -> None:
@@ -201,10 +210,3 @@ def require_varying(genotypes: Genotypes, frequency: NDArray[np.float64]) -> Non
             f"{what}. Leave them out with filter_variants(genotypes, min_maf=...)"
         )
         raise LinAlgError(message)
-
-
-def _strips(rows: tuple[int, int], unit: int, width: int) -> list[tuple[int, int]]:
-    """Cut rows where storage units end, into strips of a bounded number of cells."""
-    step = max(1, unit) * max(1, _STRIP_CELLS // max(1, unit * width))
-    edges = [rows[0], *range((rows[0] // step + 1) * step, rows[1], step), rows[1]]
-    return list(zip(edges, edges[1:], strict=False))

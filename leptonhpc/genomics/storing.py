@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from leptonhpc import store
 from leptonhpc.blocks import BlockedArray, StoredSource
 from leptonhpc.blocks.sources import Source
-from leptonhpc.errors import LeptonError, NotAnArrayError, OptionError, OutputExistsError
+from leptonhpc.errors import NotAnArrayError, OptionError
 from leptonhpc.genomics.genotypes import Genotypes, Samples, Variants
 from leptonhpc.genomics.packed import MISSING, PackedSource, pack
 from leptonhpc.genomics.passes import map_variants
-from leptonhpc.genomics.standardised import missing_in
-from leptonhpc.genomics.statistics import Counting
+from leptonhpc.genomics.standardised import missing_in, require_calls
 from leptonhpc.store.locations import Location, describe
 
 FORMAT = "leptonhpc-genotypes"
@@ -71,7 +70,8 @@ def store_genotypes(
     OptionError
         If dosages are to be stored in two bits, or chunks are not positive.
     OutputExistsError
-        If the place is taken, or OUT.partial beside it is none of our unfinished cohorts.
+        If the place is taken, or ``OUT.partial`` beside it is something else or of a living
+        process.
     ShapeError
         If a call is neither missing nor from 0 to 2; the message names sample and variant.
     """
@@ -80,21 +80,19 @@ def store_genotypes(
         raise OptionError(f"encoding is 'byte' or 'two-bit'; found {encoding!r}")
     if encoding == "two-bit" and dtype.kind == "f":
         raise OptionError("dosages do not fit in two bits; store them with encoding='byte'")
-    store.require_free(out, overwrite=overwrite)
-    partial = store.partial_location(out)
-    _remove_unfinished(partial)
-    store.create_group(partial, attributes={"format": FORMAT, "encoding": encoding,
-                                            "samples": genotypes.shape[0]})  # fmt: skip
-    array = _create(store.join(partial, "calls"), genotypes, encoding, chunks)
-    width = array.unit[1]
-    for start, block in map_variants(
-        genotypes.calls, _Encoded(genotypes, encoding), memory=memory, cell_nbytes=6, width=width
-    ):
-        _write(array, start // width, block)
-    for name, (table, field) in _NAMES.items():
-        _write_strings(store.join(partial, name), getattr(getattr(genotypes, table), field))
-    _write_array(store.join(partial, "variant_position"), genotypes.variants.position)
-    store.publish(partial, out, overwrite=overwrite)
+    with store.being_made(out, overwrite=overwrite) as place:
+        store.create_group(place, attributes={"format": FORMAT, "encoding": encoding,
+                                              "samples": genotypes.shape[0]})  # fmt: skip
+        array = _create(store.join(place, "calls"), genotypes, encoding, chunks)
+        width = array.unit[1]
+        for start, block in map_variants(
+            genotypes.calls, _Encoded(genotypes, encoding), memory=memory, cell_nbytes=6,
+            width=width,
+        ):  # fmt: skip
+            _write(array, start // width, block)
+        for name, (table, field) in _NAMES.items():
+            _write_strings(store.join(place, name), getattr(getattr(genotypes, table), field))
+        _write_array(store.join(place, "variant_position"), genotypes.variants.position)
     return open_stored(out)
 
 
@@ -136,35 +134,18 @@ class _Encoded:
     """Give a block as it is stored; refuse calls that do not fit."""
 
     def __init__(self, genotypes: Genotypes, encoding: Encoding) -> None:
-        self.counting = Counting(genotypes)
+        self.name = genotypes.name
         self.encoding = encoding
 
     def __call__(self, block: NDArray[Any], start: int) -> tuple[int, NDArray[Any]]:
         """Encode one block."""
         missing = missing_in(block)
-        self.counting.require_calls(block, missing, start)
+        require_calls(block, self.name, first_variant=start)
         if self.encoding == "two-bit":
             return start, pack(block)
         if block.dtype.kind == "f":
             return start, block
         return start, np.where(missing, MISSING, block).astype(np.int8)
-
-
-def _remove_unfinished(partial: Location) -> None:
-    """Remove what an earlier attempt left, and nothing else of that name."""
-    if not store.exists(partial):
-        return
-    try:
-        ours = store.read_attributes(partial).get("format") == FORMAT
-    except LeptonError:
-        ours = False
-    if not ours:
-        message = (
-            f"{describe(partial)!r} is in the way, and is no unfinished cohort of leptonhpc; the "
-            "output is made under that name first. Move it away, or choose another output"
-        )
-        raise OutputExistsError(message)
-    store.remove(partial)
 
 
 def _create(

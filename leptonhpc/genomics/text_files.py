@@ -120,6 +120,8 @@ def write_gwas(result: xarray.Dataset, prefix: Prefix, *, overwrite: bool = Fals
     texts = (contigs, result["variant_position"], result["variant_id"], *alleles.T)
     header = ["#CHROM", "POS", "ID", "REF", "ALT", "A1", "A1_FREQ", "OBS_CT", "BETA", "SE"]
     header += [_STATISTICS[model], "P"]
+    if model == "logistic":
+        header.insert(header.index("OBS_CT"), "FIRTH?")
     files: dict[str, Any] = {}
     for t, ending in enumerate(endings):
         rows = (
@@ -168,11 +170,17 @@ def _numbers(result: xarray.Dataset, model: str, t: int) -> Iterator[list[str]]:
     names = ("variant_tested_frequency", "variant_n_tested", f"{stem}_beta", f"{stem}_se",
              f"{stem}_t_value", f"{stem}_p_value")  # fmt: skip
     columns = (np.asarray(result[name])[:, t] for name in names)
+    logistic = model == "logistic"
+    named = f"{stem}_firth" if logistic else f"{stem}_beta"
+    firth = np.asarray(result[named])[:, t]
     known = int(np.asarray(result["trait_n_covariates"])[t])
-    for frequency, count, beta, se, statistic, p in zip(*columns, strict=True):
-        freedom = None if model == "logistic" else int(count) - known - 1
+    for penalised, frequency, count, beta, se, statistic, p in zip(firth, *columns, strict=True):
+        freedom = None if logistic else int(count) - known - 1
         text = _number(p) if not p < _SMALL else _tiny(float(statistic), freedom)
-        yield [_number(frequency), str(int(count)), *map(_number, (beta, se, statistic)), text]
+        how = ["Y" if penalised else "N"] if logistic else []
+        yield [
+            _number(frequency), *how, str(int(count)), *map(_number, (beta, se, statistic)), text,
+        ]  # fmt: skip
 
 
 def _tiny(statistic: float, freedom: int | None) -> str:

@@ -20,24 +20,29 @@ def standardised(calls: np.ndarray) -> np.ndarray:
     return np.where(calls < 0, 0, (calls - 2 * p) / np.sqrt(2 * p * (1 - p)))
 
 
-@pytest.mark.parametrize("method", ["exact", "truncated"])
-@pytest.mark.parametrize("chunks", [(300, 900), (70, 130)])
-@pytest.mark.parametrize("encoding", ["byte", "two-bit"])
+@pytest.mark.parametrize(
+    ("method", "precision"),
+    [("exact", "double"), ("exact", "single"), ("truncated", "double")],
+)
+@pytest.mark.parametrize(("chunks", "encoding"), [((300, 900), "byte"), ((70, 130), "two-bit")])
 def test_components_are_those_of_numpy(
-    large: np.ndarray, tmp_path: Path, method: Any, chunks: Any, encoding: Any
+    large: np.ndarray, tmp_path: Path, method: Any, precision: Any, chunks: Any, encoding: Any
 ) -> None:
     stored = genomics.store_genotypes(
         genomics.open_genotypes(large), tmp_path / "g", chunks=chunks, encoding=encoding
     )
     accuracy = 1e-9
     found = genomics.pca(
-        stored, components=2, method=method, accuracy=accuracy, most_passes=100, memory="300 MB"
-    )
+        stored, components=2, method=method, precision=precision, accuracy=accuracy,
+        most_passes=100, memory="500 MB",
+    )  # fmt: skip
     x = standardised(large)
     u, s, vh = np.linalg.svd(x, full_matrices=False)
     # a vector turns by its residual over the gap to the next singular value
-    residual = s[0] * (accuracy if method == "truncated" else 900 * EPS)
+    eps = EPS if precision == "double" else np.finfo(np.float32).eps
+    residual = s[0] * (accuracy if method == "truncated" else 30 * eps)  # sqrt(900) terms
     tolerance = 2 * residual / np.min(-np.diff(s[:3]))
+    accuracy = max(accuracy, 30 * eps)
     scores = np.asarray(found.sample_pca_projection)
     signs = np.sign(np.sum(scores * u[:, :2], axis=0))
     np.testing.assert_allclose(scores, u[:, :2] * s[:2] * signs, atol=tolerance * s[0])
@@ -96,7 +101,7 @@ def test_components_and_text_are_those_of_plink2(
 
 def test_projection_of_the_same_samples_gives_their_scores(complete: Any, tmp_path: Path) -> None:
     cohort = genomics.read_bed(complete.bed)
-    model = genomics.pca(cohort, components=3, method="exact")
+    model = genomics.pca(cohort, components=3, method="exact", precision="double")
     again = genomics.project(model, cohort)
     scores = np.asarray(model.sample_pca_projection)
     tolerance = 240 * EPS * np.abs(scores).max() * 10
@@ -131,6 +136,8 @@ def test_single_precision_is_as_near_as_it_can_be(complete: Any) -> None:
         genomics.pca(cohort, components=2, method="exact", precision=p)
         for p in ("double", "single")
     )
+    assert double.attrs["converged"]
+    assert single.attrs["converged"]
     tolerance = 240 * np.finfo(np.float32).eps
     np.testing.assert_allclose(
         single.sample_pca_eigenvalue, double.sample_pca_eigenvalue, rtol=tolerance

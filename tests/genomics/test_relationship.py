@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import leptonhpc as lh
-from leptonhpc import genomics
+from leptonhpc import genomics, store
 from leptonhpc.errors import LinAlgError, OutputExistsError, ShapeError
 
 
@@ -88,3 +88,20 @@ def test_what_has_no_relationship_is_refused() -> None:
     apart = np.array([[0, -1], [-1, 1], [1, 0]], np.int8)
     with pytest.raises(LinAlgError, match="samples '1' and '2'"):
         genomics.grm(apart)
+
+
+def test_array_of_the_user_beside_a_relationship_matrix_stays(tmp_path: Path) -> None:
+    calls = np.array([[0, 1, 2, 1], [1, 2, 0, 1], [2, 0, 1, 0]], np.int8)
+    store.create_array(tmp_path / "g.zarr.partial", shape=(7,), dtype="int8", chunks=(7,))
+    with pytest.raises(OutputExistsError, match=r"g\.zarr\.partial', .* is something else"):
+        genomics.grm(genomics.open_genotypes(calls), out=tmp_path / "g.zarr")
+    assert store.open_array(tmp_path / "g.zarr.partial").shape == (7,)
+
+
+@pytest.mark.parametrize("function", ["grm", "kinship", "pca", "gwas"])
+def test_too_few_samples_are_refused_by_name(complete: Any, function: str) -> None:
+    cohort = genomics.read_bed(complete.bed).select(samples=np.array([3]))
+    given: list[Any] = [np.zeros(1)] if function == "gwas" else []
+    least = "three" if function == "gwas" else "two"
+    with pytest.raises(ShapeError, match=rf"needs? {least} samples or more; .* has 1"):
+        getattr(genomics, function)(cohort, *given)
