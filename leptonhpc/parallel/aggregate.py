@@ -1,0 +1,197 @@
+"""`aggregate_results`: values of parts put together."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from leptonhpc.errors import DTypeError, OptionError, ShapeError
+from leptonhpc.parallel.folding import Combine, Tree
+from leptonhpc.parallel.process import Results
+
+
+def aggregate_results(
+    results: Iterable[Any],
+    how: str | Callable[[Any, Any], Any] = "sum",
+    *,
+    by_key: bool = False,
+    weights: Sequence[float] | None = None,
+) -> Any:
+    """Put results together, as they come, in one fixed order.
+
+    Parameters
+    ----------
+    results : Results or iterable
+        Of `parallel_process`, which then is not waited for in order; or any values.
+    how : {"sum", "mean", "concat"} or callable
+        Sum or mean of numbers or arrays of one shape; arrays, lists, texts or DataFrames one after
+        the other; or an associative function of two values, the earlier first.
+    by_key : bool
+        Values are mappings, and those of the same key are put together (as in MapReduce).
+    weights : sequence of float, optional
+        Of each result in a mean: the `sizes` of parts whose means these are, for instance.
+
+    Returns
+    -------
+    object
+        What the values are together; a dictionary with `by_key`, its keys in the order of the parts
+        in which they first occur. Whole numbers are summed as int64 or uint64.
+
+    Raises
+    ------
+    OptionError
+        If there are no results, or keywords do not fit together.
+    ShapeError
+        If arrays that are summed have unlike shapes, or there is not one weight for each result.
+    DTypeError
+        If values are not of a kind that can be put together so.
+
+    Notes
+    -----
+    Values are combined in a binary tree whose shape depends on their number only: the same bits,
+    whatever the cluster and the order in which they came. Few values are in memory at once: those
+    that wait for an earlier one (but all of them with "concat").
+
+    Examples
+    --------
+    >>> import leptonhpc as lh
+    >>> def count(words):
+    ...     return {word: words.count(word) for word in words}
+    >>> counts = lh.parallel.parallel_process(count, [["to", "be"], ["or", "not", "to", "be"]])
+    >>> lh.parallel.aggregate_results(counts, "sum", by_key=True)
+    {'to': 2, 'be': 2, 'or': 1, 'not': 1}
+    """
+    if weights is not None and (how != "mean" or by_key):
+        raise OptionError("weights= is for how='mean', without by_key")
+    fold = _fold(how)
+    fold = _by_key(fold) if by_key else fold
+    tree, count = Tree(fold.combine), 0
+    for number, value in _numbered(results):
+        weight = 1.0 if weights is None else _weight(weights, number)
+        tree.add(number, fold.leaf(value, weight))
+        count += 1
+    if weights is not None and len(weights) != count:
+        raise ShapeError(f"there are {len(weights)} weights for {count} results")
+    if not tree:
+        raise OptionError("there are no results to aggregate: no part gave one")
+    return fold.finish(tree.result())
+
+
+@dataclass(frozen=True)
+class _Fold:
+    leaf: Callable[[Any, float], Any]
+    combine: Combine
+    finish: Callable[[Any], Any]
+
+
+def _fold(how: str | Callable[[Any, Any], Any]) -> _Fold:
+    if callable(how):
+        return _Fold(lambda value, _: value, how, lambda value: value)
+    if how == "sum":
+        return _Fold(lambda value, _: _summable(value), _plus, lambda value: value)
+    if how == "mean":
+        return _Fold(_weighted, _plus_weighted, _divided)
+    if how == "concat":
+        return _Fold(lambda value, _: [value], _joined, _concatenated)
+    message = f"how is 'sum', 'mean', 'concat' or a function of two values; found {how!r}"
+    raise OptionError(message)
+
+
+def _by_key(fold: _Fold) -> _Fold:
+    def leaf(value: Any, weight: float) -> dict[Any, Any]:
+        if not isinstance(value, Mapping):
+            raise DTypeError(f"by_key needs mappings; a result is a {type(value).__name__}")
+        return {key: fold.leaf(each, weight) for key, each in value.items()}
+
+    def combine(left: dict[Any, Any], right: dict[Any, Any]) -> dict[Any, Any]:
+        for key, value in right.items():
+            left[key] = fold.combine(left[key], value) if key in left else value
+        return left
+
+    def finish(values: dict[Any, Any]) -> dict[Any, Any]:
+        return {key: fold.finish(value) for key, value in values.items()}
+
+    return _Fold(leaf, combine, finish)
+
+
+def _numbered(results: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    return results.as_completed() if isinstance(results, Results) else enumerate(results)
+
+
+def _weight(weights: Sequence[float], number: int) -> float:
+    if number >= len(weights):
+        raise ShapeError(f"there are {len(weights)} weights and more results")
+    weight = float(weights[number])
+    if not 0 <= weight < np.inf:
+        raise OptionError(f"weights are not negative; that of result {number} is {weight}")
+    return weight
+
+
+def _summable(value: Any) -> Any:
+    """Give a number, or an array wide enough for a sum: int8 would overflow."""
+    if isinstance(value, bool | int | float | complex):
+        return value
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if not kind or kind not in "biufc" or hasattr(value, "iloc"):  # pandas would sum by labels
+        message = (
+            f"numbers and arrays of numbers are summed; a result is a {type(value).__name__}. Use "
+            "how='concat', by_key=True for mappings, or a function of two values"
+        )
+        raise DTypeError(message)
+    return value.astype("u8" if kind == "u" else "i8") if kind in "biu" else value
+
+
+def _plus(left: Any, right: Any) -> Any:
+    if np.shape(left) != np.shape(right):
+        message = f"results of shapes {np.shape(left)} and {np.shape(right)} cannot be summed"
+        raise ShapeError(message)
+    return left + right
+
+
+def _weighted(value: Any, weight: float) -> tuple[Any, float]:
+    return _summable(value) * weight, weight
+
+
+def _plus_weighted(left: tuple[Any, float], right: tuple[Any, float]) -> tuple[Any, float]:
+    return _plus(left[0], right[0]), left[1] + right[1]
+
+
+def _divided(pair: tuple[Any, float]) -> Any:
+    if not pair[1] > 0:
+        raise OptionError("a mean needs a weight that is not zero")
+    return pair[0] / pair[1]
+
+
+def _joined(left: list[Any], right: list[Any]) -> list[Any]:
+    left += right
+    return left
+
+
+def _concatenated(values: list[Any]) -> Any:
+    first = values[0]
+    unlike = next((value for value in values if not isinstance(value, type(first))), first)
+    if unlike is not first:
+        kinds = f"{type(first).__name__} and {type(unlike).__name__}"
+        raise DTypeError(f"results of one kind are concatenated; found {kinds}")
+    if hasattr(first, "iloc"):
+        import pandas as pd
+
+        return pd.concat(values)
+    if isinstance(first, np.ndarray) and first.ndim:
+        try:
+            return np.concatenate(values)
+        except ValueError as error:
+            raise ShapeError(f"results cannot be concatenated: {error}") from error
+    if isinstance(first, str | bytes):
+        return first[:0].join(values)
+    if isinstance(first, list | tuple):
+        return type(first)(itertools.chain.from_iterable(values))
+    message = (
+        f"arrays, lists, tuples, texts and DataFrames are concatenated; a result is a "
+        f"{type(first).__name__}. list(results) gives the results as they are"
+    )
+    raise DTypeError(message)
