@@ -1,0 +1,250 @@
+"""What training is given, checked before anything runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import leptonhpc as lh
+from leptonhpc.blocks import BlockedArray
+from leptonhpc.errors import (
+    DTypeError,
+    MemoryBudgetError,
+    NonFiniteError,
+    OptionError,
+    ShapeError,
+)
+from leptonhpc.planning.amounts import parse_nbytes
+from leptonhpc.planning.costs import LIBRARIES_NBYTES
+from leptonhpc.runtime import resources_of
+from leptonhpc.train.recipe import LossName, Settings
+from leptonhpc.train.sampling import Order
+
+if TYPE_CHECKING:
+    import torch
+
+_WINDOW_NBYTES = 64 << 20
+"""Samples that are shuffled among each other, about."""
+_WINDOWS = 2
+"""In memory: the one that is used and the one that is read."""
+_COPIES = 3
+"""Of a batch: as stored, in the model's dtype, and what layers keep of it, at least."""
+
+
+def require_torch() -> None:
+    """Refuse to begin without torch.
+
+    Raises
+    ------
+    OptionError
+        If it is not installed.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        message = f"training needs torch ({error}): pip install 'leptonhpc[train]'"
+        raise OptionError(message) from error
+
+
+def check_pair(x: Any, y: Any, x_name: str, y_name: str) -> tuple[BlockedArray, BlockedArray]:
+    """Open samples with their targets.
+
+    Parameters
+    ----------
+    x, y : what `leptonhpc.open` takes
+        Samples of shape (m, ...), targets of shape (m,) or (m, k).
+    x_name, y_name : str
+        What they are called, for messages.
+
+    Returns
+    -------
+    tuple of (BlockedArray, BlockedArray)
+        Opened; nothing is read.
+
+    Raises
+    ------
+    ShapeError
+        If their numbers differ, or there are none.
+    DTypeError
+        If they are no real numbers.
+    """
+    samples, targets = lh.open(x), lh.open(y)
+    for array, name in ((samples, x_name), (targets, y_name)):
+        if array.dtype.kind not in "biuf":
+            message = f"{name} needs real numbers; {array.name} has dtype {array.dtype}"
+            raise DTypeError(message)
+    if samples.ndim < 2 or not samples.size:
+        message = (
+            f"{x_name} needs shape (samples, features, ...), not empty; {samples.name} has shape "
+            f"{samples.shape}"
+        )
+        raise ShapeError(message)
+    if targets.ndim not in (1, 2) or len(targets) != len(samples):
+        message = (
+            f"{y_name} needs a target for each sample of {x_name}; {samples.name} has shape "
+            f"{samples.shape} and {targets.name} has shape {targets.shape}"
+        )
+        raise ShapeError(message)
+    return samples, targets
+
+
+def check_targets(y: BlockedArray, loss: LossName, outputs: int, name: str) -> None:
+    """Look at all targets once: they must fit the loss and the model.
+
+    Parameters
+    ----------
+    y : BlockedArray
+        The targets; read in pieces.
+    loss : {"cross_entropy", "mse"}
+        The loss.
+    outputs : int
+        Of the model, for each sample.
+    name : str
+        What they are called.
+
+    Raises
+    ------
+    ShapeError
+        If there are more or fewer numbers for a sample than the model gives.
+    DTypeError, OptionError
+        If labels are not whole numbers from 0 to below the number of classes.
+    NonFiniteError
+        If a number is NaN or infinite.
+    """
+    from leptonhpc.train.scoring import pieces
+
+    width = 1 if y.ndim == 1 else y.shape[1]
+    if loss == "cross_entropy":
+        if width != 1:
+            message = (
+                f"loss='cross_entropy' needs one label for each sample; {name} has shape {y.shape}."
+                " For several outputs use loss='mse'"
+            )
+            raise ShapeError(message)
+        if y.dtype.kind not in "biu":
+            message = (
+                f"loss='cross_entropy' needs labels that are whole numbers; {y.name} has dtype "
+                f"{y.dtype}. Convert them, or use loss='mse'"
+            )
+            raise DTypeError(message)
+    elif width != outputs:
+        message = (
+            f"the model gives {outputs} numbers for each sample; {name} has shape {y.shape}. "
+            "Change its last layer"
+        )
+        raise ShapeError(message)
+    for start, stop in pieces(y, 0, len(y)):
+        values = y.read(((start, stop), *((0, n) for n in y.shape[1:]))).reshape(stop - start, -1)
+        wrong = ~np.isfinite(values)
+        if loss == "cross_entropy":
+            wrong = (values < 0) | (values >= outputs)
+        if wrong.any():
+            row = int(np.argmax(wrong.any(axis=1)))
+            _refuse(values[row], start + row, y, loss, outputs)
+
+
+def _refuse(found: Any, row: int, y: BlockedArray, loss: LossName, outputs: int) -> None:
+    if loss == "mse":
+        message = f"{y.name} has {found} at row {row}. Remove such samples, or fill them in first"
+        raise NonFiniteError(message)
+    message = (
+        f"labels are from 0 to {outputs - 1}, as the model gives {outputs} numbers for each "
+        f"sample; {y.name} has {found[0]} at row {row}"
+    )
+    raise OptionError(message)
+
+
+def check_model(model: torch.nn.Module, x: BlockedArray, loss: LossName) -> int:
+    """Try the model on one sample.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model.
+    x : BlockedArray
+        The samples; the first is read.
+    loss : {"cross_entropy", "mse"}
+        The loss.
+
+    Returns
+    -------
+    int
+        How many numbers it gives for a sample.
+
+    Raises
+    ------
+    ShapeError
+        If it does not take such samples, or does not give a row for each.
+    """
+    import torch
+
+    from leptonhpc.train.objectives import a_parameter, inputs_of
+
+    first = x.read(((0, 1), *((0, length) for length in x.shape[1:])))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            outputs = model(inputs_of(first, a_parameter(model)))
+    except RuntimeError as error:
+        message = (
+            f"the model that model_fn() gave does not take samples of shape {x.shape[1:]} (as "
+            f"{x.name} has them): {error}"
+        )
+        raise ShapeError(message) from error
+    finally:
+        model.train(was_training)
+    shape = tuple(outputs.shape)
+    if len(shape) != 2 or shape[0] != 1 or (loss == "cross_entropy" and shape[1] < 2):
+        wanted = "(n, classes), two or more" if loss == "cross_entropy" else "(n, outputs)"
+        message = f"loss={loss!r} needs outputs of shape {wanted}; the model gave {shape} for n=1"
+        raise ShapeError(message)
+    return int(shape[1])
+
+
+def plan_order(
+    x: BlockedArray, y: BlockedArray, settings: Settings, model: torch.nn.Module, memory: Any
+) -> Order:
+    """Choose how many batches are shuffled among each other.
+
+    Parameters
+    ----------
+    x, y : BlockedArray
+        Samples and targets.
+    settings : Settings
+        With the batch size and the seed.
+    model : torch.nn.Module
+        It has its parameters, gradients and two averages of them in memory.
+    memory : int, float, str or None
+        Budget of each worker.
+
+    Returns
+    -------
+    Order
+        The order of the samples.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If a batch, beside the model, does not fit; the message names the way out.
+    """
+    row_nbytes = (x.nbytes + y.nbytes) // len(x)
+    batch = min(settings.batch_size, len(x))
+    floats = x.nbytes // len(x) // x.dtype.itemsize * 4
+    models = 4 * sum(p.numel() * p.element_size() for p in model.parameters())
+    room = resources_of(parse_nbytes(memory)).arrays_nbytes - models
+    need = batch * (_WINDOWS * row_nbytes + _COPIES * floats)
+    if need > room:
+        fitting = batch * max(room, 0) // need
+        least = -(-(need + models + LIBRARIES_NBYTES) // 10**6)
+        message = (
+            f"a batch of {batch} samples of {x.name} needs at least memory='{least} MB' for each "
+            "worker"
+        )
+        raise MemoryBudgetError(message + (f", or batch_size={fitting}" if fitting else ""))
+    window = min(_WINDOW_NBYTES, (room - _COPIES * batch * floats) // _WINDOWS)
+    return Order(
+        len(x), max(1, min(x.source.unit[0], len(x))), batch,
+        max(1, window // (batch * row_nbytes)), settings.seed, settings.shuffle,
+    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""What training makes small, and how: losses of a batch, and optimisers by their names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from leptonhpc.errors import ShapeError
+from leptonhpc.train.recipe import LossName, Settings
+
+
+def loss_sum(name: LossName, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Sum the losses of the samples of a batch.
+
+    Parameters
+    ----------
+    name : {"cross_entropy", "mse"}
+        Minus the logarithm of the softmax at the class; or the mean, over a sample's outputs, of
+        squared differences.
+    outputs : tensor of shape (n, k)
+        What the model gave.
+    targets : tensor of shape (n,) or (n, k)
+        Classes (int64), or what the outputs should be.
+
+    Returns
+    -------
+    tensor of shape ()
+        The sum: of parts of a batch they add up to that of the batch.
+    """
+    if name == "cross_entropy":
+        return nn.functional.cross_entropy(outputs, targets, reduction="sum")
+    wanted = targets.reshape(outputs.shape)
+    return nn.functional.mse_loss(outputs, wanted, reduction="sum") * (1.0 / outputs.shape[1])
+
+
+def make_optimiser(settings: Settings, model: nn.Module) -> torch.optim.Optimizer:
+    """Make the optimiser of a run.
+
+    Parameters
+    ----------
+    settings : Settings
+        With its name and rates.
+    model : torch.nn.Module
+        Whose parameters it changes.
+
+    Returns
+    -------
+    torch.optim.Optimizer
+        SGD, SGD with momentum, or Adam [1]_.
+
+    References
+    ----------
+    .. [1] D. P. Kingma, J. Ba, Adam: a method for stochastic optimization, ICLR 2015, Algorithm 1.
+    """
+    parameters = list(model.parameters())
+    if settings.optimiser == "adam":
+        return torch.optim.Adam(parameters, lr=settings.learning_rate)
+    momentum = settings.momentum if settings.optimiser == "momentum" else 0.0
+    return torch.optim.SGD(parameters, lr=settings.learning_rate, momentum=momentum)
+
+
+def inputs_of(x: NDArray[Any], like: Tensor) -> Tensor:
+    """Give samples to a model, in its dtype and on its device."""
+    return torch.from_numpy(x).to(like.device, like.dtype)
+
+
+def targets_of(y: NDArray[Any], loss: LossName, like: Tensor) -> Tensor:
+    """Give targets to a loss: classes as int64, numbers in the model's dtype."""
+    dtype = torch.int64 if loss == "cross_entropy" else like.dtype
+    return torch.from_numpy(np.ascontiguousarray(y)).to(like.device, dtype)
+
+
+def a_parameter(model: nn.Module) -> Tensor:
+    """Give one parameter: its dtype and device are those of the model.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model.
+
+    Returns
+    -------
+    tensor
+        The first that is floating.
+
+    Raises
+    ------
+    ShapeError
+        If there is none to be learnt.
+    """
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.requires_grad:
+            return parameter
+    message = "training needs a model with parameters; model_fn() gave one that has none to learn"
+    raise ShapeError(message)

@@ -1,0 +1,128 @@
+"""Samples of the batches of one rank, read a window ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.blocks import MemorySource, Source
+from leptonhpc.train.sampling import Order, Rows, part_of
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one rank learns from in one step."""
+
+    index: int
+    """Of the batch in its epoch."""
+    total: int
+    """Samples of the whole batch, over all ranks."""
+    rows: Rows
+    """Which samples these are."""
+    x: NDArray[Any]
+    y: NDArray[Any]
+
+
+def read_batches(
+    x: Source, y: Source, order: Order, epoch: int, *,
+    shares: Sequence[float] = (1.0,), rank: int = 0, first: int = 0,
+    wanted: tuple[bool, bool] = (True, True),
+) -> Iterator[Batch]:  # fmt: skip
+    """Read the batches of an epoch; while one window is used, the next is read.
+
+    Parameters
+    ----------
+    x, y : Source
+        Samples and targets, along their first axis.
+    order : Order
+        Which samples make up each batch.
+    epoch : int
+        Counted from 0.
+    shares : sequence of float
+        Of each rank.
+    rank : int
+        Whose part is read.
+    first : int
+        Batches of the epoch that are done already.
+    wanted : tuple of (bool, bool)
+        Whether to read samples, and targets; what is not read is empty.
+
+    Yields
+    ------
+    Batch
+        In order; a rank with a small share may have none of a batch's samples.
+
+    Notes
+    -----
+    Two windows are in memory, of a rank's share each. The thread that reads ends with the iterator:
+    close it.
+    """
+    if first >= order.batches:
+        return
+    start = first // order.window_batches
+
+    def read(index: int) -> list[Batch]:
+        return _read_window(x, y, order, epoch, index, shares, rank, wanted)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="leptonhpc-samples") as reader:
+        ahead = reader.submit(read, start)
+        for index in range(start, order.windows):
+            window = ahead.result()
+            if index + 1 < order.windows:
+                ahead = reader.submit(read, index + 1)
+            yield from (batch for batch in window if batch.index >= first)
+
+
+def _read_window(
+    x: Source, y: Source, order: Order, epoch: int, index: int, shares: Sequence[float], rank: int,
+    wanted: tuple[bool, bool],
+) -> list[Batch]:  # fmt: skip
+    batches = order.window(epoch, index)
+    parts = [part_of(rows, shares, rank) for rows in batches]
+    rows = np.concatenate(parts)
+    samples, targets = (
+        read_rows(source, rows if is_wanted else rows[:0])
+        for source, is_wanted in zip((x, y), wanted, strict=True)
+    )
+    ends = np.cumsum([len(part) for part in parts])
+    begins = ends - [len(part) for part in parts]
+    before = index * order.window_batches
+    return [
+        Batch(before + i, len(batches[i]), parts[i], samples[low:high], targets[low:high])
+        for i, (low, high) in enumerate(zip(begins, ends, strict=True))
+    ]
+
+
+def read_rows(source: Source, rows: Rows) -> NDArray[Any]:
+    """Read some rows; each storage unit that holds any is read once.
+
+    Parameters
+    ----------
+    source : Source
+        The array.
+    rows : array of int64
+        Which rows, in any order.
+
+    Returns
+    -------
+    array of shape (len(rows), ...)
+        They, in that order, in the machine's byte order.
+    """
+    if isinstance(source, MemorySource):
+        return source.array[rows]
+    out = np.empty((len(rows), *source.shape[1:]), source.dtype)
+    if not len(rows):
+        return out
+    places = np.argsort(rows, kind="stable")
+    units = rows[places] // source.unit[0]
+    rest = tuple((0, length) for length in source.shape[1:])
+    for same in np.split(places, np.flatnonzero(np.diff(units)) + 1):
+        low, high = int(rows[same[0]]), int(rows[same[-1]]) + 1
+        block = source.read(((low, high), *rest))
+        out[same] = block[rows[same] - low]
+    return out

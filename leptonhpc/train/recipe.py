@@ -1,0 +1,117 @@
+"""What is trained, with what, and for how long: one value that workers are sent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from leptonhpc.blocks import BlockedArray
+from leptonhpc.errors import OptionError
+from leptonhpc.train.layout import Layout
+from leptonhpc.train.sampling import Order
+
+if TYPE_CHECKING:
+    import torch
+
+Strategy = Literal["data", "async", "model", "hybrid"]
+LossName = Literal["cross_entropy", "mse"]
+OptimiserName = Literal["sgd", "momentum", "adam"]
+Compression = Literal["none", "fp16", "powersgd", "topk"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the parameters are found; all of it in the name of a checkpoint."""
+
+    loss: LossName = "cross_entropy"
+    optimiser: OptimiserName = "adam"
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    """Of "momentum" alone."""
+    epochs: int = 1
+    batch_size: int = 64
+    """Samples of a step, over all workers together."""
+    seed: int = 0
+    shuffle: bool = True
+    patience: int | None = None
+    """Epochs without a better validation loss before training stops."""
+    compression: Compression = "none"
+    """Of gradients that are sent."""
+    local_steps: int = 1
+    """Steps that each worker makes by itself between two averages of the parameters."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "local_steps"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise OptionError(f"{name} is a whole number from 1; found {value!r}")
+        if self.patience is not None and self.patience < 1:
+            raise OptionError(f"patience is None or a number from 1; found {self.patience!r}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise OptionError(f"learning_rate is a number above 0; found {self.learning_rate!r}")
+        if not 0 <= self.momentum < 1:
+            raise OptionError(f"momentum is from 0 to below 1; found {self.momentum!r}")
+        if not 0 <= self.seed < 2**63:
+            raise OptionError(f"seed is from 0 to 2**63 - 1; found {self.seed!r}")
+        self._require_choices()
+        if self.local_steps > 1 and self.compression != "none":
+            message = (
+                f"compression={self.compression!r} is of gradients, and local_steps="
+                f"{self.local_steps} sends none; use one of them"
+            )
+            raise OptionError(message)
+
+    def _require_choices(self) -> None:
+        choices = {
+            "loss": ("cross_entropy", "mse"),
+            "optimiser": ("sgd", "momentum", "adam"),
+            "compression": ("none", "fp16", "powersgd", "topk"),
+        }
+        for name, known in choices.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise OptionError(f"{name} is one of {', '.join(known)}; found {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A training run, as every rank needs it."""
+
+    strategy: Strategy
+    """How work is shared."""
+    model_fn: Callable[[], torch.nn.Module]
+    """Makes the model; called after torch's generator was seeded."""
+    x: BlockedArray
+    y: BlockedArray
+    validation: tuple[BlockedArray, BlockedArray] | None
+    settings: Settings
+    order: Order
+    outputs: int
+    """Classes, or numbers that are predicted for each sample."""
+    checkpoint: str | None
+    """Location of the run's store; None: nothing is kept (in one process only)."""
+    checkpoint_seconds: float = 60.0
+    """How often the state is stored, beside the ends of epochs."""
+    layout: Layout | None = None
+    """Of "model" and "hybrid". Not in the fingerprint: checkpoints hold the whole model."""
+
+    def fingerprint(self) -> str:
+        """Name what is trained, so that a checkpoint of something else is not taken up.
+
+        Returns
+        -------
+        str
+            Sixteen hexadecimal digits, of data and settings (the code of the model is not known).
+        """
+        described: dict[str, Any] = {
+            "strategy": self.strategy,
+            "settings": {k: v for k, v in asdict(self.settings).items() if k != "epochs"},
+            "x": self.x.source.identity(),
+            "y": self.y.source.identity(),
+            "order": {"window": self.order.window_batches, "unit": self.order.unit},
+        }
+        text = json.dumps(described, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

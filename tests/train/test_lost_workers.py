@@ -1,0 +1,148 @@
+"""Workers are killed, stopped, or join: training goes on from its checkpoint, to the same end."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from distributed import Client, LocalCluster
+
+import leptonhpc as lh
+from leptonhpc.testing import put
+
+from .conftest import three_classes, two_workers
+from .models import exact, patient
+
+# distributed looks for a port with a socket that it leaves to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+RUNNING_UNTIL_THE_MODULE_ENDS = True
+"""Workers that were killed are begun anew, as other processes."""
+X, Y = three_classes(500)
+OPTIONS: dict[str, Any] = {
+    "optimiser": "momentum", "learning_rate": 0.05, "batch_size": 25, "seed": 2, "epochs": 3,
+}  # fmt: skip
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("samples")
+    put(X, folder / "x", chunks=(100, 6))
+    zarr.save_array(folder / "y", Y)
+    return folder / "x", folder / "y"
+
+
+@pytest.fixture(scope="module")
+def alone(data: tuple[Path, Path]) -> Any:
+    return lh.train.fit(exact, data, **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def frail() -> Iterator[tuple[LocalCluster, Client]]:
+    """Give a cluster that starts again what a test kills."""
+    with two_workers() as made:
+        yield made
+
+
+@pytest.fixture
+def pids(frail: tuple[LocalCluster, Client]) -> Iterator[list[int]]:
+    """Connect what the test calls; give the workers' processes, that of rank 0 first."""
+    cluster, client = frail
+    client.wait_for_workers(2, timeout=120)
+    with client.as_current():
+        found = client.run(os.getpid)
+        yield [found[address] for address in sorted(found)]
+
+
+@contextlib.contextmanager
+def meanwhile(do: Callable[[], None]) -> Iterator[None]:
+    thread = threading.Thread(target=do)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("strategy", "victim"), [("data", 0), ("hybrid", 1)])
+def test_a_killed_worker_costs_no_sample_and_changes_no_loss(
+    pids: list[int], data: tuple[Path, Path], alone: Any, tmp_path: Path, strategy: Any, victim: int
+) -> None:
+    """Rank 0, and the last stage of a pipeline."""
+    run = tmp_path / "run"
+
+    def kill() -> None:
+        wait_for((run / "state.pt").exists)
+        os.kill(pids[victim], signal.SIGKILL)
+
+    with meanwhile(kill):
+        found = lh.train.fit(
+            patient, data, strategy=strategy, out=run, checkpoint_seconds=0.1, timeout=30.0,
+            **OPTIONS,
+        )  # fmt: skip
+    assert found.report.restarts >= 1
+    assert len(found.step_losses) == STEPS
+    # double precision: sums of 25 terms in another order, over 60 steps
+    assert np.max(np.abs(found.step_losses - alone.step_losses)) <= 1e-10
+
+
+def test_a_stopped_worker_is_left_out_and_taken_in_when_it_wakes(
+    pids: list[int], data: tuple[Path, Path], alone: Any, tmp_path: Path
+) -> None:
+    state = tmp_path / "run" / "state.pt"
+
+    def stop() -> None:
+        wait_for(state.exists)
+        os.kill(pids[1], signal.SIGSTOP)
+        try:
+            time.sleep(1.0)  # what rank 0 had begun to store is there
+            before = state.stat().st_mtime_ns
+            wait_for(lambda: state.stat().st_mtime_ns != before)  # it goes on alone
+        finally:
+            os.kill(pids[1], signal.SIGCONT)
+
+    with meanwhile(stop):
+        found = lh.train.fit(
+            patient, data, out=state.parent, checkpoint_seconds=0.1, timeout=8.0, **OPTIONS
+        )
+    assert found.report.restarts >= 1
+    assert found.report.regroups >= 1
+    assert found.report.workers == 2
+    assert np.max(np.abs(found.step_losses - alone.step_losses)) <= 1e-10
+
+
+def test_trainers_and_then_the_server_may_be_killed(
+    pids: list[int], data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+
+    def kill() -> None:
+        wait_for((run / "state.pt").exists)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            time.sleep(0.5)
+
+    options = {**OPTIONS, "epochs": 6}
+    with meanwhile(kill):
+        found = lh.train.fit(
+            patient, data, strategy="async", out=run, validation=data, checkpoint_seconds=0.1,
+            staleness=2, timeout=30.0, **options,
+        )  # fmt: skip
+    assert found.report.restarts >= 1
+    assert len(found.step_losses) == 120  # each batch once, from the server's checkpoint on
+    assert [entry["epoch"] for entry in found.history] == [1, 2, 3, 4, 5, 6]
+    assert found.metrics["accuracy"] > 0.9

@@ -1,0 +1,97 @@
+"""A model that lies in a file while each rank takes its part: the same numbers, less memory."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from leptonhpc.errors import StoreError
+from leptonhpc.train import Layout
+from leptonhpc.train.making import laid_model
+
+from .conftest import three_classes
+from .measured_memory import most_memory, own_nbytes
+from .models import LAYERS, WIDTH, large, wide
+from .processes import Ranks
+
+X, Y = three_classes(100)
+LAYER = WIDTH * WIDTH * 4
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kind"), [("model", "pipeline"), ("model", "tensor"), ("hybrid", "fsdp")]
+)
+def test_a_rank_takes_the_memory_of_its_part(ranks: Ranks, strategy: Any, kind: Any) -> None:
+    layout = Layout(kind=kind, parts=4)
+    recipes = (
+        ranks.recipe(4, model_fn, (X, Y), strategy=strategy, layout=layout)
+        for model_fn in (wide, large)
+    )
+    found = ranks.run(4, most_memory, *recipes)
+    whole = LAYERS * LAYER + 4 * (7 * WIDTH + 3 * WIDTH + 3)
+    # biases and the last layer are not divided by columns and rows
+    assert whole <= sum(part for part, _ in found) <= 1.02 * whole
+    for part, most in found:
+        # beside it a layer and its gradients that are tried, or what is sent of one
+        assert most <= part + 6 * LAYER
+    assert min(most for _, most in found) < whole * 2 / 3
+
+
+class Tied(nn.Module):
+    """Parameters with two names, and some that were drawn before a module had them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.out = nn.Embedding(10, 8, padding_idx=0), nn.Linear(8, 10, bias=False)
+        self.out.weight = self.words.weight
+        own = nn.Parameter(torch.randn(3, 4))
+        self.one, self.other = own, own
+
+
+def odd() -> nn.Module:
+    """Make layers whose numbers are drawn in many ways, one of them until it is content."""
+    model = nn.Sequential(
+        nn.Linear(6, 40), nn.BatchNorm1d(4), Tied(), nn.LSTM(4, 5), nn.Linear(40, 3)
+    ).to(torch.float64)
+    nn.init.orthogonal_(model[0].weight)
+    nn.init.trunc_normal_(model[4].weight)
+    return model.append(nn.utils.parametrizations.weight_norm(nn.Linear(5, 6)))
+
+
+def test_a_model_in_a_file_has_the_numbers_of_one_in_memory() -> None:
+    torch.manual_seed(3)
+    expected = odd()
+    found, _ = laid_model(odd, 3, {})
+    assert list(found.state_dict()) == list(expected.state_dict())
+    for name, value in expected.state_dict().items():
+        assert torch.equal(found.state_dict()[name], value)
+    assert found[2].one is found[2].other
+    assert found[2].out.weight is found[2].words.weight
+    twice = {name: 2 * value for name, value in expected.state_dict().items()}
+    again, _ = laid_model(odd, 3, twice)
+    assert torch.equal(again.state_dict()["0.weight"], twice["0.weight"])
+
+
+def test_a_model_in_a_file_takes_the_memory_of_some_of_its_layers() -> None:
+    before = own_nbytes()
+    model, laid = laid_model(large, 0, {})
+    assert all(laid.holds(p) for p in model.parameters())
+    assert own_nbytes() - before < LAYERS * LAYER / 4
+
+
+def test_no_room_for_the_file_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, begin: int, length: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StoreError, match=r"no room for .* bytes more .*TMPDIR"):
+        laid_model(odd, 0, {})
+
+
+def test_the_file_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    laid_model(odd, 0, {})
+    assert not list(tmp_path.iterdir())
