@@ -10,7 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-from leptonhpc.cli import cluster, datasets, drivers, eof, explain, genomics, machine, stored
+from leptonhpc.cli import (
+    cluster,
+    datasets,
+    drivers,
+    eof,
+    explain,
+    genomics,
+    machine,
+    recommend,
+    stored,
+)
 from leptonhpc.cli.commands import run_command, shell_name
 from leptonhpc.cli.exits import GuardedGroup
 
@@ -25,7 +35,9 @@ ORDER = (
     "gpca",
     "grm",
     "gwas",
+    "recommend",
     "load",
+    "report",
     "status",
     "clean",
     "info",
@@ -57,7 +69,9 @@ app.command()(eof.eof)
 app.command()(genomics.gpca)
 app.command()(genomics.grm)
 app.command()(genomics.gwas)
+app.add_typer(recommend.app, name="recommend")
 app.command()(stored.load)
+app.command()(stored.report)
 app.command()(stored.status)
 app.command()(stored.clean)
 app.command()(stored.info)

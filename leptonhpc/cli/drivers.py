@@ -47,7 +47,7 @@ def read_order(order: o.Order) -> Any:
 
     Parameters
     ----------
-    order : {"fro", "1", "inf", "2", "nuc"}
+    order : {"fro", "1", "-1", "inf", "-inf", "2", "-2", "nuc"}
         As the command was given it.
 
     Returns
@@ -56,10 +56,14 @@ def read_order(order: o.Order) -> Any:
         The value.
     """
     numbers: dict[str, float] = {"1": 1, "2": 2, "inf": math.inf}
-    return numbers.get(order, order)
+    sign = -1 if order.startswith("-") else 1
+    size = order.removeprefix("-")
+    return sign * numbers[size] if size in numbers else order
 
 
 _SEED = {"seed": (o.Seed, 0)}
+_PRECISION = {"precision": (o.PrecisionOption, None), **_SEED}
+_DTYPE = {"precision": (o.DtypePrecisionOption, None)}
 _X = {"x": o.Array}
 _SYSTEM = {"a": o.Matrix, "b": o.Sides}
 _PASSES = {"rank": (o.SketchRank, None), "most_passes": (o.Passes, 300), **_SEED}
@@ -72,7 +76,7 @@ DRIVERS = (
             "compute_uv": (o.ComputeUv, True), "center": (o.Center, False),
             "scale": (o.Scale, None), "weights": (o.Weights, None),
             "missing": (o.MissingOption, "raise"), "method": (o.MethodOption, "auto"),
-            "accuracy": (o.Accuracy, 1e-3), "most_passes": (o.MostPasses, 10), **_SEED,
+            "accuracy": (o.Accuracy, 1e-3), "most_passes": (o.MostPasses, 10), **_PRECISION,
         },
         read={"scale": read_scale, "weights": read_weights},
     ),
@@ -80,22 +84,32 @@ DRIVERS = (
         "eigh", "Find eigenvalues and eigenvectors of a symmetric or Hermitian matrix.", _X,
         {
             "k": (o.Pairs, None), "which": (o.WhichOption, "largest"), "tol": (o.EighTol, None),
-            "method": (o.EighMethodOption, "auto"), "most_passes": (o.Passes, 60), **_SEED,
+            "method": (o.EighMethodOption, "auto"), "most_passes": (o.Passes, 60), **_DTYPE,
+            **_SEED,
+        },
+    ),
+    Driver(
+        "nmf", "Factor a matrix as W H, all three without negative numbers.", _X,
+        {
+            "rank": (o.Components, None), "loss": (o.LossOption, "frobenius"),
+            "method": (o.NmfMethodOption, "sweeps"), "init": (o.InitOption, "auto"),
+            "w0": (o.FirstW, None), "h0": (o.FirstH, None), "update_h": (o.UpdateH, True),
+            "tol": (o.NmfTol, 1e-4), "most_sweeps": (o.MostSweeps, 200), **_DTYPE, **_SEED,
         },
     ),
     Driver(
         "qr", "Factor a matrix as Q R with orthonormal columns of Q, reduced.", _X,
-        {"method": (o.QrMethodOption, "auto"), **_SEED},
+        {"method": (o.QrMethodOption, "auto"), **_PRECISION},
     ),
-    Driver("cholesky", "Factor a Hermitian positive definite matrix as L L^H.", _X, _SEED),
-    Driver("lu", "Factor a matrix as P^T L U, pivoting down whole columns.", _X, _SEED),
+    Driver("cholesky", "Factor a Hermitian positive definite matrix as L L^H.", _X, _PRECISION),
+    Driver("lu", "Factor a matrix as P^T L U, pivoting down whole columns.", _X, _PRECISION),
     Driver(
         "solve", "Solve A X = B.", _SYSTEM,
-        {"assume": (o.AssumeOption, "gen"), "precision": (o.PrecisionOption, "full"), **_SEED},
+        {"assume": (o.AssumeOption, "gen"), "precision": (o.SolvePrecisionOption, "full"), **_SEED},
     ),
     Driver(
         "lstsq", "Find X of minimum norm that makes B - A X as small as possible.", _SYSTEM,
-        {"rcond": (o.Rcond, None)},
+        {"rcond": (o.Rcond, None), **_DTYPE},
     ),
     Driver(
         "cg", "Solve (A + shift I) X = B by preconditioned conjugate gradients.", _SYSTEM,
@@ -106,11 +120,12 @@ DRIVERS = (
         {"damp": (o.Damp, 0.0), "tol": (o.ResidualTol, None), **_PASSES},
     ),
     Driver(
-        "matmul", "Multiply two matrices.", {"a": o.Left, "b": o.Right}, _SEED, required_out=True
+        "matmul", "Multiply two matrices.", {"a": o.Left, "b": o.Right}, _PRECISION,
+        required_out=True,
     ),
     Driver(
         "inv", "Invert a matrix. To solve systems use `leptonhpc solve`.", {"a": o.Matrix},
-        {"assume": (o.AssumeOption, "gen"), **_SEED}, required_out=True,
+        {"assume": (o.AssumeOption, "gen"), **_PRECISION}, required_out=True,
     ),
     Driver(
         "pinv", "Compute the Moore-Penrose pseudoinverse of a matrix.", _X,
@@ -131,7 +146,7 @@ DRIVERS = (
     ),
     Driver(
         "cond", "Give the condition number of a matrix.", _X, {"p": (o.NormOfCond, 2)},
-        stored=False,
+        stored=False, read={"p": read_order},
     ),
     Driver(
         "matrix_rank", "Give the rank of a matrix.", _X, {"tol": (o.RankTol, None)}, stored=False

@@ -7,15 +7,20 @@ from typing import Annotated, Literal
 
 import typer
 
-Method = Literal["auto", "gram", "krylov", "sketch"]
+Method = Literal["auto", "gram", "krylov", "sketch", "mixed", "divide"]
 Missing = Literal["raise", "mean"]
-Order = Literal["fro", "1", "inf", "2", "nuc"]
+Order = Literal["fro", "1", "-1", "inf", "-inf", "2", "-2", "nuc"]
 EighMethod = Literal["auto", "gathered", "divide", "krylov"]
 Which = Literal["largest", "smallest"]
 QrMethod = Literal["auto", "cholesky", "householder"]
 Assume = Literal["gen", "sym", "pos"]
-Precision = Literal["full", "mixed"]
+SolvePrecision = Literal["full", "mixed", "float64", "float32", "tf32"]
+Precision = Literal["float64", "float32", "tf32"]
+DtypePrecision = Literal["float64", "float32"]
 Side = Literal["right", "left"]
+Loss = Literal["frobenius", "kullback-leibler"]
+NmfMethod = Literal["sweeps", "compressed"]
+Init = Literal["auto", "nndsvd", "nndsvda", "random"]
 
 Array = Annotated[str, typer.Argument(metavar="X", help="Zarr array: a path or URL.")]
 Left = Annotated[str, typer.Argument(metavar="A", help="Left factor, a Zarr array.")]
@@ -38,7 +43,7 @@ ComputeUv = Annotated[
 Ord = Annotated[
     Order,
     typer.Option(
-        help="Frobenius norm, largest column sum, largest row sum, largest singular value, sum of "
+        help="Frobenius norm, largest and smallest column sum, row sum and singular value, sum of "
         "singular values."
     ),
 ]
@@ -89,9 +94,19 @@ QrMethodOption = Annotated[
 AssumeOption = Annotated[
     Assume, typer.Option(help="What A is: general, symmetric, or positive definite (Cholesky).")
 ]
+SolvePrecisionOption = Annotated[
+    SolvePrecision,
+    typer.Option(help="Compute in the precision of A, factor in single and refine, or all in one."),
+]
 PrecisionOption = Annotated[
-    Precision,
-    typer.Option(help="Factor in the precision of A, or in single precision and refine."),
+    Precision | None,
+    typer.Option(
+        help="What is computed with; tf32 needs a GPU. Default: the precision of the input."
+    ),
+]
+DtypePrecisionOption = Annotated[
+    DtypePrecision | None,
+    typer.Option(help="What is computed with. Default: the precision of the input."),
 ]
 Rcond = Annotated[
     float | None,
@@ -111,8 +126,37 @@ SketchRank = Annotated[
     int | None, typer.Option(help="Of the preconditioner. Default: chosen as A is seen.")
 ]
 Passes = Annotated[int, typer.Option(help="Stop after so many passes, with a warning.")]
+Components = Annotated[
+    int | None, typer.Option("--rank", help="Number of components; that of H0, if it is given.")
+]
+LossOption = Annotated[
+    Loss, typer.Option(help="What is lowered: |X - WH|, or the divergence of WH from X.")
+]
+NmfMethodOption = Annotated[
+    NmfMethod, typer.Option(help="Sweeps over X, or over its leading modes and X once.")
+]
+InitOption = Annotated[
+    Init, typer.Option(help="How W and H begin: from singular vectors, or at random.")
+]
+FirstW = Annotated[
+    str | None, typer.Option("--w0", metavar="W0", help="W to begin with, a Zarr array.")
+]
+FirstH = Annotated[
+    str | None, typer.Option("--h0", metavar="H0", help="H to begin with, a Zarr array.")
+]
+UpdateH = Annotated[
+    bool, typer.Option("--update-h/--no-update-h", help="Both factors, or W for the H0 given.")
+]
+NmfTol = Annotated[
+    float,
+    typer.Option(
+        help="Stop where the error falls by less than TOL of itself a sweep, is TOL |X|, or the "
+        "optimality conditions hold to TOL of it."
+    ),
+]
+MostSweeps = Annotated[int, typer.Option(help="Stop after so many sweeps, with a warning.")]
 SideOption = Annotated[Side, typer.Option(help="Where P stands: A = U P, or A = P U.")]
-NormOfCond = Annotated[int, typer.Option("--p", help="Which norm; 2 only.")]
+NormOfCond = Annotated[Order, typer.Option("--p", help="Which norm of A and of its inverse.")]
 RankTol = Annotated[
     float | None,
     typer.Option(help="Singular values up to TOL times the largest count as zero."),

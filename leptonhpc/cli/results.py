@@ -96,7 +96,10 @@ def _values(result: Any, driver: str) -> dict[str, Any]:
 
 def _print_modes(result: Any) -> None:
     certificate = result.certificate
-    shares = [f"{100 * share:.4f} %" for share in certificate.captured_each]
+    shares = [
+        f"{100 * share:.4f} %" if certificate.norm else "-"  # of nothing there are no shares
+        for share in certificate.captured_each
+    ]
     heads = ("mode", "singular value", "variance", "residual")
     _print_rows(heads, result.s, certificate, shares)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from leptonhpc.cli.options import Array, Json
+
+if TYPE_CHECKING:
+    from leptonhpc import JobStatus
 
 
 def load(
@@ -20,19 +24,55 @@ def load(
     print_result(load(location), out=location, as_json=json)
 
 
+def report(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="A stored result: a path or URL.")],
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write it as a page for a browser.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show what a job took: predicted beside actual, who did what and when."""
+    from leptonhpc import report
+    from leptonhpc.cli.running import refuse_existing
+    from leptonhpc.cli.show import print_json, print_text
+
+    refuse_existing(html)
+    found = report(out, html=html)
+    if json:
+        print_json(found.to_dict())
+    else:
+        print_text(str(found))
+
+
 def status(
     out: Annotated[str, typer.Argument(metavar="OUT", help="What was given as --out.")],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again and again, until the job ends.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Say how far the job of an output is."""
-    from leptonhpc import status
     from leptonhpc.cli.show import print_json, print_text
 
-    found = status(out)
+    if watch:
+        from leptonhpc.cli.watching import watch_job
+
+        watch_job(out, as_json=json, look=_status)
+        return
+    found = _status(out)
     if json:
         print_json(found.to_dict())
     else:
         print_text(repr(found))
+
+
+def _status(out: str) -> JobStatus:
+    """Look at a command or function of a domain first, then at a job of a driver."""
+    from leptonhpc import status
+    from leptonhpc.cli.left import status_of
+
+    found = status_of(out)
+    return status(out) if found is None else found
 
 
 def clean(
@@ -41,9 +81,10 @@ def clean(
 ) -> None:
     """Remove the unfinished output that a dead job left."""
     from leptonhpc import clean
+    from leptonhpc.cli.left import remove_left
     from leptonhpc.cli.show import print_json, print_text
 
-    removed = clean(out)
+    removed = remove_left(out) or clean(out)
     if json:
         print_json({"removed": removed})
     else:

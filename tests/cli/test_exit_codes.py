@@ -94,7 +94,8 @@ def test_output_that_exists_is_refused_and_left_alone(run: Any, folder: Path) ->
     run("svd", "a.zarr", "--rank", "3", "--out", "o.zarr")
     done = run("svd", "a.zarr", "--rank", "2", "--out", "o.zarr")
     assert done.exit_code == 2
-    _assert_one_line(done, "'o.zarr' exists; pass --overwrite")
+    _assert_one_line(done, "'o.zarr' exists, and is the result of another job: parameters.rank was")
+    assert "or pass --overwrite" in done.stderr
     assert lh.load("o.zarr").s.shape == (3,)
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import dask
 import pytest
 from distributed import LocalCluster
 
@@ -46,7 +47,8 @@ def test_a_scheduler_without_encryption_is_refused_unless_asked_for(run: Any, cl
 
 
 def test_a_scheduler_that_is_not_there_ends_with_1(run: Any) -> None:
-    done = run("svd", "a.zarr", "--scheduler", "insecure+tcp://127.0.0.1:1")
+    with dask.config.set({"distributed.comm.timeouts.connect": "1 s"}):
+        done = run("svd", "a.zarr", "--scheduler", "insecure+tcp://127.0.0.1:1")
     assert done.exit_code == 1
     assert "cannot connect to the scheduler at tcp://127.0.0.1:1" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -17,9 +17,9 @@ from leptonhpc.cli.commands import shell_name
 from leptonhpc.cli.drivers import DRIVERS
 
 ROOT = Path(__file__).parents[2]
-OF_THE_SHELL = {"json", "scheduler", "help"}
+OF_THE_SHELL = {"json", "scheduler", "help", "watch"}
 OF_PLAN = {"machine", "policy", "timeline"}  # of `plan`, and of what it gives
-OF_PACKAGES = {"cluster", "datasets", "eof", "gpca", "grm", "gwas"}  # functions of packages
+OF_PACKAGES = {"cluster", "datasets", "eof", "gpca", "grm", "gwas", "recommend"}
 OF_PYTHON = {"open", "plan"}  # `plan` is the command `explain`; `open` needs no command
 COMMANDS = typer.main.get_command(app).commands
 
@@ -32,6 +32,7 @@ PAIRS = [
     ("probe", leptonhpc.probe),
     ("info", leptonhpc.info),
     ("load", leptonhpc.load),
+    ("report", leptonhpc.report),
     ("status", leptonhpc.status),
     ("clean", leptonhpc.clean),
     ("datasets fetch", datasets.fetch),
