@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import als_peers
 import domain_peers
 import factor_peers
 import limits
 import measure
+import nmf_peers
+import parallel_peers
 import peers
 import processes
 import rows
@@ -59,7 +62,7 @@ def run_contest(contest: Contest, arguments: argparse.Namespace) -> list[Row]:
         print(f"{contest.subject}: {row['contestant']}: {row['status']} {seconds}", flush=True)
 
     for turn in range(arguments.repeats):
-        for name in [*limits.GEMM, *limits.READ] if contest.limits else []:
+        for name in [*limits.GEMM, *limits.READ] if contest.limits and arguments.limits else []:
             keep({**shared, "turn": turn, **_run_limit(contest, name, arguments)})
         for name in names:
             keep({**shared, "turn": turn, **_run_contestant(contest, name, arguments)})
@@ -75,7 +78,10 @@ def _run_limit(contest: Contest, name: str, arguments: argparse.Namespace) -> Ro
 
 
 def _run_contestant(contest: Contest, name: str, arguments: argparse.Namespace) -> Row:
-    known = {**peers.CONTESTANTS, **factor_peers.CONTESTANTS, **domain_peers.CONTESTANTS}
+    known = {
+        **peers.CONTESTANTS, **factor_peers.CONTESTANTS, **domain_peers.CONTESTANTS,
+        **als_peers.CONTESTANTS, **nmf_peers.CONTESTANTS, **parallel_peers.CONTESTANTS,
+    }  # fmt: skip
     contestant = known[contest.work, name]
     contest.before()
     processes.touch(arguments.hot_memory)

@@ -7,10 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import als_peers
 import domain_peers
 import factor_peers
 import limits
+import nmf_peers
 import own
+import parallel_peers
 import peers
 from measure import Timer
 
@@ -21,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     case = json.loads(text)
     contestants = {
         **limits.CONTESTANTS, **peers.CONTESTANTS, **factor_peers.CONTESTANTS, **own.CONTESTANTS,
-        **domain_peers.CONTESTANTS,
+        **domain_peers.CONTESTANTS, **als_peers.CONTESTANTS,
+        **nmf_peers.CONTESTANTS, **parallel_peers.CONTESTANTS,
     }  # fmt: skip
     timer = Timer()
     answer = contestants[case["work"], case["contestant"]].run(case["options"], timer)

@@ -49,13 +49,13 @@ def _kept(options: dict[str, Any], eofs: Any, s: Any) -> dict[str, Any]:
 
 
 def pca_leptonhpc(options: dict[str, Any], timer: Timer) -> dict[str, Any]:
-    """Read the .bed block by block; the relationship matrix of the samples is exact."""
+    """Read the .bed block by block; the whole relationship matrix of the samples is made."""
     from leptonhpc.genomics import pca
 
     with timer:
         found = pca(
             f"{options['bed']}.bed", components=options["components"], method="exact",
-            memory=options["memory"], progress=False,
+            precision=options["precision"], memory=options["memory"], progress=False,
         )  # fmt: skip
         values = found.sample_pca_eigenvalue.values
     return {"s": values.tolist()}

@@ -45,10 +45,11 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     contest = Contest(
         subject="genotypes",
         work="genotypes",
-        dtype="float64",
+        dtype="float64" if arguments.precision == "double" else "float32",
         sizes=sizes,
         options={
             "bed": str(stem), "memory": arguments.memory, "components": arguments.components,
+            "precision": arguments.precision,
         },
         input_nbytes=stem.with_suffix(".bed").stat().st_size,
         judge=judge,
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--samples", type=int, default=5000)
     made.add_argument("--variants", type=int, default=100_000)
     made.add_argument("--components", type=int, default=10)
+    made.add_argument("--precision", choices=("single", "double"), default="single")
     made.add_argument("--memory", type=options.nbytes, default="2GB", help="of each worker")
     return made
 

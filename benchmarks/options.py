@@ -69,6 +69,10 @@ def parser(subject: str, description: str, peers: Sequence[str]) -> argparse.Arg
             "--peers", type=names(peers), default=list(peers),
             help="who else runs, or none; separated by commas",
         )  # fmt: skip
+        made.add_argument(
+            "--limits", action=argparse.BooleanOptionalAction, default=True,
+            help="also measure gemm, and the reading of the input",
+        )  # fmt: skip
         made.add_argument("--gemm-size", type=int, default=4096, help="of the gemm limit")
     return made
 

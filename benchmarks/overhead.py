@@ -1,4 +1,4 @@
-"""What leptonhpc costs before any work: import, start, and a job of about a second on a cluster.
+"""What leptonhpc costs beside the work: import, start, a job of a second on a cluster, a task.
 
 python benchmarks/overhead.py --rows 65536 --columns 2048 --repeats 5
 """
@@ -22,7 +22,7 @@ from contest import run_fresh
 from rows import Row
 from tables import print_table
 
-TINY = {"rows": 4000, "columns": 64, "rank": 5, "chunk_rows": 500, "repeats": 2}
+TINY = {"rows": 4000, "columns": 64, "rank": 5, "chunk_rows": 500, "repeats": 1, "tasks": 200}
 
 STARTS = {
     "import leptonhpc": ("", "import leptonhpc"),
@@ -50,12 +50,20 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     shared = {**rows.describe_run(), "subject": "overhead"}
     found = [{**shared, **_start(name, arguments)} for name in STARTS]
     found += [{**shared, **_job(name, arguments)} for name in JOBS]
+    tasks = {"tasks": arguments.tasks}
+    row = run_fresh("tasks", "leptonhpc", own.CONTESTANTS["tasks", "leptonhpc"], tasks, arguments)
+    found.append({**shared, **row, "contestant": "a task on a cluster"})
     rows.append_rows(arguments.out, found)
     lines = [(r["contestant"], f"{r.get('seconds', 0):.3f}", r["status"]) for r in found]
-    here, there = found[-2:]
+    here, there, each = found[-3:]
     if here["status"] == there["status"] == "ok":
         percent = 100 * (there["seconds"] / here["seconds"] - 1)
         lines.append(("overhead of the cluster", f"{percent:.1f} %", ""))
+    if each["status"] == "ok":
+        lines += [
+            (f"a task: {name.replace('_', ' ')}", f"{each[name]:.2f}", "")
+            for name in ("seconds_a_task_ms", "client_and_scheduler_ms", "worker_ms")
+        ]
     print_table("overhead", ("what", "seconds", "status"), lines)
     return found
 
@@ -105,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     made.set_defaults(repeats=5)
     made.add_argument("--rows", type=int, default=65_536)
     made.add_argument("--columns", type=int, default=2048)
+    made.add_argument("--tasks", type=int, default=4000, help="that do nearly nothing")
     made.add_argument("--rank", type=int, default=20)
     made.add_argument("--chunk-rows", type=int, default=4096)
     made.add_argument("--memory", type=options.nbytes, default="2GB", help="of each worker")

@@ -1,8 +1,9 @@
-"""What leptonhpc alone is measured at: planning large jobs, and running small ones."""
+"""What leptonhpc alone is measured at: planning large jobs, running small ones, sending tasks."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 import tempfile
 from typing import Any
@@ -44,7 +45,47 @@ def job(options: dict[str, Any], timer: Timer) -> dict[str, Any]:
     return {"seconds": statistics.median(seconds[1:]), "all_seconds": seconds, "s": r.s.tolist()}
 
 
+def tasks(options: dict[str, Any], timer: Timer) -> dict[str, Any]:
+    """Run a stage of very many tasks that do nearly nothing, and one of few; give the difference.
+
+    Processor time is that of this process (client and scheduler), and of its two workers.
+    """
+    import numpy as np
+    from distributed import Client, LocalCluster
+
+    import leptonhpc.api as lh
+    from leptonhpc.planning import costs, layout
+
+    few, of_lane = costs._PIECES_EACH, layout._TASKS_OF_LANE
+    x = np.ones((16 * options["tasks"], 8))
+    seen = []
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, memory_limit=0, host="127.0.0.1",
+        dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0",
+    ) as cluster, Client(cluster) as client:  # fmt: skip
+        lh.norm(x, progress=False)  # warms up
+        for pieces in (few, options["tasks"] // 2):
+            costs._PIECES_EACH = layout._TASKS_OF_LANE = pieces
+            here, there = _processor_seconds(), sum(client.run(_processor_seconds).values())
+            with timer:
+                report = lh.norm(x, progress=False).report
+            there = sum(client.run(_processor_seconds).values()) - there
+            count = sum(stage.tasks for stage in report.stages)
+            seen.append((count, timer.seconds, _processor_seconds() - here, there))
+    costs._PIECES_EACH, layout._TASKS_OF_LANE = few, of_lane
+    more = seen[1][0] - seen[0][0]
+    each = [1e3 * (late - early) / more for early, late in zip(*seen, strict=True)][1:]
+    names = ("seconds_a_task_ms", "client_and_scheduler_ms", "worker_ms")
+    return {"tasks": seen[1][0], **dict(zip(names, each, strict=True))}
+
+
+def _processor_seconds() -> float:
+    spent = os.times()
+    return spent.user + spent.system
+
+
 CONTESTANTS = {
+    ("tasks", "leptonhpc"): Contestant(tasks),
     ("plan", "leptonhpc"): Contestant(plan),
     ("job", "leptonhpc"): Contestant(job),
 }

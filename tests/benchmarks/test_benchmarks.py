@@ -18,6 +18,7 @@ LIMITS = [
     "limit: read, leptonhpc.store",
     "limit: read, zarr-python",
 ]
+CONTESTS = ("svd", "svd_values", "matmul", "factorisations", "nmf", "parallel")
 EPS = {"float32": np.finfo("f4").eps, "float64": np.finfo("f8").eps}
 
 
@@ -42,13 +43,17 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Any:
     return data
 
 
-@pytest.mark.parametrize("subject", ["svd", "svd_values", "matmul"])
-def test_contest_gives_rows_with_error_and_memory(subject: str, folder: Path) -> None:
-    rows, shown = _run(subject, folder, "--peers", "dask")
-    assert [row["contestant"] for row in rows] == [*LIMITS, "leptonhpc", "dask"]
+@pytest.mark.parametrize(
+    ("subject", "limits"), [("svd", []), ("svd_values", []), ("matmul", LIMITS)]
+)
+def test_contest_gives_rows_with_error_and_memory(
+    subject: str, limits: list[str], folder: Path
+) -> None:
+    rows, shown = _run(subject, folder, "--peers", "dask", limits=bool(limits))
+    assert [row["contestant"] for row in rows] == [*limits, "leptonhpc", "dask"]
     assert {row["status"] for row in rows} == {"ok"}, shown
     assert all(row["seconds"] > 0 and row["peak_nbytes"] > 10**7 for row in rows)
-    for row in rows[len(LIMITS) :]:
+    for row in rows[len(limits) :]:
         # tiny spectra span 1e3: relative errors are c eps s_1 / s_k, products sum 384 terms
         assert 0 <= row["error"] <= 1e3 * EPS[row["dtype"]], row
         assert row["passes"] >= 0.9
@@ -60,10 +65,9 @@ def test_contest_gives_rows_with_error_and_memory(subject: str, folder: Path) ->
 @pytest.mark.parametrize("work", ["cholesky", "lu", "qr"])
 def test_factors_of_every_contestant_are_judged(work: str, folder: Path) -> None:
     rows, shown = _run("factorisations", folder, "--work", work, "--peers", "leptonhpc-zarr,scipy")
-    names = [row["contestant"] for row in rows[len(LIMITS) :]]
-    assert names == ["leptonhpc", "leptonhpc-zarr", "scipy"]
+    assert [row["contestant"] for row in rows] == ["leptonhpc", "leptonhpc-zarr", "scipy"]
     assert {row["status"] for row in rows} == {"ok"}, shown
-    for row in rows[len(LIMITS) :]:
+    for row in rows:
         assert 0 < row["error"] <= 1e3 * EPS["float64"], row
         assert row["gflops"] > 0
 
@@ -82,18 +86,36 @@ def test_domains_are_judged_by_numpy(folder: Path) -> None:
     assert 0 < eof["error"] <= 1e2 * EPS["float32"], eof
     rows, shown = _run("genotypes", folder)
     assert {row["status"] for row in rows} == {"ok"}, shown
-    assert rows[0]["error"] <= 1e3 * EPS["float64"]
+    assert rows[0]["error"] <= 16 * EPS["float32"]  # products in single precision
     for row in rows[1:]:  # plink2, where it is installed; its randomized method is not exact
         assert row["error"] < (0.1 if "approx" in row["contestant"] else 1e-5)
 
 
-def test_placement_is_compared_with_dasks(folder: Path) -> None:
-    rows, shown = _run("placement", folder)
-    assert len(rows) == 10, shown
+def test_nonnegative_factors_are_judged_by_numpy(folder: Path) -> None:
+    rows, shown = _run("nmf", folder, "--peers", "leptonhpc-compressed,sklearn")
+    ours, compressed, theirs = rows
+    assert {row["status"] for row in rows} == {"ok"}, shown
+    assert 0 < ours["error"] <= 1.01 * theirs["error"]
+    assert 0 < compressed["error"] <= 1.05 * theirs["error"]
+
+
+def test_any_function_is_run_beside_dask(folder: Path) -> None:
+    rows, shown = _run("parallel", folder)
+    assert {row["status"] for row in rows} == {"ok"}, shown
+    contestants = ["leptonhpc", "leptonhpc-distributed", "dask", "dask-futures"]
+    assert [row["contestant"] for row in rows] == contestants
     for row in rows:
-        assert row["error"] <= 1e3 * EPS["float32" if row["work"] == "svd" else "float64"], row
+        # all sum positive numbers: 16 additions of bands are what differs
+        assert row["error"] <= 32 * EPS["float64"], row
+
+
+def test_placement_is_compared_with_dasks(folder: Path) -> None:
+    rows, shown = _run("placement", folder, "--works", "svd")
+    assert len(rows) == 5, shown
+    for row in rows:
+        assert row["error"] <= 1e3 * EPS["float32"], row
         assert row.get("off_owner", 0) == 0
-    assert sum("of_ideal" in row for row in rows) == 2
+    assert sum("of_ideal" in row for row in rows) == 1
 
 
 def test_scaling_is_simulated(folder: Path) -> None:
@@ -117,8 +139,9 @@ def test_plan_gives_as_many_tasks_as_asked_for(folder: Path) -> None:
 def test_overhead_measures_starts_and_jobs(folder: Path) -> None:
     rows, shown = _run("overhead", folder)
     assert {row["status"] for row in rows} == {"ok"}, shown
-    assert len(rows) == 6
+    assert len(rows) == 7
     assert all(row["seconds"] > 0 for row in rows)
+    assert rows[-1]["client_and_scheduler_ms"] > 0
 
 
 def test_peer_that_is_not_known_is_refused(folder: Path) -> None:
@@ -185,8 +208,12 @@ def test_wrong_block_of_a_product_shows(data: Any, tmp_path: Path) -> None:
     assert check.error(tmp_path / "c.zarr") > 0.01
 
 
-def _run(subject: str, folder: Path, *arguments: str) -> tuple[list[dict[str, Any]], str]:
+def _run(
+    subject: str, folder: Path, *arguments: str, limits: bool = False
+) -> tuple[list[dict[str, Any]], str]:
     out = folder / f"{subject}-{len(list(folder.iterdir()))}.jsonl"
+    if subject in CONTESTS and not limits:
+        arguments = (*arguments, "--no-limits")
     done = _command(subject, folder, "--out", str(out), *arguments)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in out.read_text().splitlines()], done.stdout

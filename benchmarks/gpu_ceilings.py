@@ -1,0 +1,159 @@
+"""What the GPU, its link and the disk allow, measured in the run that is held against it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leptonhpc.kernels import primitives_of
+from leptonhpc.kernels.fold import Blas
+
+
+def say(name: str, value: float | None = None, unit: str = "", **more: Any) -> None:
+    """Print a row; with ``ceiling``, what part of it was reached."""
+    row: dict[str, Any] = {"name": name}
+    if value is not None:
+        row |= {"value": value, "unit": unit}
+    options, ceiling = more.pop("options", None), more.pop("ceiling", None)
+    if ceiling is not None:
+        known = [r["value"] for r in options["rows"] if r["name"] == f"ceiling: {ceiling}"]
+        if known and value is not None:
+            row |= {"fraction": value / known[-1], "of": ceiling}
+    print(json.dumps({**row, **more}), flush=True)
+
+
+def ceilings(options: dict[str, Any]) -> None:
+    """Measure products, factorisations, copies and reading, each for about a second."""
+    sizes, blas = options["sizes"], primitives_of(options["kind"])
+    n, seconds = sizes["ceiling"], sizes["seconds"]
+    for dtype in ("float64", "float32"):
+        say(
+            f"ceiling: gemm {dtype}", 2e-12 * n**3 * _product(blas, seconds, n, n, dtype), "TFLOP/s"
+        )
+    if blas.has_tf32:
+        rate = _product(blas.computing("tf32"), seconds, n, n, "float32")
+        say("ceiling: gemm tf32", 2e-12 * n**3 * rate, "TFLOP/s")
+    rows, columns = 2 * n, sizes["columns"]
+    rate = _product(blas, seconds, rows, 32, "float32", inner=columns)
+    say("ceiling: skinny gemm float32", 2e-12 * rows * columns * 32 * rate, "TFLOP/s")
+    _factorisations(blas, seconds, sizes["potrf"])
+    _copies(blas, seconds, sizes["copy_nbytes"])
+    _reading(Path(options["folder"]), sizes["copy_nbytes"])
+
+
+def _per_second(blas: Blas, seconds: float, work: Callable[[], Any]) -> float:
+    """Repeat work for some time; what it gives is waited for."""
+
+    def once() -> None:
+        blas.get(work()[:1, :1])
+
+    once()
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        once()
+        count += 1
+    return count / (time.perf_counter() - began)
+
+
+def _product(
+    blas: Blas, seconds: float, rows: int, columns: int, dtype: str, *, inner: int | None = None
+) -> float:
+    rng = np.random.default_rng(0)
+    depth = inner or rows
+    a = blas.put(rng.standard_normal((rows, depth), dtype=np.dtype(dtype).type))
+    b = blas.put(rng.standard_normal((depth, columns), dtype=np.dtype(dtype).type))
+    c = blas.zeros((rows, columns), dtype)
+
+    def work() -> Any:
+        blas.gemm(c, a, b)
+        return c
+
+    return _per_second(blas, seconds, work)
+
+
+def _factorisations(blas: Blas, seconds: float, n: int) -> None:
+    rng = np.random.default_rng(0)
+    square = rng.standard_normal((n, n))
+    definite = blas.put(square + square.T + 4 * np.sqrt(n) * np.eye(n))
+
+    def potrf() -> Any:
+        a = definite + 0
+        blas.potrf(a)
+        return a
+
+    say("ceiling: potrf float64", 1e-12 * n**3 / 3 * _per_second(blas, seconds, potrf), "TFLOP/s",
+        note=f"n={n}")  # fmt: skip
+    tall, width = blas.put(rng.standard_normal((2 * n, max(16, n // 16)))), max(16, n // 16)
+
+    def geqrf() -> Any:
+        a = tall + 0
+        blas.geqrf(a)
+        return a
+
+    flops = 2.0 * width**2 * (2 * n - width / 3)
+    say("ceiling: qr float64", 1e-12 * flops * _per_second(blas, seconds, geqrf), "TFLOP/s",
+        note=f"{2 * n} x {width}")  # fmt: skip
+
+
+def _copies(blas: Blas, seconds: float, nbytes: int) -> None:
+    columns = 1 << 12
+    shape = (max(1, nbytes // columns // 8), columns)
+    host = np.ones(shape)
+    dtype, size = np.dtype("f8"), 1e-9 * host.nbytes
+
+    def from_page_locked() -> Any:
+        return blas.stage(shape, dtype, lambda out: out)  # what lies there is copied
+
+    there = blas.put(host)
+    rate = size * _per_second(blas, seconds, from_page_locked)
+    say("ceiling: copy in, page-locked", rate, "GB/s")
+    rate = size * _per_second(blas, seconds, lambda: blas.put(host))
+    say("ceiling: copy in, pageable", rate, "GB/s", note="through the ring")
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        blas.get(there)
+        count += 1
+    say("ceiling: copy out", size * count / (time.perf_counter() - began), "GB/s",
+        note="through the ring")  # fmt: skip
+
+
+def _reading(folder: Path, nbytes: int) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from leptonhpc import store
+    from leptonhpc.runtime.cores import usable_cores
+
+    block = np.random.default_rng(0).standard_normal((1 << 9, 1 << 11)).astype("f4")
+    count = max(1, nbytes // block.nbytes)
+    for compression, name in (("none", "read and decode"), ("fast", "read and decompress")):
+        array = store.create_array(
+            folder / compression, shape=(count * len(block), block.shape[1]), dtype="f4",
+            chunks=block.shape, compression=compression,
+        )  # fmt: skip
+        for number in range(count):
+            array.write_units((number, 0), block)
+
+        def read(number: int, array: Any = array) -> None:
+            rows = (number * len(block), (number + 1) * len(block))
+            array.read((rows, (0, block.shape[1])), np.empty_like(block))
+
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            began = time.perf_counter()
+            assert all(done is None for done in pool.map(read, range(count)))
+            took = time.perf_counter() - began
+        say(f"ceiling: {name}", 1e-9 * count * block.nbytes / took, "GB/s",
+            note="from the page cache, where it fits")  # fmt: skip
+
+
+def numpy_gemm(n: int) -> None:
+    """Multiply with NumPy on all cores."""
+    a = np.random.default_rng(0).standard_normal((n, n))
+    began = time.perf_counter()
+    _ = a @ a
+    seconds = time.perf_counter() - began
+    say("peer: NumPy on all cores", 2e-12 * n**3 / seconds, "TFLOP/s", note=f"n={n}")

@@ -1,0 +1,162 @@
+"""The steps of gpu_check: each reads options from stdin and prints a row of JSON as it is known."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gpu_ceilings import ceilings, numpy_gemm, say
+
+import leptonhpc as lh
+from leptonhpc.kernels import primitives_of
+
+HERE = Path(__file__).parent
+
+
+def tests(options: dict[str, Any]) -> None:
+    """Run the tests of devices; with a GPU they run on it too."""
+    folder = HERE.parent / "tests" / "kernels"
+    names = ("staging", "accelerated", "precision", "tall_devices")
+    files = [folder / f"test_{name}.py" for name in names]
+    wanted = "not strict and not torch" if options["kind"] == "cuda" else "cuda_double and float32"
+    environment = {k: v for k, v in os.environ.items() if k != "LEPTONHPC_DEVICE"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", wanted, *files]
+    done = subprocess.run(
+        command, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False
+    )
+    last = (done.stdout.strip().splitlines() or ["no output"])[-1]
+    if done.returncode:
+        print(done.stdout[-4000:], file=sys.stderr)
+        raise SystemExit(f"tests: {last}")
+    say("tests", note=last)
+
+
+def gemm(options: dict[str, Any]) -> None:
+    """Multiply matrices in the host's memory that stream through the GPU."""
+    n, blas = options["sizes"]["gemm"], primitives_of(options["kind"])
+    rng = np.random.default_rng(0)
+    row = rng.standard_normal(2 * n)
+    a, b = (np.lib.stride_tricks.sliding_window_view(row, n)[:n] * s for s in (1.0, 0.5))
+    lh.matmul(a[: n // 8, : n // 8], b[: n // 8, : n // 8])  # libraries, page-locked buffers
+    picked = rng.integers(0, n, 4)
+    exact = a[picked] @ b
+    for precision, factors in _in_precisions(a, b, tf32=blas.has_tf32):
+        seconds, result = _timed(functools.partial(lh.matmul, *factors, precision=precision))
+        c = np.asarray(result.product)
+        error = float(np.max(np.abs(c[picked] - exact)) / np.max(np.abs(exact)))
+        rate = 2e-12 * n**3 / seconds
+        say(f"gemm out of core, {precision}", rate, "TFLOP/s", ceiling=f"gemm {precision}",
+            wanted=0.9, options=options, seconds=seconds, error=error,
+            report=str(result.certificate))  # fmt: skip
+        del result, c
+    if options["kind"].startswith("cuda"):
+        _peers_of_gemm(a, b, n, blas)
+    numpy_gemm(options["sizes"]["numpy"])
+
+
+def _in_precisions(a: Any, b: Any, *, tf32: bool) -> Iterator[tuple[Any, tuple[Any, Any]]]:
+    """Give each precision that the device has, and factors that are in it."""
+    yield "float64", (a, b)
+    single = a.astype("f4"), b.astype("f4")
+    yield from ((precision, single) for precision in ("float32", "tf32")[: 1 + tf32])
+
+
+def _peers_of_gemm(a: Any, b: Any, n: int, blas: Any) -> None:
+    import cupy
+
+    def in_memory() -> Any:
+        return cupy.asnumpy(cupy.asarray(a) @ cupy.asarray(b))
+
+    seconds, _ = _timed(in_memory)
+    say("peer: CuPy, all on the GPU", 2e-12 * n**3 / seconds, "TFLOP/s", seconds=seconds)
+    cupy.get_default_memory_pool().free_all_blocks()
+
+    def on_dask() -> Any:
+        import dask.array as da
+
+        x, y = (da.from_array(m, chunks=n // 4).map_blocks(cupy.asarray) for m in (a, b))
+        return (x @ y).map_blocks(cupy.asnumpy).compute(scheduler="synchronous")
+
+    seconds, _ = _timed(on_dask)
+    say("peer: dask.array with CuPy", 2e-12 * n**3 / seconds, "TFLOP/s", seconds=seconds)
+
+
+def svd(options: dict[str, Any]) -> None:
+    """Stream a float32 Zarr array through the GPU: the first pass reads, the others compute."""
+    rows, columns = options["sizes"]["rows"], options["sizes"]["columns"]
+    path = Path(options["folder"]) / "x.zarr"
+    _write_low_rank(path, rows, columns)
+    seconds, result = _timed(lambda: lh.svd(path, rank=20, method="krylov"))
+    stages = [s for s in result.report.stages if s.name.startswith("pass")]
+    slowest = min(_ceiling(options, "read and decode"), _ceiling(options, "copy in, page-locked"))
+    first = 1e-9 * rows * columns * 4 / stages[0].seconds
+    say("svd, pass 1", first, "GB/s", fraction=first / slowest, wanted=0.8,
+        of="the slower of reading and copying", seconds=stages[0].seconds)  # fmt: skip
+    later = stages[1:]
+    if later:
+        rate = 1e-12 * sum(s.flops for s in later) / sum(s.seconds for s in later)
+        say("svd, passes after", rate, "TFLOP/s", ceiling="skinny gemm float32", wanted=0.7,
+            options=options)  # fmt: skip
+    say("svd, in all", seconds, "s", report=str(result.certificate),
+        converged=bool(result.certificate.converged))  # fmt: skip
+
+
+def _write_low_rank(path: Path, rows: int, columns: int) -> None:
+    """Write 30 modes that fall by a fifth each, and noise, band by band."""
+    from leptonhpc import store
+
+    rng = np.random.default_rng(0)
+    right = rng.standard_normal((30, columns)).astype("f4") * 0.8 ** np.arange(30)[:, None]
+    height = max(1, (32 << 20) // (columns * 4))
+    array = store.create_array(
+        path, shape=(rows, columns), dtype="f4", chunks=(height, columns), compression="none"
+    )
+    noise = rng.standard_normal((height, columns)).astype("f4") * np.float32(1e-5)
+    for number, low in enumerate(range(0, rows, height)):
+        left = rng.standard_normal((min(height, rows - low), 30)).astype("f4")
+        band = left @ right.astype("f4") + noise[: len(left)]
+        array.write_units((number, 0), band)
+
+
+def cholesky(options: dict[str, Any]) -> None:
+    """Factor a matrix whose factor is known: rho^|i - j|."""
+    n, rho = options["sizes"]["cholesky"], 0.999
+    powers = rho ** np.abs(np.arange(-n + 1, n)).astype(float)
+    # row i is powers of |j - i|: a window of one vector
+    a = np.lib.stride_tricks.sliding_window_view(powers, n)[::-1].copy()
+    seconds, result = _timed(lambda: lh.cholesky(a))
+    lower = np.asarray(result.l)
+    picked = np.unique(np.linspace(0, n - 1, 5).astype(int))
+    known = np.stack(
+        [np.where(np.arange(n) <= i, row, 0) for i, row in zip(picked, a[picked], strict=True)]
+    )
+    known[:, 1:] *= np.sqrt(1 - rho**2)
+    error = float(np.max(np.abs(lower[picked] - known)))
+    rate = 1e-12 * n**3 / 3 / seconds
+    say(f"cholesky, n={n}", rate, "TFLOP/s", ceiling="potrf float64", wanted=0.8, options=options,
+        seconds=seconds, error=error, report=str(result.certificate))  # fmt: skip
+
+
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    began = time.perf_counter()
+    result = work()
+    return time.perf_counter() - began, result
+
+
+def _ceiling(options: dict[str, Any], name: str) -> float:
+    found = [r["value"] for r in options["rows"] if r["name"] == f"ceiling: {name}"]
+    return found[-1] if found else float("nan")
+
+
+if __name__ == "__main__":
+    {"tests": tests, "ceilings": ceilings, "gemm": gemm, "svd": svd, "cholesky": cholesky}[
+        sys.argv[1]
+    ](json.load(sys.stdin))
