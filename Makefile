@@ -16,7 +16,7 @@ demo: .venv/installed
 	$(BIN)/python workflows/quickstart/run.py
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile  # many tests wait for processes: two at a time
 
 gate: .venv/installed-gate
 	$(BIN)/ruff check .
@@ -31,7 +31,7 @@ docs: .venv/installed-gate
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 
 bench: .venv/installed-bench
-	for name in svd matmul svd_values factorisations plan overhead placement scale eof genotypes; do \
+	for name in svd matmul svd_values factorisations plan overhead placement scale eof genotypes als nmf parallel train; do \
 	  $(BIN)/python benchmarks/$$name.py --tiny || exit 1; done
 
 clean:
@@ -44,13 +44,13 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[test,xarray]'
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[test,xarray]'
 	touch $@
 
 .venv/installed-gate: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[test,xarray,docs]'
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[test,xarray,docs]'
 	touch $@
 
 .venv/installed-bench: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[test,xarray,bench]'
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[test,xarray,bench]'
 	touch $@

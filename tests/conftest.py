@@ -1,11 +1,14 @@
 """What every test gets: a seeded generator, and failure for leaving anything running behind."""
 
+import multiprocessing
+import multiprocessing.forkserver
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 
+import dask
 import numpy as np
 import psutil
 import pytest
@@ -24,7 +27,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 GRACE_SECONDS = 5.0
 # Pools that their libraries make once a process and join when it ends; dask's have no name.
 PROCESS_LIFETIME_THREADS = ("asyncio_", "zarr_pool", "Dask-Offload")
-PROCESS_LIFETIME_CHILDREN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+PROCESS_LIFETIME_CHILDREN = ("multiprocessing.resource_tracker",)
 
 
 @pytest.fixture
@@ -33,9 +36,33 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20260101)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _workers_of_dask_are_forked() -> None:
+    """Fork Dask's workers from a process that has imported what each of them would, for seconds."""
+    if "distributed" in sys.modules:
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+        imported = ["distributed", "leptonhpc.runtime.execute", "leptonhpc.runtime.probe"]
+        multiprocessing.get_context("forkserver").set_forkserver_preload(imported)
+        multiprocessing.forkserver.ensure_running()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _a_module_leaves_nothing_running(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Look at the end of those modules whose tests share what starts processes anew."""
+    yield from _left_running() if _is_looked_at_as_a_whole(request) else iter([None])
+
+
 @pytest.fixture(autouse=True)
-def _nothing_is_left_running() -> Iterator[None]:
+def _nothing_is_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a non-daemon thread, a child process or a listening port."""
+    yield from iter([None]) if _is_looked_at_as_a_whole(request) else _left_running()
+
+
+def _is_looked_at_as_a_whole(request: pytest.FixtureRequest) -> bool:
+    return bool(getattr(request.module, "RUNNING_UNTIL_THE_MODULE_ENDS", False))
+
+
+def _left_running() -> Iterator[None]:
     looks: list[Callable[[], set[object]]] = [_threads, _children, _listening_ports]
     before = [look() for look in looks]
     yield
@@ -44,6 +71,18 @@ def _nothing_is_left_running() -> Iterator[None]:
         if time.monotonic() > deadline:
             pytest.fail(f"left running: {sorted(map(str, left))}", pytrace=False)
         time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def _no_scheduler_of_a_closed_client_is_left() -> Iterator[None]:
+    """Mend Dask's configuration where clients were closed in another order than they were made."""
+    yield
+    distributed = sys.modules.get("distributed")
+    if distributed is not None and dask.config.get("scheduler", None) == "dask.distributed":
+        try:
+            distributed.Client.current()
+        except ValueError:
+            dask.config.set(scheduler=None)
 
 
 def _threads() -> set[object]:
@@ -69,6 +108,8 @@ def _children() -> set[object]:
     for child in psutil.Process().children(recursive=True):
         try:
             command = " ".join(child.cmdline())
+            if "multiprocessing.forkserver" in command and child.ppid() == os.getpid():
+                continue  # what it forked has the same words
         except psutil.Error:  # ended between the two looks
             continue
         if not any(name in command for name in PROCESS_LIFETIME_CHILDREN):

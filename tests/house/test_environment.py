@@ -8,7 +8,12 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[2]
-CONDA_NAMES = {"build": "python-build", "dask": "dask-core", "matplotlib": "matplotlib-base"}
+CONDA_NAMES = {
+    "build": "python-build",
+    "dask": "dask-core",
+    "matplotlib": "matplotlib-base",
+    "torch": "pytorch",
+}
 LEFT_TO_PIP = {"cuda12", "cuda13"}
 
 
