@@ -70,7 +70,7 @@ class Monitor:
         self._plan, self._name = explanation, name
         work = sum(stage.seconds * stage.repeats for stage in explanation.planned)
         self._planned_seconds = work + explanation.extra_seconds
-        """Predicted, of the work alone: what stages and arrays take beside it is no measure of speed."""
+        """Predicted, of the work alone: what is beside it does not tell of speed."""
         self._devices: dict[str, _Device] = {}
         self._began = self._stage_began = time.perf_counter()
         self._stage: Stage | None = None
