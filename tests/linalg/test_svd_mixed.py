@@ -7,7 +7,6 @@ import pytest
 
 import leptonhpc as lh
 from leptonhpc.errors import NotConvergedWarning, OptionError
-from leptonhpc.linalg.gram_matrix import eigh_descending, mirror_lower
 from leptonhpc.testing import matrix_with_spectrum
 
 MEMORY = "1 GB"
@@ -86,20 +85,3 @@ def test_modes_lost_in_single_precision_are_said_to_be() -> None:
 def test_all_modes_are_refused() -> None:
     with pytest.raises(OptionError, match="give rank="):
         lh.svd(np.eye(5), method="mixed")
-
-
-@pytest.mark.parametrize("pairs", [None, 3, 40])
-@pytest.mark.parametrize("kind", ["f", "c"])
-def test_the_largest_pairs_of_a_gram_matrix(pairs: int | None, kind: str) -> None:
-    rng = np.random.default_rng(0)
-    a = rng.standard_normal((80, 300)) + (1j if kind == "c" else 0) * rng.random((80, 300))
-    gram = a.conj().T @ a
-    true = np.linalg.eigvalsh(gram)[::-1]
-    half = np.tril(gram)
-    mirror_lower(half)
-    np.testing.assert_array_equal(half, half.conj().T)
-    w, v = eigh_descending(half, pairs)
-    assert w.shape == (pairs or 300,)
-    bound = 300 * np.finfo(float).eps * true[0]
-    np.testing.assert_allclose(w, np.maximum(true[:pairs], 0), atol=bound)
-    np.testing.assert_allclose(gram @ v, v * w, atol=bound)
