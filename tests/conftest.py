@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import dask
 import numpy as np
@@ -103,6 +104,16 @@ def _dask_threads() -> set[threading.Thread]:
     return {thread for pool in pools for thread in getattr(pool, "_threads", ())}
 
 
+@dataclass(frozen=True)
+class _Child:
+    process: psutil.Process
+    command: str = field(compare=False)
+    """Empty while the process begins: it is no part of what it is."""
+
+    def __str__(self) -> str:
+        return f"process {self.process.pid}: {self.command}"
+
+
 def _children() -> set[object]:
     found: set[object] = set()
     for child in psutil.Process().children(recursive=True):
@@ -113,7 +124,7 @@ def _children() -> set[object]:
         except psutil.Error:  # ended between the two looks
             continue
         if not any(name in command for name in PROCESS_LIFETIME_CHILDREN):
-            found.add(f"process {child.pid}: {command}")
+            found.add(_Child(child, command))
     return found
 
 
