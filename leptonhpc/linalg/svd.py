@@ -23,7 +23,7 @@ from leptonhpc.linalg.svd_shared import SvdOptions
 from leptonhpc.linalg.svd_sketch import SketchSvd
 from leptonhpc.planning import Alternative, Explanation, Resources, Stage
 from leptonhpc.planning.amounts import smallest_megabytes
-from leptonhpc.planning.explain import explain
+from leptonhpc.planning.explain import explain, predict_seconds
 from leptonhpc.planning.layout import BAND_NBYTES
 
 Method = Literal["auto", "gram", "krylov", "sketch", "mixed", "divide"]
@@ -277,7 +277,10 @@ def choose_algorithm(
         asked = [error for error in refused.values() if isinstance(error, MemoryBudgetError)]
         raise asked[-1] if asked else refused["krylov"]
     others = [Alternative(kind, None, str(error)) for kind, error in refused.items()]
-    costs = {kind: p.predicted_seconds() for kind, p in plans.items()}
+    costs = {
+        kind: predict_seconds(p.stages, p.operator.resources, len(p.targets()), p.host_seconds())
+        for kind, p in plans.items()
+    }
     best = min(costs, key=lambda kind: costs[kind])
     others += [
         Alternative(plans[kind].title, cost, "predicted to be slower")

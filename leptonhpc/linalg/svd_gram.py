@@ -121,10 +121,6 @@ class GramSvd:
         n, rates = self.operator.columns, self.operator.resources.rates
         return eigh_descending_seconds(n, self.options.rank, rates)
 
-    def predicted_seconds(self) -> float:
-        """Predict the whole."""
-        return sum(s.seconds for s in self.stages) + self.host_seconds()
-
     def run(self, execute: Execute) -> Outcome:
         """Run; see `Job.run`."""
         operator, options = self.operator, self.options

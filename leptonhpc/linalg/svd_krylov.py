@@ -154,10 +154,6 @@ class KrylovSvd:
         total = EXPECTED_PASSES * self.options.width(self.operator.columns)
         return 8.0 * self.operator.columns * total**2 / self.operator.resources.rates.gemm_flops
 
-    def predicted_seconds(self) -> float:
-        """Predict the whole."""
-        return sum(s.seconds * s.repeats for s in self.stages) + self.host_seconds()
-
     @property
     def _modes(self) -> int:
         """How many there is room for, and time."""

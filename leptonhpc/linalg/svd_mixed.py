@@ -101,10 +101,6 @@ class MixedSvd:
         operator = self.operator
         return eigh_descending_seconds(operator.columns, self._width, operator.resources.rates)
 
-    def predicted_seconds(self) -> float:
-        """Predict the whole."""
-        return sum(s.seconds for s in self.stages) + self.host_seconds()
-
     def run(self, execute: Execute) -> Outcome:
         """Run; see `Job.run`."""
         operator, options, k = self.operator, self.options, self._rank

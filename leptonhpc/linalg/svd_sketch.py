@@ -115,10 +115,6 @@ class SketchSvd:
         """Predict the time of the small problems."""
         return 0.0
 
-    def predicted_seconds(self) -> float:
-        """Predict the whole."""
-        return sum(s.seconds for s in self.stages)
-
     def run(self, execute: Execute) -> Outcome:
         """Run; see `Job.run`."""
         operator, options = self.operator, self.options

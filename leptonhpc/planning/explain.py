@@ -183,7 +183,7 @@ def explain(
     Explanation
         The sums.
     """
-    took = [s.seconds + beside_seconds(resources, len(s.tasks), s.lanes) for s in stages]
+    took = [_stage_seconds(stage, resources) for stage in stages]
     computed = [_arithmetic(stage, resources.precision) for stage in stages]
     rows = tuple(
         {
@@ -216,9 +216,7 @@ def explain(
         memory_nbytes=resources.memory_nbytes,
         workers=resources.workers,
         threads=resources.threads,
-        seconds=sum(each * s.repeats for each, s in zip(took, stages, strict=True))
-        + around_seconds(resources, len(targets))
-        + extra_seconds,
+        seconds=predict_seconds(stages, resources, len(targets), extra_seconds),
         measured_rates=resources.rates.measured,
         resident_nbytes=resident_nbytes,
         stages=rows,
@@ -227,6 +225,35 @@ def explain(
         extra_seconds=extra_seconds,
         precision=_in_words([part for parts in computed for part in parts], resources),
     )
+
+
+def predict_seconds(
+    stages: Iterable[Stage], resources: Resources, arrays: int, extra_seconds: float = 0.0
+) -> float:
+    """Predict the seconds of a job: of its work and of what is beside it.
+
+    Parameters
+    ----------
+    stages : iterable of Stage
+        Its work.
+    resources : Resources
+        What it would run on.
+    arrays : int
+        That it makes.
+    extra_seconds : float
+        Predicted seconds outside the stages.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
+    work = sum(_stage_seconds(stage, resources) * stage.repeats for stage in stages)
+    return work + around_seconds(resources, arrays) + extra_seconds
+
+
+def _stage_seconds(stage: Stage, resources: Resources) -> float:
+    return stage.seconds + beside_seconds(resources, len(stage.tasks), stage.lanes)
 
 
 def _arithmetic(stage: Stage, precision: str | None) -> list[tuple[str, str]]:

@@ -267,6 +267,12 @@ def test_alternatives_and_why_are_shown() -> None:
     assert plan.explanation.alternatives
 
 
+@pytest.mark.parametrize("shape", [(500, 100), (1980, 220), (20_000, 400), (10**6, 2048)])
+def test_what_is_said_to_be_slower_is(shape: tuple[int, int]) -> None:
+    plan = lh.plan("svd", imagined(shape, (500, 100), "f4"), rank=4, memory="4 GB").explanation
+    assert [a.seconds for a in plan.alternatives if (a.seconds or 0) >= plan.seconds]
+
+
 def test_more_memory_never_reads_more() -> None:
     a, b = imagined((20000, 8000), (1000, 1000)), imagined((8000, 20000), (1000, 1000))
     read = [
