@@ -247,6 +247,7 @@ def test_unlike_devices_do_one_job_together(
 
 def test_a_device_is_measured_with_its_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["leptonhpc.runtime.probe"], "_SECONDS", 0.01)
+    monkeypatch.setattr(sys.modules["leptonhpc.runtime.probe"], "_here", {})
     device = measure(save=False)
     assert (device.kind, device.cores) == (STRICT, 1)
     assert 0 < device.link_bytes < np.inf
@@ -259,6 +260,7 @@ def test_a_device_is_measured_with_its_copies(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_a_device_does_in_tf32_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["leptonhpc.runtime.probe"], "_SECONDS", 0.01)
+    monkeypatch.setattr(sys.modules["leptonhpc.runtime.probe"], "_here", {})
     monkeypatch.setenv("LEPTONHPC_DEVICE", "leptonhpc.testing.cuda_double")
     device = measure(save=False)
     assert device.tf32
