@@ -82,7 +82,7 @@ def read_prices(
     header, *lines = csv.reader(io.StringIO(gzip.decompress(data).decode()))
     dates = np.array([line[0] for line in lines], "datetime64[D]")
     prices = np.array([line[1:] for line in lines], np.float64)
-    if not np.all(np.diff(dates) > np.timedelta64(0)) or not np.all(prices > 0):
+    if not np.all(np.diff(dates) > np.timedelta64(0, "D")) or not np.all(prices > 0):
         message = "a table of prices has increasing dates and positive prices; this one has not"
         raise DatasetError(message)
     return header[1:], dates, prices

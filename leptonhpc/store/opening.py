@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+from collections.abc import Sequence
 from typing import Any, cast
 
 import zarr
@@ -61,9 +63,25 @@ def opened(location: Location, writable: bool, inside: str) -> zarr.Array[Any]:
 
 
 def _require_chunks(array: zarr.Array[Any]) -> None:
-    for size, chunk in zip(array.shape, array.shards or array.chunks, strict=True):
-        if size and not chunk:
-            raise ValueError(f"its chunks {array.shards or array.chunks} hold nothing")
+    """Refuse chunks that hold nothing; zarr 3.4 reads them as of one row, with the fill value."""
+    chunks: Sequence[int] = array.shards or array.chunks
+    sides = list(zip(array.shape, chunks, strict=True))
+    if any(size and chunk == 1 for size, chunk in sides):
+        chunks = _stored_chunks(array)
+        sides = list(zip(array.shape, chunks, strict=True))
+    if any(size and not chunk for size, chunk in sides):
+        raise ValueError(f"its chunks {tuple(chunks)} hold nothing")
+
+
+def _stored_chunks(array: zarr.Array[Any]) -> Sequence[int]:
+    """Give the chunk shape as the metadata have it."""
+    is_old = array.metadata.zarr_format == 2
+    found = sync((array.store_path / (".zarray" if is_old else "zarr.json")).get())
+    if found is None:  # consolidated, or made by a store of its own
+        return array.shards or array.chunks
+    metadata = json.loads(found.to_bytes())
+    grid = metadata if is_old else metadata["chunk_grid"]["configuration"]
+    return cast("Sequence[int]", grid.get("chunks" if is_old else "chunk_shape", array.chunks))
 
 
 def _what_is_there(location: Location, store: Store, path: str, error: Exception) -> str:
