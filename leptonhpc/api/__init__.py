@@ -5,7 +5,8 @@ from leptonhpc.api.factorisations import cholesky, lu
 from leptonhpc.api.factors import CholeskyResult, LuResult, SolveResult
 from leptonhpc.api.inputs import info, open  # noqa: A004  (as xarray and zarr call it)
 from leptonhpc.api.iterative import CgResult, LsmrResult, cg, lsmr
-from leptonhpc.api.jobs import JobStatus, clean, status
+from leptonhpc.api.jobs import JobStatus
+from leptonhpc.api.left import clean, status
 from leptonhpc.api.nonnegative import NmfResult, nmf
 from leptonhpc.api.orthogonal import LstsqResult, QrResult, lstsq, qr
 from leptonhpc.api.planned import plan

@@ -1,4 +1,4 @@
-"""Jobs seen from outside: how far one is, and removing what a dead one left."""
+"""Jobs of drivers seen from outside: how far one is, and removing what a dead one left."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class JobStatus:
         return "\n".join(rows)
 
 
-def status(out: Location) -> JobStatus:
-    """Say how far the job of an output is.
+def status_of_job(out: Location) -> JobStatus:
+    """Say how far the job of a driver's output is.
 
     Parameters
     ----------
@@ -95,10 +95,6 @@ def status(out: Location) -> JobStatus:
         If there is neither a result nor an unfinished one.
     NotAnArrayError
         If what is there is not leptonhpc's.
-
-    Notes
-    -----
-    A job says where it is when a stage begins, and every two seconds while its tasks end.
     """
     found = _seen(out)
     if found.state == "stopped" and found.pid is None:
@@ -126,8 +122,8 @@ def _seen(out: Location) -> JobStatus:
     return JobStatus(describe(out), "finished", attributes["driver"])
 
 
-def clean(out: Location) -> tuple[str, ...]:
-    """Remove what a job that is dead left: its unfinished output, with journal and scratch.
+def clean_job(out: Location) -> tuple[str, ...]:
+    """Remove what a driver's job that is dead left: its unfinished output, journal and scratch.
 
     Parameters
     ----------

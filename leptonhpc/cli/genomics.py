@@ -178,6 +178,7 @@ def gwas(
         from leptonhpc import genomics
 
         traits = genomics.read_table(phenotypes)
+        known = None if covariates is None else genomics.read_table(covariates)
         endings = _gwas_endings(traits.columns, model, plot)
         with _log(out, endings, overwrite, json) as log:
             options: Any = {
@@ -192,7 +193,7 @@ def gwas(
                 found = log.work.dataset(
                     "gwas",
                     lambda place: genomics.gwas(
-                        cohort, traits, covariates=covariates, out=place, memory=memory,
+                        cohort, traits, covariates=known, out=place, memory=memory,
                         progress=progress, **options,
                     ),
                 )  # fmt: skip

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from leptonhpc.cli.options import Array, Json
-
-if TYPE_CHECKING:
-    from leptonhpc import JobStatus
 
 
 def load(
@@ -52,27 +49,19 @@ def status(
     json: Json = False,
 ) -> None:
     """Say how far the job of an output is."""
+    from leptonhpc import status
     from leptonhpc.cli.show import print_json, print_text
 
     if watch:
         from leptonhpc.cli.watching import watch_job
 
-        watch_job(out, as_json=json, look=_status)
+        watch_job(out, as_json=json, look=status)
         return
-    found = _status(out)
+    found = status(out)
     if json:
         print_json(found.to_dict())
     else:
         print_text(repr(found))
-
-
-def _status(out: str) -> JobStatus:
-    """Look at a command or function of a domain first, then at a job of a driver."""
-    from leptonhpc import status
-    from leptonhpc.cli.left import status_of
-
-    found = status_of(out)
-    return status(out) if found is None else found
 
 
 def clean(
@@ -81,10 +70,9 @@ def clean(
 ) -> None:
     """Remove the unfinished output that a dead job left."""
     from leptonhpc import clean
-    from leptonhpc.cli.left import remove_left
     from leptonhpc.cli.show import print_json, print_text
 
-    removed = remove_left(out) or clean(out)
+    removed = clean(out)
     if json:
         print_json({"removed": removed})
     else:

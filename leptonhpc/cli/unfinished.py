@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leptonhpc.api.left import COMMAND_MARK, LOCK, folder_of
+
 if TYPE_CHECKING:
     import xarray
 
-MARK = "leptonhpc-command.json"
-"""A file in the folder of a command: who works there."""
-_LOCK, _DOCUMENT, _FILES = ".lock", "document.json", "files"
-_BOOKKEEPING = {MARK, _LOCK, _FILES, ".leptonhpc"}
+_DOCUMENT, _FILES = "document.json", "files"
+_BOOKKEEPING = {COMMAND_MARK, LOCK, _FILES, ".leptonhpc"}
 
 
 class Unfinished:
@@ -80,7 +80,7 @@ class Unfinished:
             self._anew = False
         self.files.mkdir(parents=True, exist_ok=True)
         mark = {"overwrite": self.overwrite, "process": this_process()}
-        _write(self.folder / MARK, json.dumps(mark))
+        _write(self.folder / COMMAND_MARK, json.dumps(mark))
         job = {
             "inputs": dict(inputs), "parameters": dict(question), "version": leptonhpc.__version__,
         }  # fmt: skip
@@ -162,7 +162,7 @@ class Unfinished:
         from leptonhpc.errors import OutputExistsError
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        place = self.folder / _LOCK
+        place = self.folder / LOCK
         with place.open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -178,21 +178,23 @@ class Unfinished:
         """Refuse a folder that is not of a command."""
         from leptonhpc.errors import OutputExistsError
 
-        names = {path.name for path in self.folder.iterdir()} - {_LOCK}
-        if names and MARK not in names:
+        names = {path.name for path in self.folder.iterdir()} - {LOCK}
+        if names and COMMAND_MARK not in names:
             message = f"{str(self.folder)!r}, where the output would be made, is something else"
             raise OutputExistsError(f"{message}; move it, or choose another output")
 
     def _mark(self) -> dict[str, Any]:
-        path = self.folder / MARK
+        path = self.folder / COMMAND_MARK
         found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         return found
 
     def _empty(self) -> None:
         """Remove all but the lock; what says whose it is goes last, if this is killed meanwhile."""
-        last = [_DOCUMENT, MARK]
-        for path in sorted(self.folder.iterdir(), key=lambda p: (p.name in last, p.name == MARK)):
-            if path.name == _LOCK:
+        last = [_DOCUMENT, COMMAND_MARK]
+        for path in sorted(
+            self.folder.iterdir(), key=lambda p: (p.name in last, p.name == COMMAND_MARK)
+        ):
+            if path.name == LOCK:
                 continue
             if path.is_dir():
                 shutil.rmtree(path)
@@ -209,47 +211,6 @@ class Unfinished:
         if not self.overwrite:
             for name in names:
                 refuse_existing(Path(self.prefix).parent / name)
-
-
-def folder_of(prefix: str) -> Path:
-    """Give the folder in which a command works until its files are whole.
-
-    Parameters
-    ----------
-    prefix : str
-        What the files' names begin with.
-
-    Returns
-    -------
-    Path
-        There or not.
-    """
-    return Path(f"{prefix}.unfinished")
-
-
-def is_held(folder: Path) -> bool:
-    """Say whether a process works in a folder of a command.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-
-    Returns
-    -------
-    bool
-        False also if the folder has no lock.
-    """
-    import fcntl
-
-    try:
-        with (folder / _LOCK).open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
 
 
 def _write(path: Path, text: str) -> None:

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import leptonhpc as lh
 from leptonhpc import genomics
 from leptonhpc.cli.app import app
 from leptonhpc.cli.unfinished import Unfinished
+from leptonhpc.errors import OutputExistsError, StoreError
 from leptonhpc.genomics import components, passes
 
 
@@ -144,6 +146,33 @@ def test_status_and_clean_know_what_a_command_left(
     assert (status()["state"], status()["driver"]) == ("finished", "gpca")
 
 
+def test_python_knows_what_a_command_left_too(
+    gappy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = tmp_path / "out"
+    command = ["grm", gappy.bed, "--out", prefix]
+    monkeypatch.setattr(sys, "argv", ["leptonhpc", *map(str, command)])
+    with pytest.raises(StoreError):
+        lh.status(prefix)
+    with monkeypatch.context() as patch:
+        patch.setattr(genomics.pairs.PairsOutput, "keep", stopped)
+        with pytest.raises(StopError):
+            run(*command)
+    found = lh.status(prefix)
+    assert (found.output, found.state, found.driver) == (str(prefix), "stopped", "grm")
+    with Unfinished(str(prefix), [], overwrite=False).held():
+        assert lh.status(prefix).state == "running"
+        with pytest.raises(OutputExistsError, match=f"is being made by process {os.getpid()}"):
+            lh.clean(prefix)
+    assert lh.clean(prefix) == (f"{prefix}.unfinished",)
+    assert names(tmp_path) == []
+    assert run(*command).exit_code == 0
+    assert lh.status(str(prefix)).state == "finished"
+    with pytest.raises(StoreError):  # a finished one stays
+        lh.clean(prefix)
+    assert names(tmp_path) == ["out.log", "out.rel", "out.rel.id"]
+
+
 def test_status_and_clean_know_what_a_function_left(
     gappy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,13 +195,15 @@ def test_status_and_clean_know_what_a_function_left(
     left = json.loads(run("status", out, "--json").stdout)
     assert left["state"] == "stopped"
     assert left["stages_done"] == ["pairs-0-99", "pairs-50-149"]
+    assert lh.status(out).to_dict() == lh.status(f"{out}/").to_dict()
+    assert list(lh.status(out).stages_done) == left["stages_done"]
     assert run("clean", out).stdout.strip() == f"removed {out}.blocks"
     with monkeypatch.context() as patch:
         patch.setattr(genomics.pairs.PairsOutput, "keep", stopped)
         with pytest.raises(StopError):
             genomics.grm(cohort, out=out)
     assert json.loads(run("status", out, "--json").stdout)["stages_done"][:2] == ["sums", "counts"]
-    assert run("clean", out).stdout.splitlines() == [f"removed {out}.sums", f"removed {out}.counts"]
+    assert lh.clean(out) == (f"{out}.sums", f"{out}.counts")
     assert names(tmp_path) == []
     genomics.hwe(cohort, out=out)
     assert "hwe, finished" in run("status", out).stdout

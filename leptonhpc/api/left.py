@@ -1,19 +1,28 @@
-"""How far commands and functions of the domains are, by what they leave until they are whole."""
+"""What a user asks of an output: how far it is, whoever makes it, and to remove what is left."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from leptonhpc.cli.unfinished import MARK as COMMAND
-from leptonhpc.cli.unfinished import folder_of, is_held
+from leptonhpc import store
+from leptonhpc.api.destinations import MADE_BY, attributes_at
+from leptonhpc.api.jobs import JobStatus, State, clean_job, status_of_job
+from leptonhpc.api.outputs import FORMAT
+from leptonhpc.errors import OutputExistsError
+from leptonhpc.store.journal import finished_stages, read_note
+from leptonhpc.store.locations import Location
+from leptonhpc.store.making import MARK
+from leptonhpc.store.standing import is_alive
 
-if TYPE_CHECKING:
-    from leptonhpc import JobStatus
-
+COMMAND_MARK = "leptonhpc-command.json"
+"""A file in the folder of a command: who works there."""
+LOCK = ".lock"
+"""A file that is locked while a process works in the folder of a command."""
 _JOBS = (
     "svd", "product", "sums", "counts", "both_het", "opposite", "het_called", "residuals",
     "deviations",
@@ -23,72 +32,121 @@ _PARTS = "blocks"
 """What blocks of a pass, and parts of several outputs of drivers, are kept in."""
 
 
-def status_of(out: str) -> JobStatus | None:
-    """Say how far the command or function of a domain is that makes an output.
+def status(out: Location) -> JobStatus:
+    """Say how far the job of an output is.
 
     Parameters
     ----------
-    out : str
-        Its PREFIX or OUT.
+    out : str or path
+        What was given as `out`: to a driver, or to a function of `leptonhpc.climate` or
+        `leptonhpc.genomics`; or the PREFIX of one of their commands.
 
     Returns
     -------
-    JobStatus or None
-        None if there is nothing of that kind.
+    JobStatus
+        Its stages and tasks, and who works on it.
+
+    Raises
+    ------
+    StoreError
+        If there is neither a result nor an unfinished one.
+    NotAnArrayError
+        If what is there is not leptonhpc's.
+
+    Notes
+    -----
+    A job says where it is when a stage begins, and every two seconds while its tasks end.
     """
-    found = _of_command(out)
-    if found is None:
-        found = _beside(out)
-    return _finished(out) if found is None else found
+    found = _of_domain(out)
+    return status_of_job(out) if found is None else found
 
 
-def remove_left(out: str) -> tuple[str, ...]:
-    """Remove what a dead command or function of a domain left of an output.
+def clean(out: Location) -> tuple[str, ...]:
+    """Remove what a job that is dead left: its unfinished output, with journal and scratch.
 
     Parameters
     ----------
-    out : str
-        Its PREFIX or OUT.
+    out : str or path
+        As for `status`; a finished result there stays.
 
     Returns
     -------
     tuple of str
-        What was removed: nothing if there is nothing of that kind.
+        What was removed.
 
     Raises
     ------
     OutputExistsError
-        If a process works on it, or may do so on another machine.
+        If a process works on it. Of another machine's process a sign of life is waited for; of a
+        command's, and of what is kept beside the output of a function, there is none: that is
+        refused.
+    StoreError
+        If there is nothing unfinished.
+    NotAnArrayError
+        If what is there is not leptonhpc's.
     """
-    from leptonhpc import store
-    from leptonhpc.errors import OutputExistsError
+    return _clean_domain(out) or clean_job(out)
 
-    folder = folder_of(out)
-    if (folder / COMMAND).exists():
-        places = [str(folder)]
+
+def folder_of(prefix: str) -> Path:
+    """Give the folder in which a command works until its files are whole.
+
+    Parameters
+    ----------
+    prefix : str
+        What the files' names begin with.
+
+    Returns
+    -------
+    Path
+        There or not.
+    """
+    return Path(f"{prefix}.unfinished")
+
+
+def _of_domain(out: Location) -> JobStatus | None:
+    """See how far the command or function of a domain is; None if there is nothing of that kind."""
+    name = _name(out)
+    if name is None:
+        return None
+    found = _of_command(name)
+    if found is None and not any(_jobs([name])):
+        found = _beside(name) or _finished(name)
+    return found
+
+
+def _clean_domain(out: Location) -> tuple[str, ...]:
+    """Remove what a command or function of a domain left; nothing if there is none of that kind."""
+    name = _name(out)
+    if name is None:
+        return ()
+    folder = folder_of(name)
+    if (folder / COMMAND_MARK).exists():
+        places, found = [str(folder)], _of_command(name)
     else:
-        places = [place for _, place in _jobs([f"{out}.{name}" for name in _JOBS])] + _parts(out)
-    found = status_of(out)
+        places = [place for _, place in _jobs([f"{name}.{job}" for job in _JOBS])] + _parts(name)
+        found = _beside(name)
     if places and found is not None and found.state in ("running", "elsewhere"):
         verb = "is" if found.state == "running" else "may be"
-        message = f"{out!r} {verb} being made by process {found.pid} on {found.host}"
+        message = f"{name!r} {verb} being made by process {found.pid} on {found.host}"
         raise OutputExistsError(f"{message}; end that first, or remove {places[0]!r} yourself")
     for place in places:
         store.remove(place)
     return tuple(places)
 
 
-def _of_command(prefix: str) -> JobStatus | None:
-    from leptonhpc import JobStatus
-    from leptonhpc.store.journal import finished_stages, read_note
-    from leptonhpc.store.standing import is_alive
+def _name(out: Location) -> str | None:
+    """Give what the names of things beside an output begin with; None of a store, not a name."""
+    return os.fspath(out).rstrip("/") if isinstance(out, str | os.PathLike) else None
 
+
+def _of_command(prefix: str) -> JobStatus | None:
     folder = folder_of(prefix)
-    if not (folder / COMMAND).exists():
+    if not (folder / COMMAND_MARK).exists():
         return None
-    process = json.loads((folder / COMMAND).read_text()).get("process")
+    process = json.loads((folder / COMMAND_MARK).read_text()).get("process")
     alive = is_alive(process) if process else False
-    if is_held(folder):
+    if _is_held(folder):
         alive = True
     elif alive:  # its process went on to something else
         alive = False
@@ -109,10 +167,6 @@ def _of_command(prefix: str) -> JobStatus | None:
 
 def _beside(out: str) -> JobStatus | None:
     """Look at what is kept beside an output: jobs of drivers, and blocks of passes."""
-    from leptonhpc import JobStatus, status
-    from leptonhpc.store.journal import finished_stages, read_note
-    from leptonhpc.store.standing import is_alive
-
     jobs = list(_jobs([f"{out}.{name}" for name in _JOBS]))
     done: tuple[str, ...] = ()
     found: JobStatus | None = None
@@ -126,7 +180,7 @@ def _beside(out: str) -> JobStatus | None:
         inside = {child.name.removesuffix(".partial") for child in Path(place).glob("[!.]*")}
         jobs += _jobs([f"{place}/{name}" for name in sorted(inside)])
     for name, place in jobs:
-        job = status(place.removesuffix(".partial"))
+        job = status_of_job(place.removesuffix(".partial"))
         if job.state == "finished":
             done += (name,)
             found = found or replace(job, output=out, state="stopped")
@@ -137,11 +191,6 @@ def _beside(out: str) -> JobStatus | None:
 
 def _jobs(places: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Give names and places of those that are outputs of drivers, finished or not."""
-    from leptonhpc import store
-    from leptonhpc.api.destinations import attributes_at
-    from leptonhpc.api.outputs import FORMAT
-    from leptonhpc.store.journal import read_note
-
     for place in places:
         name = place.replace("/", ".").rsplit(".", 1)[-1]
         partial = str(store.partial_location(place))
@@ -152,18 +201,12 @@ def _jobs(places: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _parts(out: str) -> list[str]:
-    from leptonhpc.api.destinations import attributes_at
-    from leptonhpc.store.making import MARK
-
     place = f"{out}.{_PARTS}"
     return [place] if MARK in attributes_at(place) else []
 
 
 def _finished(out: str) -> JobStatus | None:
     """See whether a dataset or the log of a command is there."""
-    from leptonhpc import JobStatus
-    from leptonhpc.api.destinations import MADE_BY, attributes_at
-
     attributes: Any = attributes_at(out)
     if MADE_BY in attributes and "format" not in attributes:
         driver = str(attributes.get("method", attributes.get("model", "dataset")))
@@ -177,5 +220,19 @@ def _finished(out: str) -> JobStatus | None:
     return None
 
 
-def _state(alive: bool | None) -> Any:
+def _state(alive: bool | None) -> State:
     return "elsewhere" if alive is None else "running" if alive else "stopped"
+
+
+def _is_held(folder: Path) -> bool:
+    """Say whether a process works in a folder of a command; False also if it has no lock."""
+    import fcntl
+
+    try:
+        with (folder / LOCK).open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
