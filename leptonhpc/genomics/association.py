@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from leptonhpc.api.destinations import Destination
 from leptonhpc.errors import NotConvergedWarning, OptionError, ShapeError
 from leptonhpc.genomics import linear, logistic, mixed
+from leptonhpc.genomics.autosomes import warn_of_other_contigs
 from leptonhpc.genomics.designs import Design, make_designs
 from leptonhpc.genomics.extras import Nbytes, require_xarray
 from leptonhpc.genomics.genotypes import Genotypes, sample_variables, variant_variables
@@ -72,8 +73,8 @@ def gwas(
     covariates : as phenotypes, optional
         An intercept is added.
     model : {"linear", "logistic", "mixed"}
-        Least squares; Newton's method for traits of 0 and 1; least squares with a random effect of
-        relationship, whose variance is found by REML without the variants.
+        Least squares; Newton's method for traits of 0 and 1 (or 1 and 2); least squares with a
+        random effect of relationship, whose variance is found by REML without the variants.
     missing : {"drop", "mean"}
         A sample without a call is left out of that variant's fit, or has the variant's mean. The
         mixed model takes the mean always.
@@ -110,8 +111,10 @@ def gwas(
     ------
     ShapeError
         If samples do not match, or there are too few.
+    DTypeError, NonFiniteError
+        If traits or covariates are no numbers, or infinite.
     LinAlgError
-        If a trait does not vary, or covariates depend on one another.
+        If a trait does not vary or follows from covariates, or covariates depend on one another.
     OptionError
         If keywords do not go together, or two traits have the same name.
     OutputExistsError, JobMismatchError
@@ -122,7 +125,7 @@ def gwas(
     UserWarning
         If variants have no statistics (NaN): they do not vary among the analysed samples, follow
         from covariates, or (with ``firth="never"``) separate cases from controls. If logistic fits
-        did not converge. If variants that a relationship matrix is made of are not on autosomes.
+        did not converge. If variants are not on autosomes.
 
     Notes
     -----
@@ -138,6 +141,8 @@ def gwas(
         covariates, cohort, what="covariates", unmatched=unmatched
     )  # fmt: skip
     _require_names(names)
+    if model != "mixed" or relationship is not None:  # else the matrix warns
+        warn_of_other_contigs(cohort, "association without sex as a covariate")
     designs = make_designs(traits, names, known, labels)
     kept = None
     if destination.scratch is not None:
@@ -355,6 +360,6 @@ def _warn_of_gaps(cohort: Genotypes, designs: list[Design], fits: list[Fits]) ->
                 f"for trait {design.trait!r} (the first: "
                 f"{str(cohort.variants.variant_id[gaps[0]])!r}, number {gaps[0]}): they do not "
                 "vary among the analysed samples, follow from covariates, or separate cases from "
-                "controls. filter_variants(genotypes, min_maf=...) leaves rare ones out"
+                "controls. filter_variants (at a shell: --maf 0.01) leaves rare ones out"
             )
             warnings.warn(message, UserWarning, stacklevel=4)

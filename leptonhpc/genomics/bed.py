@@ -170,7 +170,11 @@ def _read_bim(path: Path) -> Variants:
 
 
 def _columns(path: Path, count: int, meaning: str) -> list[tuple[str, ...]]:
-    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    try:
+        text = path.read_text("utf-8-sig")  # editors write a byte order mark
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{str(path)!r} is no text in UTF-8: {error}") from None
+    rows = [line.split() for line in text.splitlines() if line.strip()]
     for number, row in enumerate(rows, 1):
         if len(row) != count:
             message = (

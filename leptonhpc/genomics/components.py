@@ -272,28 +272,32 @@ def _plain(value: Any) -> Any:
 
 
 def _require_same_variants(model: xarray.Dataset, cohort: Genotypes) -> None:
-    expected = as_strings(model["variant_id"])
+    contigs = as_strings(model["contig_id"])[np.asarray(model["variant_contig"])]
+    expected = _names(as_strings(model["variant_id"]), contigs, model["variant_position"])
     alleles = as_strings(model["variant_allele"])
     variants = cohort.variants
+    ours = _names(variants.variant_id, variants.contig, variants.position)
     if len(expected) != len(variants):
         message = f"the model has {len(expected)} variants; {cohort.name} has {len(variants)}"
         raise ShapeError(f"{message}. Select the model's variants, in its order")
-    found = (variants.variant_id, variants.reference, variants.alternate)
+    found = (ours, variants.reference, variants.alternate)
     for names, wanted in zip(found, (expected, *alleles.T), strict=True):
         different = np.flatnonzero(names != wanted)
         if different.size:
             at = different[0]
             message = (
-                f"variant number {at} of {cohort.name} is {_described(cohort, at)}; the model has "
-                f"{expected[at]} {alleles[at, 0]}/{alleles[at, 1]} there. Select the model's "
-                "variants, in its order and with its alleles"
+                f"variant number {at} of {cohort.name} is {ours[at]} "
+                f"{variants.reference[at]}/{variants.alternate[at]}; the model has {expected[at]} "
+                f"{alleles[at, 0]}/{alleles[at, 1]} there. Select the model's variants, in its "
+                "order and with its alleles"
             )
             raise ShapeError(message)
 
 
-def _described(cohort: Genotypes, at: int) -> str:
-    v = cohort.variants
-    return f"{v.variant_id[at]} {v.reference[at]}/{v.alternate[at]}"
+def _names(ids: Any, contigs: Any, positions: Any) -> NDArray[np.str_]:
+    """Give ids, and the place of a variant that has none: "." in VCF."""
+    places = [f"{c}:{p}" for c, p in zip(contigs, np.asarray(positions), strict=True)]
+    return np.where(ids == ".", np.array(places, np.str_), ids)
 
 
 def eigenvectors(model: xarray.Dataset) -> NDArray[np.float64]:

@@ -12,6 +12,8 @@ from leptonhpc.errors import LinAlgError, ShapeError
 
 _CONSTANT = 1e-10
 """Relative size below which what is left of a column is rounding."""
+_ROUNDING = 100 * np.finfo(float).eps
+"""What a trait's own digits leave, relative to it."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def make_designs(
     ShapeError
         If too few samples have a trait and all covariates.
     LinAlgError
-        If a trait does not vary, or a covariate follows from those before it.
+        If a trait does not vary or follows from covariates, or a covariate from those before it.
     """
     samples = len(traits)
     extra = np.empty((samples, 0)) if covariates is None else covariates
@@ -91,7 +93,7 @@ def _design(
     design = Design(trait, rows, y[rows], full[rows])
     if np.ptp(design.y) == 0:
         raise LinAlgError(f"trait {trait!r} is {design.y[0]:g} in all {len(rows)} samples")
-    triangle = np.linalg.qr(design.covariates, mode="r")
+    basis, triangle = np.linalg.qr(design.covariates)
     norms = np.linalg.norm(design.covariates, axis=0)
     dependent = np.flatnonzero(np.abs(np.diag(triangle)) <= _CONSTANT * norms)
     if dependent.size:
@@ -99,6 +101,14 @@ def _design(
         message = (
             f"covariate {label!r} follows from the intercept and the covariates before it, among "
             f"the {len(rows)} samples with trait {trait!r}; leave it out"
+        )
+        raise LinAlgError(message)
+    left = np.linalg.norm(design.y - basis @ (basis.T @ design.y))
+    spread = np.linalg.norm(design.y - design.y.mean())
+    if left <= max(_CONSTANT * spread, _ROUNDING * np.linalg.norm(design.y)):
+        message = (
+            f"trait {trait!r} follows from its covariates, among the {len(rows)} samples that have "
+            "them all: nothing is left to test. Leave out the covariate that is the trait"
         )
         raise LinAlgError(message)
     return design

@@ -1,4 +1,4 @@
-"""Variants that vary and are called often enough."""
+"""Variants that have both alleles and are called often enough."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def filter_variants(
     statistics: Statistics | None = None,
     memory: Nbytes = None,
 ) -> Genotypes:
-    """Keep the variants that vary and are called often enough.
+    """Keep the variants that have both alleles and are called often enough.
 
     Parameters
     ----------
     genotypes : Genotypes
         The cohort.
     min_maf : float
-        Least frequency of the rarer allele; variants that do not vary always go.
+        Least frequency of the rarer allele; variants of one allele only always go.
     min_call_rate : float
         Least share of samples with a call.
     statistics : Statistics, optional

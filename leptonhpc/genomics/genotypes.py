@@ -141,14 +141,17 @@ class Genotypes:
         Returns
         -------
         xarray.Dataset
-            ``call_dosage`` (variants, samples) over Dask, ``sample_id``, ``variant_id``, ....
+            ``call_dosage`` (variants, samples) over Dask, of the dtype of the calls and negative or
+            NaN where ``call_dosage_mask`` is true; ``sample_id``, ``variant_id``, ....
         """
         import xarray as xr
 
         dosage = self.calls.to_dask().T
+        missing = np.isnan(dosage) if dosage.dtype.kind == "f" else dosage < 0
         return xr.Dataset(
             {
                 "call_dosage": (("variants", "samples"), dosage),
+                "call_dosage_mask": (("variants", "samples"), missing),
                 **sample_variables(self.samples),
                 **variant_variables(self.variants),
             }

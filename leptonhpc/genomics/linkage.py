@@ -16,7 +16,7 @@ from leptonhpc.genomics.genotypes import Genotypes, variant_variables
 from leptonhpc.genomics.kept import KeptArrays, blocks_kept, digest_of
 from leptonhpc.genomics.opening import open_genotypes
 from leptonhpc.genomics.passes import map_variants
-from leptonhpc.genomics.standardised import missing_in
+from leptonhpc.genomics.standardised import missing_in, require_calls
 from leptonhpc.genomics.statistics import Statistics, statistics_of
 from leptonhpc.planning.amounts import parse_nbytes
 
@@ -28,6 +28,8 @@ Floats = NDArray[np.float64]
 _CELL_NBYTES = 42
 """Bytes for each call: int8, masks, and five float64 matrices at most."""
 _PAIR_NBYTES = 24
+_CONSTANT = 1e-10
+"""Share of the sum of squares of dosages below which their variance is rounding."""
 
 
 def ld(
@@ -68,6 +70,8 @@ def ld(
         If window or threshold are out of range.
     MemoryBudgetError
         If there are more pairs than a quarter of `memory` holds: they are held until all are found.
+    ShapeError
+        If a call is neither missing nor from 0 to 2; the message names sample and variant.
     OutputExistsError, JobMismatchError
         If `out` is taken, or ``OUT.blocks`` beside it was left by another call.
 
@@ -167,7 +171,7 @@ def _pairs(
         raise OptionError(f"threshold is a squared correlation, from 0 to 1; found {threshold}")
     contig = np.unique(cohort.variants.contig, return_inverse=True)[1]
     parts = map_variants(
-        cohort.calls, _Correlating(window, threshold, contig, strictly), memory=memory,
+        cohort.calls, _Correlating(cohort, window, threshold, contig, strictly), memory=memory,
         cell_nbytes=_CELL_NBYTES, fixed_nbytes=contig.nbytes, overlap=window - 1, keeping=keeping,
     )  # fmt: skip
     return _each_once(parts, parse_nbytes(memory))
@@ -202,8 +206,10 @@ class _Correlating:
     """Correlate the variants of a block with those within a window."""
 
     def __init__(
-        self, window: int, threshold: float, contig: NDArray[np.int64], strictly: bool
-    ) -> None:
+        self, cohort: Genotypes, window: int, threshold: float, contig: NDArray[np.int64],
+        strictly: bool,
+    ) -> None:  # fmt: skip
+        self.name = cohort.name
         self.window, self.threshold = window, threshold
         self.contig, self.strictly = contig, strictly
 
@@ -211,6 +217,7 @@ class _Correlating:
         self, block: NDArray[Any], start: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, NDArray[np.int64]]:
         """Give pairs, their squared correlation, and where the block begins."""
+        require_calls(block, self.name, first_variant=start)
         parts = []
         width = block.shape[1]
         # in strips of the window's width: the products are as long as they must be, no longer
@@ -244,13 +251,13 @@ def squared_correlation(a: NDArray[Any], b: NDArray[Any]) -> Floats:
     y, q = _filled(b)
     n = p.T @ q
     x_sum, y_sum = x.T @ q, p.T @ y
-    # whole numbers, so far: nothing cancels
+    x_squares, y_squares = n * ((x * x).T @ q), n * (p.T @ (y * y))
+    # of calls these are whole numbers: nothing cancels
     covariance = n * (x.T @ y) - x_sum * y_sum
-    x_variance = n * ((x * x).T @ q) - x_sum**2
-    y_variance = n * (p.T @ (y * y)) - y_sum**2
+    x_variance, y_variance = x_squares - x_sum**2, y_squares - y_sum**2
     scale = x_variance * y_variance
     r2 = np.full(n.shape, np.nan)
-    varies = (x_variance > 0) & (y_variance > 0)
+    varies = (x_variance > _CONSTANT * x_squares) & (y_variance > _CONSTANT * y_squares)
     np.divide(covariance**2, scale, out=r2, where=varies)
     return r2
 

@@ -139,7 +139,11 @@ def _zero_one(design: Design) -> Floats:
             return design.y - pair[0]
     message = (
         f"logistic regression needs a trait of 0 and 1 (or 1 and 2); {design.trait!r} has "
-        f"{len(values)} values, {values[0]:g} to {values[-1]:g}. Use model='linear'"
+        f"{len(values)} values, {values[0]:g} to {values[-1]:g}. "
+    ) + (
+        "Beside 1 and 2 PLINK's 0 is missing: write NA"
+        if np.array_equal(values, [0, 1, 2])
+        else "Use model='linear'"
     )
     raise LinAlgError(message)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -201,10 +202,13 @@ def given(relationship: Any, cohort: Genotypes) -> Floats:
     Raises
     ------
     OptionError
-        If a dataset holds no relationship matrix.
+        If it is a path, or a dataset that holds no relationship matrix.
     ShapeError
         If the matrix is of other samples.
     """
+    if isinstance(relationship, str | os.PathLike):
+        message = f"relationship= is a matrix or a dataset; open {os.fspath(relationship)!r} first"
+        raise OptionError(message)
     if hasattr(relationship, "data_vars"):
         if "stat_genomic_relationship" not in relationship:
             found = ", ".join(map(str, relationship.data_vars)) or "nothing"

@@ -11,12 +11,15 @@ import numpy as np
 from leptonhpc import store
 from leptonhpc.api import open as open_array
 from leptonhpc.blocks import BlockedArray
-from leptonhpc.errors import ShapeError
+from leptonhpc.errors import DTypeError, ShapeError, StoreError
 from leptonhpc.genomics.bed import read_bed
 from leptonhpc.genomics.extras import require_xarray
 from leptonhpc.genomics.genotypes import Genotypes, Samples, Variants
 from leptonhpc.genomics.storing import FORMAT, open_stored
 from leptonhpc.genomics.vcf_zarr import calls_variable, genotypes_of
+
+_CONVERTED = (".vcf", ".bcf", ".pgen", ".ped", ".bgen")
+"""Endings of files that others read."""
 
 
 def open_genotypes(source: Any) -> Genotypes:
@@ -28,7 +31,7 @@ def open_genotypes(source: Any) -> Genotypes:
         A PLINK 1 .bed file (or the name it has in common with .bim and .fam); a VCF-Zarr group with
         ``call_genotype``; a group that `store_genotypes` made; a dataset with sgkit's names; or a
         matrix of samples by variants: copies of an allele (negative where missing) or floating
-        dosages (NaN where missing).
+        dosages (NaN where missing), whose samples are called 1, 2, ... and variants v1, v2, ....
 
     Returns
     -------
@@ -38,9 +41,11 @@ def open_genotypes(source: Any) -> Genotypes:
     Raises
     ------
     StoreError
-        If nothing is there, or it is damaged.
+        If nothing is there, it is damaged, or of a format that is to be converted first.
     ShapeError
         If a bare array is no matrix.
+    DTypeError
+        If it holds no real numbers.
 
     Examples
     --------
@@ -61,6 +66,9 @@ def _at(location: str | os.PathLike[str]) -> Genotypes:
     path = Path(location)
     if path.suffix == ".bed" or Path(f"{path}.bed").is_file():
         return read_bed(path)
+    if path.is_file() and path.name.removesuffix(".gz").endswith(_CONVERTED):
+        message = f"{str(path)!r} is of a format that is not read here: make a .bed file of it"
+        raise StoreError(f"{message} (plink2 --make-bed), or of VCF a VCF-Zarr (bio2zarr)")
     attributes = store.read_attributes(location) if store.exists(location) else {}
     if attributes.get("format") == FORMAT:
         return open_stored(location)
@@ -87,6 +95,8 @@ def _bare(calls: BlockedArray) -> Genotypes:
     if calls.ndim != 2:
         message = f"genotypes are a matrix of samples by variants; {calls.name} has {calls.shape}"
         raise ShapeError(message)
+    if calls.dtype.kind not in "biuf":
+        raise DTypeError(f"genotypes are real numbers; {calls.name} holds {calls.dtype}")
     samples, variants = calls.shape
     numbers = np.arange(1, variants + 1)
     return Genotypes(

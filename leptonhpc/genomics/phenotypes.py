@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.errors import OptionError, ShapeError, StoreError
+from leptonhpc.errors import DTypeError, NonFiniteError, OptionError, ShapeError, StoreError
 from leptonhpc.genomics.genotypes import Genotypes
 
 Unmatched = Literal["raise", "drop"]
@@ -50,17 +50,19 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     Raises
     ------
     StoreError
-        If it is not there, a line is too short or too long, or a value is no number.
+        If it is not there, is separated by something else, a line is too short or too long, or a
+        value is no finite number.
     """
     file = Path(path)
     if not file.is_file():
         raise StoreError(f"nothing is stored at {str(file)!r}; a table of samples is needed")
-    lines = [line.split() for line in file.read_text().splitlines() if line.strip()]
-    if not lines or len(lines[0]) < 2:
-        raise StoreError(f"{str(file)!r} needs sample names and at least one column of numbers")
-    first = [name.lstrip("#").upper() for name in lines[0]]
-    header = first[0] in ("FID", "IID")
-    names = 1 if first[0] == "IID" else 2
+    lines = _lines(file)
+    first = lines[0][0].lstrip("#").upper()
+    header = first in ("FID", "IID")
+    names = 1 if first == "IID" else 2
+    if len(lines[0]) <= names:
+        message = f"{str(file)!r} needs sample names and at least one column of numbers"
+        raise StoreError(f"{message}; a line that names them begins with FID or IID")
     traits = lines[0][names:] if header else [f"PHENO{i + 1}" for i in range(len(lines[0]) - names)]
     rows = list(enumerate(lines, 1))[1:] if header else list(enumerate(lines, 1))
     for number, row in rows:
@@ -73,6 +75,22 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     _require_once(str(file), keys)
     values = [[_number(text, str(file), number) for text in row[names:]] for number, row in rows]
     return Table(str(file), keys, tuple(traits), np.array(values).reshape(len(rows), len(traits)))
+
+
+def _lines(file: Path) -> list[list[str]]:
+    """Give the words of each line; refuse columns that are not between blanks."""
+    try:
+        text = file.read_text("utf-8-sig")  # spreadsheets write a byte order mark
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{str(file)!r} is no text in UTF-8: {error}") from None
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise StoreError(f"{str(file)!r} is empty: it needs sample names and columns of numbers")
+    for mark in ",;":
+        if mark in lines[0][0]:
+            message = f"{str(file)!r} has {mark!r} between its columns, or in its first name"
+            raise StoreError(f"{message}; write it with blanks or tabs between columns")
+    return lines
 
 
 def aligned(
@@ -101,6 +119,10 @@ def aligned(
     ------
     ShapeError
         If samples are in one and not in the other; the message names the first.
+    DTypeError
+        If they are no numbers.
+    NonFiniteError
+        If one is infinite; the message names its sample.
     OptionError
         If `unmatched` is unknown.
     """
@@ -108,13 +130,20 @@ def aligned(
         raise OptionError(f"unmatched is 'raise' or 'drop'; found {unmatched!r}")
     if isinstance(given, str | os.PathLike):
         given = read_table(given)
-    given = _from_pandas(given, what)
+    given = _from_pandas(given, cohort, what)
     if isinstance(given, Table):
-        return _matched(given, cohort, what, unmatched), given.columns
-    return _in_order(given, cohort, what)
+        values, names = _matched(given, cohort, what, unmatched), given.columns
+    else:
+        values, names = _in_order(given, cohort, what)
+    infinite = np.argwhere(np.isinf(values))
+    if len(infinite):
+        sample, column = infinite[0]
+        message = f"{what}: {names[column]!r} of sample {cohort.samples.label(sample)!r} is"
+        raise NonFiniteError(f"{message} {values[sample, column]}; NaN is what is missing")
+    return values, names
 
 
-def _from_pandas(given: Any, what: str) -> Any:
+def _from_pandas(given: Any, cohort: Genotypes, what: str) -> Any:
     """Make a table of what has an index of samples; give other things back."""
     if isinstance(given, Mapping) and any(_is_pandas(v) for v in given.values()):
         import pandas
@@ -132,12 +161,36 @@ def _from_pandas(given: Any, what: str) -> Any:
     if index.nlevels > 2:
         message = f"the index of {what} holds sample ids, or (family, sample)"
         raise ShapeError(f"{message}; it has {index.nlevels} levels")
+    if index.nlevels == 1 and index.dtype.kind in "iu":
+        _require_names_not_rows(index.to_numpy(), cohort, what)
     rows = index.tolist() if index.nlevels == 2 else [(key,) for key in index]
     keys = tuple(tuple(str(part) for part in row) for row in rows)
     name = f"the {what}' index"
     _require_once(name, keys)
-    values = np.asarray(given, np.float64)
+    values = _floats(given, what)
     return Table(name, keys, tuple(str(column) for column in given.columns), values)
+
+
+def _require_names_not_rows(index: NDArray[np.integer[Any]], cohort: Genotypes, what: str) -> None:
+    """Refuse an index that may count rows from 0 where samples are called 1 to n."""
+    numbers = np.arange(1, cohort.shape[0] + 1)
+    if np.array_equal(np.sort(index), numbers):
+        return
+    if np.array_equal(cohort.samples.sample_id, numbers.astype(np.str_)):
+        message = (
+            f"the index of {what} is of numbers, and the samples of {cohort.name} are called 1 to "
+            f"{len(numbers)}: they may be names, or rows from 0. Give names as text "
+            "(index.astype(str)), or one row for each sample in their order, as an array"
+        )
+        raise ShapeError(message)
+
+
+def _floats(values: Any, what: str) -> NDArray[np.float64]:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        message = f"{what} are columns of numbers, of one length: {error}"
+        raise DTypeError(f"{message}. Write cases as 1 and controls as 0") from None
 
 
 def _is_pandas(value: Any) -> bool:
@@ -150,8 +203,13 @@ def _in_order(
     names: Sequence[str] | None = None
     if hasattr(given, "keys"):
         names = [str(name) for name in given.keys()]  # noqa: SIM118  (a dataset's keys are not all)
-        given = np.stack([np.asarray(given[name], np.float64) for name in names], axis=1)
-    values = np.asarray(given, np.float64)
+        columns = [_floats(given[name], what) for name in names]
+        for name, column in zip(names, columns, strict=True):
+            if column.shape != (cohort.shape[0],):
+                message = f"{what}: {name!r} needs a number for each of the {cohort.shape[0]}"
+                raise ShapeError(f"{message} samples of {cohort.name}; found shape {column.shape}")
+        given = np.column_stack(columns) if columns else np.empty((cohort.shape[0], 0))
+    values = _floats(given, what)
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or len(values) != cohort.shape[0]:
         message = (
@@ -210,7 +268,9 @@ def _number(text: str, file: str, line: int) -> float:
     if text in _MISSING:
         return np.nan
     try:
-        value = float(text)
+        value = float(text.replace("_", "?"))  # which Python takes, and nobody else
     except ValueError:
         raise StoreError(f"{file!r} has {text!r}, no number, in line {line}") from None
+    if np.isinf(value):
+        raise StoreError(f"{file!r} has {text!r}, which is infinite, in line {line}")
     return np.nan if value == _MISSING_NUMBER else value

@@ -207,6 +207,6 @@ def require_varying(genotypes: Genotypes, frequency: NDArray[np.float64]) -> Non
         message = (
             f"{bad.size} of {len(frequency)} variants of {genotypes.name} cannot be standardised; "
             f"the first is {str(genotypes.variants.variant_id[first])!r} (number {first}), which "
-            f"{what}. Leave them out with filter_variants(genotypes, min_maf=...)"
+            f"{what}. Leave them out with filter_variants(genotypes), at a shell with --maf 0.001"
         )
         raise LinAlgError(message)

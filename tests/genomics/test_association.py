@@ -186,6 +186,31 @@ def test_a_variant_that_is_a_covariate_has_no_statistics(complete: Any, people: 
     assert np.isnan(found.variant_linreg_beta[17, 0])
 
 
+@pytest.mark.parametrize("model", ["linear", "logistic", "mixed"])
+def test_a_trait_that_is_among_its_covariates_is_refused(
+    complete: Any, people: Any, model: Any
+) -> None:
+    y = people["ill"] if model == "logistic" else people["height"] + 1e6
+    known = np.column_stack([people["weight"], 3 * y + 7 + people["weight"]])
+    options = {"relationship": np.eye(61)} if model == "mixed" else {}
+    with pytest.raises(LinAlgError, match="trait 'PHENO1' follows from its covariates"):
+        genomics.gwas(complete.bed, y, covariates=known, model=model, **options)
+    # what is far from zero and hardly varies is a trait still
+    found = genomics.gwas(complete.bed, 1e9 + people["height"], covariates=people["age"])
+    expected = genomics.gwas(complete.bed, people["height"], covariates=people["age"])
+    ours, theirs = (np.asarray(f.variant_linreg_p_value) for f in (found, expected))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)  # of the trait 1e-7 is left
+
+
+def test_cases_as_two_and_controls_as_one_are_those_of_one_and_zero(
+    gappy: Any, people: Any
+) -> None:
+    found = [genomics.gwas(gappy.bed, people["ill"] + i, model="logistic") for i in (0, 1)]
+    for name in ("beta", "se", "p_value"):
+        a, b = (np.asarray(f[f"variant_logreg_{name}"]) for f in found)
+        np.testing.assert_array_equal(a, b)
+
+
 def test_samples_that_do_not_match_are_named(gappy: Any, people: Any, tmp_path: Path) -> None:
     path = tmp_path / "pheno.txt"
     _write(path, {"height": people["height"]})
@@ -209,13 +234,23 @@ def test_samples_that_do_not_match_are_named(gappy: Any, people: Any, tmp_path: 
         ("FID IID h\nf0 i0 1\nf0 i0 2\n", "'f0 i0' twice"),
         ("FID IID h\nf0 i0\n", "line 2 has 2"),
         ("FID IID h\nf0 i0 tall\n", "'tall', no number, in line 2"),
-        ("", "needs sample names"),
+        ("", "is empty"),
+        ("FID,IID,h\nf0,i0,1\n", "has ',' between its columns"),
+        ("FID, IID, h\nf0, i0, 1\n", "has ',' between its columns"),
+        ("FID;IID;h\nf0;i0;1\n", "has ';' between its columns"),
+        ("FID IID\nf0 i0\n", "at least one column of numbers"),
+        ("sample h\ni0 1\n", "begins with FID or IID"),
+        ("IID h\ni0 inf\n", "'inf', which is infinite, in line 2"),
+        ("IID h\ni0 1_000\n", "'1_000', no number, in line 2"),
     ],
 )
 def test_tables_that_cannot_be_read_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "table.txt"
     path.write_text(text)
     with pytest.raises(StoreError, match=message):
+        genomics.read_table(path)
+    path.write_bytes(b"FID IID gr\xf6sse\nf0 i0 1\n")
+    with pytest.raises(StoreError, match="no text in UTF-8"):
         genomics.read_table(path)
 
 
@@ -229,6 +264,8 @@ def test_tables_are_read_with_and_without_a_header(tmp_path: Path) -> None:
         path.write_text(text)
         table = genomics.read_table(path)
         assert table.columns == columns
+        path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").replace(" ", "\t").encode())
+        assert genomics.read_table(path).columns == columns  # as a spreadsheet writes it
         np.testing.assert_array_equal(table.values, [[1, np.nan], [np.nan, 2]])
 
 
@@ -247,7 +284,11 @@ def test_questions_that_make_no_sense_are_refused(complete: Any, people: Any) ->
     with pytest.raises(LinAlgError, match="trait of 0 and 1"):
         genomics.gwas(cohort, y, model="logistic")
     with pytest.raises(LinAlgError, match="covariates separate"):
-        genomics.gwas(cohort, people["ill"], covariates=people["ill"], model="logistic")
+        genomics.gwas(cohort, people["ill"], covariates=people["ill"] + y / 100, model="logistic")
+    with pytest.raises(OptionError, match="open 'k.zarr' first"):
+        genomics.gwas(cohort, y, model="mixed", relationship="k.zarr")
+    with pytest.raises(LinAlgError, match="0 is missing: write NA"):
+        genomics.gwas(cohort, np.arange(61) % 3, model="logistic")
     few = np.where(np.arange(61) < 2, y, np.nan)
     with pytest.raises(ShapeError, match="needs 3 samples"):
         genomics.gwas(cohort, few)

@@ -32,7 +32,10 @@ def test_methods_for_autosomes_warn_of_others(complete: Any, name: str) -> None:
     getattr(genomics, name)(autosomes)  # warnings are errors here
 
 
-def test_the_mixed_model_warns_too(complete: Any, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("model", ["linear", "logistic", "mixed"])
+def test_association_warns_too(complete: Any, rng: np.random.Generator, model: Any) -> None:
     cohort = on(genomics.read_bed(complete.bed).select(variants=np.arange(20)), ["1", "X"])
-    with pytest.warns(UserWarning, match="10 of 20 variants .* on contigs X"):
-        genomics.gwas(cohort, rng.normal(size=61), model="mixed")
+    y = rng.normal(size=61)
+    with pytest.warns(UserWarning, match="10 of 20 variants .* on contigs X") as seen:
+        genomics.gwas(cohort, y > 0 if model == "logistic" else y, model=model)
+    assert len(seen) == 1

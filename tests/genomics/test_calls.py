@@ -136,7 +136,7 @@ def test_all_alternate_alleles_are_named() -> None:
     assert list(variants.reference) == ["A", "T", "A"]
 
 
-@pytest.mark.parametrize("question", ["kinship", "project"])
+@pytest.mark.parametrize("question", ["kinship", "ld", "ld_prune", "project"])
 def test_impossible_calls_are_named_whatever_is_asked(complete: Any, question: str) -> None:
     calls = complete.calls.copy()
     cohort = genomics.open_genotypes(calls)
@@ -145,6 +145,8 @@ def test_impossible_calls_are_named_whatever_is_asked(complete: Any, question: s
     calls[5, 17] = 3
     asked = {
         "kinship": lambda: genomics.kinship(calls),
+        "ld": lambda: genomics.ld(calls),
+        "ld_prune": lambda: genomics.ld_prune(calls),
         "project": lambda: genomics.project(model, calls),
     }
     with pytest.raises(ShapeError, match="has 3 for sample number 5 at variant number 17"):

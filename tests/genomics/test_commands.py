@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from leptonhpc import genomics
 from leptonhpc.cli.app import app
 
+from .conftest import write_plink
+
 
 def run(*arguments: Any) -> Any:
     return CliRunner().invoke(app, [str(a) for a in arguments])
@@ -83,6 +85,23 @@ def test_mixed_model_by_contig_from_the_shell(gappy: Any, tmp_path: Path, pheno:
     done = run("gwas", gappy.bed, pheno, "--out", tmp_path / "out", "--model", "mixed", "--loco")
     assert done.exit_code == 0, done.output
     assert names(tmp_path) == ["out.height.mlm", "out.ill.mlm", "out.log"]
+
+
+def test_advice_is_for_a_shell(gappy: Any, tmp_path: Path, pheno: Path) -> None:
+    nowhere = run("gwas", gappy.bed, pheno, "--covariates", tmp_path / "age.txt", "--out",
+                  tmp_path / "out")  # fmt: skip
+    assert nowhere.exit_code == 1
+    assert "nothing is stored at" in nowhere.stderr
+    assert "traceback" not in nowhere.stderr
+    calls = gappy.calls[:, :30].copy()
+    calls[:, 4] = 2
+    write_plink(tmp_path / "c", calls)
+    command = ["gpca", tmp_path / "c.bed", "--components", 2, "--out", tmp_path / "out"]
+    refused = run(*command)
+    assert refused.exit_code == 1
+    assert "at a shell with --maf 0.001" in refused.stderr
+    assert names(tmp_path) == []
+    assert run(*command, "--maf", "0.001").exit_code == 0
 
 
 def test_what_is_wrong_is_one_line(gappy: Any, tmp_path: Path, pheno: Path) -> None:

@@ -1,6 +1,7 @@
 """Principal components: exact and truncated agree with NumPy and plink2, whatever the chunks."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,20 @@ def test_new_samples_fall_among_their_population(large: np.ndarray) -> None:
     x = np.where(calls < 0, 0, (calls - 2 * p) / np.sqrt(2 * p * (1 - p)))
     expected = x @ np.asarray(model.sample_pca_component)
     np.testing.assert_allclose(placed, expected, atol=900 * EPS * np.abs(x).max())
+
+
+def test_variants_without_a_name_are_told_apart_by_their_place(complete: Any) -> None:
+    cohort = genomics.read_bed(complete.bed)
+    nameless = replace(cohort.variants, variant_id=np.full(240, "."))
+    cohort = replace(cohort, variants=nameless)
+    model = genomics.pca(cohort, components=2)
+    genomics.project(model, cohort)
+    moved = replace(cohort, variants=replace(nameless, position=nameless.position + 1))
+    with pytest.raises(ShapeError, match=r"is 1:1001 G/A; the model has 1:1000 G/A there"):
+        genomics.project(model, moved)
+    flipped = replace(nameless, reference=nameless.alternate, alternate=nameless.reference)
+    with pytest.raises(ShapeError, match=r"is 1:1000 A/G; the model has 1:1000 G/A there"):
+        genomics.project(model, replace(cohort, variants=flipped))
 
 
 def test_single_precision_is_as_near_as_it_can_be(complete: Any) -> None:

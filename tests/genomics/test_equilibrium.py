@@ -96,6 +96,19 @@ def test_copies_of_a_variant_are_pruned_to_one(rng: np.random.Generator) -> None
     assert kept.variants.variant_id.tolist() == [f"v{5 * i + 1}" for i in range(10)]
 
 
+def test_a_dosage_that_does_not_vary_is_in_no_pair(rng: np.random.Generator) -> None:
+    dosages = rng.uniform(0, 2, (60, 8))
+    dosages[:, [2, 5, 6]] = 0.1, 0.7, 1 / 3  # their squares do not cancel to the last digit
+    dosages[:20, 6] = np.nan
+    dosages[20:, 7] = 1.9  # varies, but not where the one before is called
+    found = genomics.ld(dosages, threshold=0.0)
+    pairs = set(zip(found.ld_i.values.tolist(), found.ld_j.values.tolist(), strict=True))
+    varying = [0, 1, 3, 4, 7]
+    assert pairs == {(i, j) for i in varying for j in varying if i < j}
+    expected = [np.corrcoef(dosages[:, i], dosages[:, j])[0, 1] ** 2 for i, j in sorted(pairs)]
+    np.testing.assert_allclose(found.ld_r2[np.lexsort((found.ld_j, found.ld_i))], expected)
+
+
 def test_windows_that_make_no_sense_are_refused(gappy: Any) -> None:
     for wrong in ({"window": 1}, {"threshold": 1.5}, {"threshold": -0.1}):
         with pytest.raises(OptionError):

@@ -9,6 +9,7 @@ import xarray as xr
 
 from leptonhpc import genomics, store
 from leptonhpc.errors import (
+    DTypeError,
     NotAnArrayError,
     OptionError,
     OutputExistsError,
@@ -95,7 +96,9 @@ def test_vcf_zarr_is_counted(gappy: Any, tmp_path: Path, chunks: Any) -> None:
 
 def test_dataset_goes_out_and_comes_in(gappy: Any) -> None:
     original = genomics.read_bed(gappy.bed)
-    again = genomics.open_genotypes(original.to_xarray())
+    dataset = original.to_xarray()
+    np.testing.assert_array_equal(dataset.call_dosage_mask, gappy.calls.T < 0)
+    again = genomics.open_genotypes(dataset)
     np.testing.assert_array_equal(np.asarray(again.calls), gappy.calls)
     np.testing.assert_array_equal(again.variants.contig, original.variants.contig)
 
@@ -136,6 +139,11 @@ def test_damaged_file_sets_are_refused(gappy: Any, tmp_path: Path) -> None:
     copy.write_bytes(data)
     fam = copy.with_suffix(".fam")
     lines = fam.read_text().splitlines()
+    fam.write_bytes(b"\xef\xbb\xbf" + fam.read_bytes())
+    assert genomics.read_bed(copy).samples.family_id[0] == "f0"
+    fam.write_bytes(fam.read_bytes().replace(b"i3", b"\xf6"))
+    with pytest.raises(StoreError, match=r"copy\.fam' is no text in UTF-8"):
+        genomics.read_bed(copy)
     fam.write_text("\n".join([*lines[:5], "f i 0", *lines[6:]]))
     with pytest.raises(StoreError, match="line 6 has 3"):
         genomics.read_bed(copy)
@@ -152,6 +160,12 @@ def test_what_holds_no_genotypes_is_refused(tmp_path: Path) -> None:
         genomics.open_genotypes(tmp_path / "nothing.zarr")
     with pytest.raises(ShapeError, match="samples by variants"):
         genomics.open_genotypes(np.zeros(3))
+    with pytest.raises(DTypeError, match="holds complex128"):
+        genomics.open_genotypes(np.zeros((3, 4), complex))
+    for name in ("c.vcf.gz", "c.pgen"):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(StoreError, match=rf"{name}' is of a format .*plink2 --make-bed"):
+            genomics.open_genotypes(tmp_path / name)
     with pytest.raises(NotAnArrayError, match="neither call_genotype nor call_dosage"):
         genomics.open_genotypes(xr.Dataset({"x": ("a", [1.0])}))
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from leptonhpc import genomics
-from leptonhpc.errors import OptionError, ShapeError, StoreError
+from leptonhpc.errors import DTypeError, NonFiniteError, OptionError, ShapeError, StoreError
 
 
 @pytest.fixture
@@ -52,6 +52,33 @@ def test_an_index_that_counts_rows_says_nothing(cohort: Any, height: np.ndarray)
     np.testing.assert_array_equal(betas(cohort, counted), betas(cohort, height))
     with pytest.raises(ShapeError, match="none in common"):
         genomics.gwas(cohort, counted.iloc[::-1])
+
+
+def test_numbers_of_an_index_are_no_names_where_samples_have_none(
+    cohort: Any, height: np.ndarray
+) -> None:
+    bare = np.asarray(cohort.calls)  # its samples are called 1 to 61
+    left = pd.DataFrame({"height": height}).drop(index=[5])
+    for rows in (left, left.iloc[1:], left["height"]):
+        with pytest.raises(ShapeError, match=r"may be names, or rows from 0.*as text"):
+            genomics.gwas(bare, rows, unmatched="drop")
+    named = left.set_axis((left.index + 1).astype(str))
+    expected = betas(cohort, np.where(np.arange(61) == 5, np.nan, height))
+    np.testing.assert_array_equal(betas(bare, named, unmatched="drop"), expected)
+    everybody = pd.DataFrame({"height": height[::-1]}, index=np.arange(61, 0, -1))
+    np.testing.assert_array_equal(betas(bare, everybody), betas(cohort, height))
+
+
+def test_what_is_no_number_or_infinite_is_refused(cohort: Any, height: np.ndarray) -> None:
+    words = np.where(height > 0, "case", "control")
+    for wrong in (words, {"ill": words}, frame(cohort, words, families=False)):
+        with pytest.raises(DTypeError, match="phenotypes are columns of numbers"):
+            genomics.gwas(cohort, wrong)
+    with pytest.raises(ShapeError, match=r"'b' needs a number for each of the 61.*\(60,\)"):
+        genomics.gwas(cohort, {"a": height, "b": height[1:]})
+    height[7] = -np.inf
+    with pytest.raises(NonFiniteError, match="'PHENO1' of sample 'f3 i7' is -inf"):
+        genomics.gwas(cohort, height)
 
 
 def test_people_of_pandas_that_do_not_match_are_named(cohort: Any, height: np.ndarray) -> None:

@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
+
+from leptonhpc import datasets
+from leptonhpc.errors import DatasetError
 
 TEMPLATES = Path(__file__).parents[2] / "workflows"
 NOTEBOOKS = [("genotype_pca", 2), ("gwas", 4)]
@@ -42,6 +46,30 @@ def test_components_run_on_a_cohort_of_the_user(
         "cohort.eigenvec", "cohort.eigenval", "cohort.pca.png",
     }  # fmt: skip
     assert len(np.loadtxt(left / "cohort.eigenval")) == 3
+
+
+def test_one_component_has_no_picture(
+    complete: Any, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    run("genotype_pca", "--data", str(complete.bed), "--components", "1")
+    left = tmp_path / "mine" / "genotype-pca-output"
+    assert {p.name for p in left.iterdir()} == {"cohort.eigenvec", "cohort.eigenval"}
+
+
+def test_people_of_five_continents_lie_apart(tmp_path: Path, run: Callable[..., str]) -> None:
+    try:
+        datasets.fetch("ancestry-kidd", out=tmp_path / "x.zarr")
+    except DatasetError as error:
+        pytest.skip(f"the data cannot be had: {error}")
+    assert "2504 samples, 55 variants" in run("genotype_pca", "--real", "--components", "2")
+    left = tmp_path / "mine" / "genotype-pca-output"
+    assert (left / "cohort.pca.png").stat().st_size > 20_000
+    found = np.loadtxt(left / "cohort.eigenvec", usecols=(2, 3), skiprows=1)
+    codes = zarr.open_array(left / "ancestry-kidd.zarr" / "superpopulation")[...]
+    centres = np.array([found[codes == code].mean(axis=0) for code in range(5)])
+    nearest = np.argmin(np.linalg.norm(found[:, None] - centres, axis=2), axis=1)
+    apart = [0, 2, 3]  # Africa, East Asia, Europe; the Americas lie between them
+    assert np.mean(nearest[np.isin(codes, apart)] == codes[np.isin(codes, apart)]) > 0.9
 
 
 def test_association_finds_what_was_planted(tmp_path: Path, run: Callable[..., str]) -> None:

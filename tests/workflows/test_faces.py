@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import leptonhpc as lh
-from leptonhpc import datasets
+from leptonhpc import datasets, store
 from leptonhpc.errors import DatasetError
 
 TEMPLATE = Path(__file__).parents[2] / "workflows" / "faces"
@@ -58,6 +59,19 @@ def test_images_of_the_user_are_taken(copied: Path) -> None:
     (copied / "labels.txt").write_text(labels)
     given = ("--data", "faces-output/faces.zarr", "--labels", "labels.txt", "--height", "112")
     assert "177 of 200 faces" in run(copied, *given, "--folder", "mine")
+
+
+def test_labels_that_do_not_fit_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = store.create_array(tmp_path / "f.zarr", shape=(4, 6), dtype=np.uint8, chunks=(4, 6))
+    faces.write_units((0, 0), np.zeros((4, 6), np.uint8))
+    (tmp_path / "l.txt").write_text("a\na\nb\n")
+    given = ["--data", "f.zarr", "--labels", "l.txt", "--height", "3"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["run.py", *given])
+    with pytest.raises(SystemExit, match="3 labels and a height of 3 pixels do not fit 4 images"):
+        runpy.run_path(os.fspath(TEMPLATE / "run.py"), run_name="__main__")
 
 
 def images(notebook: Any) -> int:

@@ -54,7 +54,12 @@ def opened(arguments: argparse.Namespace) -> tuple[Any, np.ndarray, tuple[int, i
         if arguments.labels is None or arguments.height is None:
             raise SystemExit("--data needs --labels and --height")
         faces = lh.open(arguments.data)
-        labels = np.array(arguments.labels.read_text().split("\n")[: faces.shape[0]])
+        labels = np.array(arguments.labels.read_text().splitlines())
+        if len(labels) != faces.shape[0] or faces.shape[1] % arguments.height:
+            raise SystemExit(
+                f"{len(labels)} labels and a height of {arguments.height} pixels do not fit "
+                f"{faces.shape[0]} images of {faces.shape[1]} pixels"
+            )
         return faces, labels, (arguments.height, faces.shape[1] // arguments.height)
     path = arguments.folder / "faces.zarr"
     if not path.exists():
