@@ -1,6 +1,6 @@
 """Principal components of a cohort: filters, pruning, components, PLINK-style files, a picture.
 
-python run.py [--data cohort.bed] [--components 10] [--memory "2 GB"]
+python run.py [--data cohort.bed | --real] [--components 10] [--memory "2 GB"]
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import zarr
 
 from leptonhpc import datasets, genomics
 
@@ -33,15 +34,20 @@ def main() -> None:
         print(f"PC{number} holds {100 * share:.3f} % of the variance")
     prefix = arguments.folder / "cohort"
     written = genomics.write_pca(found, prefix, overwrite=True)
-    picture = prefix.with_suffix(".pca.png")
-    genomics.plot_components(found, groups=groups).figure.savefig(picture)
-    print("wrote", *(path.name for path in (*written, picture)))
+    if arguments.components > 1:
+        written.append(prefix.with_suffix(".pca.png"))
+        genomics.plot_components(found, groups=groups).figure.savefig(written[-1])
+    print("wrote", *(path.name for path in written))
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", help="a .bed file, VCF-Zarr or a Zarr matrix; default: simulated")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--data", help="a .bed file, VCF-Zarr or a Zarr matrix; default: simulated")
+    source.add_argument(
+        "--real", action="store_true", help="2504 people of the 1000 Genomes Project, 55 variants"
+    )
     parser.add_argument("--components", type=int, default=10)
     parser.add_argument("--maf", type=float, default=0.05, help="least frequency")
     parser.add_argument("--people", type=int, default=1500, help="of the simulated cohort")
@@ -53,15 +59,24 @@ def parse() -> argparse.Namespace:
 
 
 def opened(arguments: argparse.Namespace) -> tuple[genomics.Genotypes, np.ndarray | None]:
-    """Open the user's cohort, or simulate three populations and say who belongs to which."""
+    """Open the user's cohort, or one whose people are known to belong to groups."""
     if arguments.data is not None:
         return genomics.open_genotypes(arguments.data), None
-    path = arguments.folder / f"simulated-{arguments.people}-{arguments.variants}.zarr"
+    if arguments.real:
+        path = fetched("ancestry-kidd", arguments.folder / "ancestry-kidd.zarr")
+        codes = zarr.open_array(path / "superpopulation", mode="r")
+        return genomics.open_genotypes(path), np.array(codes.attrs["meanings"])[codes[...]]
+    people, variants = arguments.people, arguments.variants
+    path = arguments.folder / f"simulated-{people}-{variants}.zarr"
+    path = fetched("simulated-genotypes", path, people=people, variants=variants)
+    return genomics.open_genotypes(path), np.array(["A", "B", "C"])[np.arange(people) % 3]
+
+
+def fetched(name: str, path: Path, **options: int) -> Path:
+    """Have a data set, from an earlier run if there was one."""
     if not path.exists():
-        datasets.fetch(
-            "simulated-genotypes", out=path, people=arguments.people, variants=arguments.variants
-        )
-    return genomics.open_genotypes(path), np.array(["A", "B", "C"])[np.arange(arguments.people) % 3]
+        datasets.fetch(name, out=path, **options)
+    return path
 
 
 if __name__ == "__main__":
