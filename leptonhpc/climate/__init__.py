@@ -6,7 +6,7 @@ from leptonhpc.climate.gaps import fill_gaps
 from leptonhpc.climate.hilbert import hilbert_eof
 from leptonhpc.climate.maps import correlation_map, regression_map
 from leptonhpc.climate.models import common_eofs
-from leptonhpc.climate.plotting import plot_eof
+from leptonhpc.climate.plotting import plot_eof, plot_scree
 from leptonhpc.climate.rotation import rotate
 from leptonhpc.climate.scores import project, reconstruct, scores
 from leptonhpc.climate.significance import bootstrap, north_separated, rule_n
@@ -22,6 +22,7 @@ __all__ = [
     "mca",
     "north_separated",
     "plot_eof",
+    "plot_scree",
     "project",
     "reconstruct",
     "regression_map",

@@ -29,10 +29,19 @@ from leptonhpc.climate.eofs import Calendar
 from leptonhpc.climate.formats import require_complex_format
 from leptonhpc.climate.matrix import digest
 from leptonhpc.climate.prepared import Prepared, prepare, require_one_grid, rest_of
-from leptonhpc.climate.reduced import Reduced, most_eofs, reduce_field
+from leptonhpc.climate.reduced import (
+    Reduced,
+    kept_eofs,
+    patterns_nbytes,
+    reduce_field,
+    small_nbytes,
+)
 from leptonhpc.climate.unstacking import Grid, coordinates, mode_index
 from leptonhpc.climate.weights import Weighting
 from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.planning.amounts import parse_nbytes
+from leptonhpc.runtime import connected_client
+from leptonhpc.runtime.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     import os
@@ -40,6 +49,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _SIDES = ("left", "right")
+_CORE = {"tall": 1.0, "square": 10.0}
+"""Matrices held at once while the core is made and decomposed (measured)."""
+_EOFS_SHARE = 1 / 16
+"""Of a budget: EOFs that take more are not held in memory."""
 
 
 def mca(
@@ -183,17 +196,23 @@ def _coupled(
     sides = _sides(fields, weights, dim, anomalies, detrend, memory)
     if any(side.matrix.dtype.kind == "c" for side in sides):
         require_complex_format(out)
-    most = min(most_eofs([side]) for side in sides) if eofs is None else eofs
+    most = min(kept_eofs([side], eofs) for side in sides)
     if not 1 <= modes <= most:
         raise OptionError(f"modes is from 1 to {most}, the EOFs of each field; found {modes}")
     kept = _kept(destination.scratch, sides, overwrite, eofs=eofs, seed=seed, total=total)
+    small = _small_nbytes(sides, eofs, total)
+    aside = _set_aside(sides, eofs, memory) if out is None else None
+    decomposed: list[Reduced] = []
     with kept.working():
-        decomposed = [
-            reduce_field(
-                [side], eofs, seed=seed, memory=memory, out=kept.at(name), progress=progress
-            )
-            for name, side in zip(_SIDES, sides, strict=True)
-        ]
+        for name, side in zip(_SIDES, sides, strict=True):
+            beside: list[Reduced | Prepared] = [*decomposed]
+            beside += [other for other in sides if other is not side]
+            place = kept.at(name) if aside is None else str(aside.path / name)
+            reduced = reduce_field(
+                [side], eofs, seed=seed, memory=memory, out=place, progress=progress,
+                here_nbytes=small + sum(one.held_nbytes for one in beside),
+            )  # fmt: skip
+            decomposed.append(reduced)
         left, right = decomposed
         if total is None:
             _require_rank(decomposed)
@@ -236,6 +255,27 @@ def _kept(
         for name, side in zip(_SIDES, sides, strict=True):
             inputs[name] = [side.matrix.identity(), digest(side.weights)]
     return KeptParts(place, inputs, question, overwrite=overwrite)
+
+
+def _small_nbytes(sides: Sequence[Prepared], eofs: int | None, total: Total | None) -> int:
+    """Give the bytes of what is computed once both fields are written in their EOFs."""
+    core = max(small_nbytes([side], eofs, **_CORE) for side in sides)
+    if total != "bounded" or eofs is None:
+        return core
+    # the scores of one field, and its product with the other
+    products = (
+        small_nbytes([side], eofs, tall=2, square=0) + patterns_nbytes(side, eofs) for side in sides
+    )
+    return max(core, *products)
+
+
+def _set_aside(sides: Sequence[Prepared], eofs: int | None, memory: Any) -> TemporaryFolder | None:
+    """Have large EOFs stored: in memory those of one field would take the room of the other."""
+    budget = parse_nbytes(memory)
+    if budget is None or connected_client() is not None:
+        return None
+    large = any(patterns_nbytes(side, eofs) > _EOFS_SHARE * budget for side in sides)
+    return TemporaryFolder() if large else None
 
 
 def _require_rank(sides: Sequence[Reduced]) -> None:

@@ -15,6 +15,7 @@ from leptonhpc.climate.fields import open_fields
 from leptonhpc.climate.formats import require_complex_format
 from leptonhpc.climate.gaps import fill_gaps
 from leptonhpc.climate.prepared import Prepared, joined, prepare
+from leptonhpc.climate.reduced import require_variance
 from leptonhpc.climate.room import room
 from leptonhpc.climate.weights import Weighting
 from leptonhpc.errors import OptionError
@@ -100,8 +101,8 @@ def eof(
     Raises
     ------
     OptionError, ShapeError, DTypeError
-        If there is no such dimension, variable or latitude, latitude is out of range, or there are
-        fewer than `modes` modes.
+        If there is no such dimension, variable or latitude, latitude is out of range, there are
+        fewer than `modes` modes, or the field does not vary.
     NonFiniteError
         If a cell has values at some samples and not at others, and `gaps` is "refuse"; the message
         names cell and sample.
@@ -153,6 +154,7 @@ def eof(
             most_passes=most_passes, seed=seed, memory=rest,
             out=destination.scratch, overwrite=overwrite, progress=progress,
         )  # fmt: skip
+    require_variance(result.certificate.norm, [one.name for one in prepared])
     dataset = assemble(
         prepared, scores=np.asarray(result.u) * result.s, s=result.s, vh=result.vh,
         mean=result.mean, norm=result.certificate.norm, ddof=ddof, method="eof",

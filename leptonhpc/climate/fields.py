@@ -19,6 +19,8 @@ from leptonhpc.errors import DTypeError, NotAnArrayError, OptionError, ShapeErro
 if TYPE_CHECKING:
     import xarray as xr
 
+_GRIB, _MESSAGE = "GRIB_paramId", {"latitude", "longitude", "y", "x", "values"}
+"""What cfgrib calls a variable's kind, and the dimensions of a message, which is decoded whole."""
 _DECODED = ("scale_factor", "add_offset", "missing_value", "_Unsigned")
 
 
@@ -84,6 +86,8 @@ class LazySource:
         self.dtype = np.dtype(variable.dtype)
         self.name = name
         stored = variable.encoding.get("preferred_chunks") or {}
+        if _GRIB in variable.attrs:
+            stored = {dim: n for dim, n in variable.sizes.items() if dim in _MESSAGE} | stored
         lengths = [stored.get(dim, 1) for dim in variable.dims]
         self.unit = tuple(n if isinstance(n, int) else max(n) for n in lengths)
 

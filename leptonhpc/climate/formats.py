@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
+from leptonhpc.api.destinations import Destination
 from leptonhpc.errors import OptionError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def require_complex_format(out: str | os.PathLike[str] | None) -> None:
@@ -23,3 +28,26 @@ def require_complex_format(out: str | os.PathLike[str] | None) -> None:
     if out is not None and os.fspath(out).endswith((".nc", ".nc4")):
         message = f"complex modes go to a Zarr group; netCDF has no complex numbers: {out!s}"
         raise OptionError(f"{message}. Give out= a name that ends in .zarr")
+
+
+def keep_one(destination: Destination, array: xr.DataArray, method: str) -> xr.DataArray:
+    """Write one array, and give it as it is stored.
+
+    Parameters
+    ----------
+    destination : Destination
+        A place: not memory.
+    array : DataArray
+        What is written, under its name or as ``field``.
+    method : str
+        What made it: an attribute of the group or file.
+
+    Returns
+    -------
+    DataArray
+        The same; from a Zarr group lazily.
+    """
+    name = str(array.name or "field")
+    attributes = {"Conventions": "CF-1.8", "method": method}
+    dataset = array.to_dataset(name=name).assign_attrs(attributes)
+    return destination.keep(dataset)[name].rename(array.name)

@@ -28,6 +28,7 @@ from leptonhpc.api.destinations import Destination
 from leptonhpc.api.kept import KeptParts
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.climate.fields import Field, open_fields
+from leptonhpc.climate.formats import keep_one
 from leptonhpc.climate.gappy import Fit, GappyMatrix, Withheld
 from leptonhpc.climate.passes import blocks_of, few_at_once
 from leptonhpc.climate.room import room
@@ -133,10 +134,8 @@ def fill_gaps(
     filled = _filled(field, matrix, blocks, len(fit.patterns), errors)
     if out is None:
         return filled
-    name = str(filled.name or "field")
-    dataset = filled.to_dataset(name=name).assign_attrs(method="fill_gaps")
     with few_at_once(blocks, memory):
-        return destination.keep(dataset)[name].rename(filled.name)
+        return keep_one(destination, filled, "fill_gaps")
 
 
 def _fitted(

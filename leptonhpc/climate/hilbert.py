@@ -23,7 +23,7 @@ from leptonhpc.climate.eofs import Calendar
 from leptonhpc.climate.fields import Field
 from leptonhpc.climate.formats import require_complex_format
 from leptonhpc.climate.prepared import prepare
-from leptonhpc.climate.reduced import Reduced, most_eofs, reduce_field
+from leptonhpc.climate.reduced import Reduced, kept_eofs, reduce_field, small_nbytes
 from leptonhpc.climate.removal import numbers
 from leptonhpc.climate.weights import Weighting
 from leptonhpc.errors import DTypeError, OptionError
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _UNEQUAL = 1.12
 """Largest step over the least: calendar months have 28 to 31 days."""
+_SIGNAL = {"tall": 11.0, "square": 8.0}
+"""Matrices held at once while the signal is made and decomposed (measured); it is complex."""
 
 
 def hilbert_eof(
@@ -104,13 +106,14 @@ def hilbert_eof(
         if one.matrix.dtype.kind == "c":
             raise DTypeError(f"an analytic signal is that of a real field; {one.name} is complex")
     _require_equal_steps(prepared[0].field)
-    most = most_eofs(prepared) if eofs is None else eofs
+    most = kept_eofs(prepared, eofs)
     if not 1 <= modes <= most:
         raise OptionError(f"modes is from 1 to {most}, the EOFs kept; found {modes}")
     with destination.explaining():
         reduced = reduce_field(
             prepared, eofs, seed=seed, memory=memory, out=destination.scratch,
-            overwrite=overwrite, progress=progress,
+            here_nbytes=small_nbytes(prepared, eofs, **_SIGNAL), overwrite=overwrite,
+            progress=progress,
         )  # fmt: skip
     signal = _analytic(reduced.u * reduced.s)
     return destination.keep(_decompose(reduced, signal, modes, ddof))

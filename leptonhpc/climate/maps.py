@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leptonhpc.api.destinations import Destination
+from leptonhpc.api.kept import KeptParts
 from leptonhpc.climate.fields import open_fields
+from leptonhpc.climate.formats import keep_one, require_complex_format
+from leptonhpc.climate.matrix import digest
 from leptonhpc.climate.parts import require_modes, sample_dim
-from leptonhpc.climate.passes import blocks_of, few_at_once
+from leptonhpc.climate.passes import blocks_of, passed
 from leptonhpc.climate.prepared import find_land, matrix_of
-from leptonhpc.errors import NonFiniteError, OptionError, ShapeError
+from leptonhpc.errors import NonFiniteError, NotAnArrayError, OptionError, ShapeError
 
 if TYPE_CHECKING:
+    import os
+
     import xarray as xr
 
 
@@ -23,7 +29,9 @@ def regression_map(
     *,
     dim: str = "time",
     variable: str | Sequence[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
     memory: int | float | str | None = None,
+    overwrite: bool = False,
 ) -> xr.DataArray:
     """Regress a field on series, cell by cell and each by itself.
 
@@ -37,8 +45,13 @@ def regression_map(
         The dimension of samples.
     variable : str, optional
         Which variable of a Dataset or file.
+    out : str or path, optional
+        A Zarr group (.zarr) or netCDF file (.nc; not of complex numbers) to be made. A call that
+        was stopped goes on, from sums of about a minute ago, when it is made again.
     memory : int, float or str, optional
         Budget of a worker: data are read in blocks of a small part of it.
+    overwrite : bool
+        Replace what is at `out`.
 
     Returns
     -------
@@ -48,11 +61,18 @@ def regression_map(
 
     Raises
     ------
-    ShapeError, OptionError, NonFiniteError
-        If samples differ, a series is constant or not finite, or data are missing here and there
-        or infinite.
+    ShapeError, OptionError, NonFiniteError, NotAnArrayError
+        If series are no DataArray, samples differ, a series is constant or not finite, or data are
+        missing here and there or infinite.
+    OutputExistsError, JobMismatchError
+        If `out` is taken, or ``OUT.blocks`` beside it was left by another call.
     """
-    return _moments(series, data, dim=dim, variable=variable, memory=memory)[0]
+    destination = Destination(out, overwrite=overwrite, scratch="blocks")
+    slope, _ = _moments(
+        series, data, destination, dim=dim, variable=variable, out=out, memory=memory,
+        overwrite=overwrite,
+    )  # fmt: skip
+    return slope if out is None else keep_one(destination, slope, "regression_map")
 
 
 def correlation_map(
@@ -61,13 +81,15 @@ def correlation_map(
     *,
     dim: str = "time",
     variable: str | Sequence[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
     memory: int | float | str | None = None,
+    overwrite: bool = False,
 ) -> xr.DataArray:
     """Correlate a field with series, cell by cell.
 
     Parameters
     ----------
-    series, data, dim, variable, memory : as for `regression_map`
+    series, data, dim, variable, out, memory, overwrite : as for `regression_map`
         The same.
 
     Returns
@@ -78,17 +100,23 @@ def correlation_map(
 
     Raises
     ------
-    ShapeError, OptionError, NonFiniteError
+    LeptonError
         As for `regression_map`.
     """
-    slope, variance = _moments(series, data, dim=dim, variable=variable, memory=memory, second=True)
+    destination = Destination(out, overwrite=overwrite, scratch="blocks")
+    slope, variance = _moments(
+        series, data, destination, dim=dim, variable=variable, out=out, memory=memory,
+        overwrite=overwrite, second=True,
+    )  # fmt: skip
     found: xr.DataArray = slope / variance.where(variance > 0) ** 0.5
-    return found.assign_attrs(long_name="correlation", units="1").rename("correlation")
+    found = found.assign_attrs(long_name="correlation", units="1").rename("correlation")
+    return found if out is None else keep_one(destination, found, "correlation_map")
 
 
 def _moments(
-    series: Any, data: Any, *, dim: str, variable: Any, memory: Any, second: bool = False
-) -> tuple[xr.DataArray, xr.DataArray]:
+    series: Any, data: Any, destination: Destination, *, dim: str, variable: Any, out: Any,
+    memory: Any, overwrite: bool, second: bool = False,
+) -> tuple[xr.DataArray, xr.DataArray]:  # fmt: skip
     """Give covariances with standardised series, and (if asked for) variances of the field."""
     import dask.array as da
     import xarray as xr
@@ -96,23 +124,42 @@ def _moments(
     if isinstance(series, xr.Dataset):
         require_modes(series)
         dim, series = sample_dim(series), series.pcs
+    if not isinstance(series, xr.DataArray):
+        message = "series are an xarray DataArray, or what eof gave; found"
+        raise NotAnArrayError(f"{message} {type(series).__name__}")
     (field,) = _one(open_fields(data, dim=dim, variable=variable))
     left, other = _standardised(series, field, dim)
     matrix = matrix_of(field, find_land(field))
+    factor = left.values.T.conj()
+    dtype, n = np.result_type(matrix.dtype, np.float64), len(left)
+    if "c" in (dtype.kind, factor.dtype.kind):
+        require_complex_format(out)
+    inputs = {} if out is None else {"field": matrix.identity(), "series": digest(factor)}
+    kept = KeptParts(destination.scratch, inputs, {"second": second}, overwrite=overwrite)
     blocks = blocks_of(matrix, memory)
     # less the first sample, a field far from zero keeps its digits and one that is constant is zero
     first = matrix.read(((0, 1), (0, matrix.shape[1])))
-    x = blocks.to_dask().astype(np.result_type(matrix.dtype, np.float64)) - first
-    factor = left.values.T.conj()
-    n = len(left)
-    rows = da.from_array(factor, chunks=(-1, blocks.chunks[0]))
-    with few_at_once(blocks, memory):
-        products, mean = da.compute(rows @ x / n, x.mean(axis=0))
-    covariance = products - factor.mean(axis=1)[:, None] * mean
-    variance = np.ones(matrix.shape[1])
+
+    def first_moments(x: Any, rows: slice) -> tuple[Any, ...]:
+        less = x.astype(dtype) - first
+        return da.from_array(factor[:, rows], chunks=(-1, x.chunks[0])) @ less, less.sum(axis=0)
+
+    def second_moment(x: Any, rows: slice) -> tuple[Any, ...]:
+        return ((abs(x.astype(dtype) - first - mean) ** 2).sum(axis=0),)
+
+    with kept.working():
+        products, total = passed(
+            blocks, first_moments, np.add, kept, name="first-moments", memory=memory
+        )
+        mean = total / n
+        covariance = products / n - factor.mean(axis=1)[:, None] * mean
+        variance = np.ones(matrix.shape[1])
+        if second:
+            (square,) = passed(
+                blocks, second_moment, np.add, kept, name="second-moment", memory=memory
+            )
+            variance = square / n
     if second:
-        with few_at_once(blocks, memory):
-            variance = (abs(x - mean) ** 2).mean(axis=0).compute()
         noise = n * np.finfo(np.float64).eps * np.abs(mean + first[0])
         variance = np.where(variance > noise**2, variance, 0.0)
 

@@ -18,6 +18,7 @@ from leptonhpc.climate.fitting import fit_terms
 from leptonhpc.climate.matrix import FieldMatrix, Removed
 from leptonhpc.climate.passes import blocks_of, few_at_once
 from leptonhpc.climate.prepared import Prepared, matrix_of, prepare, rest_of
+from leptonhpc.climate.reduced import require_variance
 from leptonhpc.climate.room import room
 from leptonhpc.climate.unstacking import Grid, mode_index
 from leptonhpc.climate.weights import Weighting
@@ -100,7 +101,7 @@ def common_eofs(
     land = np.any([one.matrix.land for one in each], axis=0)
     factors = np.where(land, 0.0, each[0].weights)
     free = [one.matrix.shape[0] - ddof for one in each]
-    _check_modes(modes, free, factors)
+    _check_modes(modes, dict(zip(models, free, strict=True)), ddof, factors)
     stacked = StackedModels(tuple(one.matrix for one in each), tuple(1 / np.sqrt(free)))
     with destination.explaining(), room(memory, each) as rest:
         result = lh.svd(
@@ -108,6 +109,7 @@ def common_eofs(
             most_passes=most_passes, seed=seed, memory=rest,
             out=destination.scratch, overwrite=overwrite, progress=progress,
         )  # fmt: skip
+    require_variance(result.certificate.norm, list(models))
     totals = np.array([_sum_of_squares(one.matrix, factors, memory) for one in each]) / free
     grid = Grid(_with_land(each[0], land), 0, land.size, "")
     return destination.keep(_dataset(list(models), each, free, totals, result, grid))
@@ -206,9 +208,13 @@ def _require_same_grid(names: Sequence[str], each: Sequence[Prepared]) -> None:
                 raise ShapeError(message)
 
 
-def _check_modes(modes: int, free: Sequence[int], factors: NDArray[Any]) -> None:
-    most = min(sum(free), int(np.count_nonzero(factors)))
-    if min(free) < 1 or not 1 <= modes <= most:
+def _check_modes(modes: int, free: Mapping[str, int], ddof: int, factors: NDArray[Any]) -> None:
+    for name, samples in free.items():
+        if samples < 1:
+            message = f"each model needs more samples than ddof={ddof}; {name} has {samples + ddof}"
+            raise OptionError(f"{message}. Leave it out, or give a longer one")
+    most = min(sum(free.values()), int(np.count_nonzero(factors)))
+    if not 1 <= modes <= most:
         message = f"modes is from 1 to {most}, samples or cells of all models; found {modes}"
         raise OptionError(message)
 

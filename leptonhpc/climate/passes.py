@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonhpc.api.kept import KeptParts
 from leptonhpc.blocks import BlockedArray, BlockGrid, Source
 from leptonhpc.planning.amounts import parse_nbytes
 from leptonhpc.runtime import connected_client
@@ -14,6 +19,11 @@ from leptonhpc.runtime import connected_client
 _BLOCK_NBYTES = 32 << 20
 _COPIES = 4
 """Of a block in double precision: as it is read, and what is made of it."""
+_TOGETHER = 32
+"""Blocks that are computed before what they gave may be kept; on a cluster, for each of its threads
+four, if that is more."""
+EVERY_SECONDS = 60.0
+"""What a pass or a row of draws has found is kept so often."""
 
 
 def blocks_of(matrix: Source, memory: Any = None) -> BlockedArray:
@@ -68,3 +78,83 @@ def few_at_once(array: BlockedArray, memory: Any) -> Iterator[None]:
     lanes = max(1, min(os.cpu_count() or 1, budget // 2 // max(1, nbytes)))
     with config.set(num_workers=lanes):
         yield
+
+
+class Pauses:
+    """Says when it is time to keep what was found."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Say whether `EVERY_SECONDS` have gone since it last was.
+
+        Returns
+        -------
+        bool
+            Whether to keep it now.
+        """
+        now = time.monotonic()
+        if now - self._last < EVERY_SECONDS:
+            return False
+        self._last = now
+        return True
+
+
+def passed(
+    array: BlockedArray,
+    part: Callable[[Any, slice], tuple[Any, ...]],
+    join: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]],
+    kept: KeptParts,
+    *,
+    name: str,
+    memory: Any,
+) -> list[NDArray[Any]]:
+    """Make one pass over a field, some bands of its rows after others.
+
+    Parameters
+    ----------
+    array : BlockedArray of shape (m, n)
+        Cut by `blocks_of`.
+    part : callable
+        Gives lazy arrays of some rows, a Dask array, and of which they are.
+    join : callable
+        Puts together what earlier rows gave and what later ones did.
+    kept : KeptParts
+        Where what was found is kept, about once a minute and at the end.
+    name : str
+        Of the pass, there.
+    memory : int, float, str or None
+        Budget of a worker.
+
+    Returns
+    -------
+    list of array
+        What all rows gave; from an earlier call, if that made the pass.
+    """
+    from dask.base import compute
+
+    found: list[NDArray[Any]] = []
+    done, rows, pauses = 0, array.shape[0], Pauses()
+    known = kept.load(name)
+    if known is not None:
+        done = int(known.pop("rows"))
+        found = [known[f"part{number}"] for number in range(len(known))]
+    x, height = array.to_dask(), _rows_together(array)
+    with few_at_once(array, memory):
+        while done < rows:
+            some = slice(done, min(done + height, rows))
+            more = [np.asarray(one) for one in compute(*part(x[some], some))]
+            found = list(map(join, found, more)) if found else more
+            done = some.stop
+            if done == rows or pauses.due():
+                kept.save(name, {f"part{i}": one for i, one in enumerate(found)} | {"rows": done})
+    return found
+
+
+def _rows_together(array: BlockedArray) -> int:
+    """Give the rows of whole blocks that are computed with before what they gave is kept."""
+    client = connected_client()
+    lanes = 0 if client is None else sum(client.nthreads().values())
+    bands = max(_TOGETHER, 4 * lanes) // len(array.chunks[1])
+    return int(array.chunks[0][0] * max(1, bands))

@@ -1,4 +1,4 @@
-"""Pictures of modes: maps on top, series below."""
+"""Pictures of modes: maps on top, series below; and of their variances."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leptonhpc.climate.parts import one_field, part, sample_dim
+from leptonhpc.climate.parts import field_names, one_field, part, require_modes, sample_dim
+from leptonhpc.climate.significance import north_separated
 from leptonhpc.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
@@ -76,6 +77,68 @@ def plot_eof(
         axes.set_title(f"mode {int(mode['mode'])}: {share:.1f} %", fontsize=10)
         below = figure.add_subplot(rows[1, number])
         _draw_series(below, modes, number, first=number == 0)
+    return figure
+
+
+def plot_scree(
+    modes: xr.Dataset, n_modes: int | None = None, *, title: str | None = None
+) -> Figure:  # fmt: skip
+    """Draw the eigenvalues of modes with their sampling errors, by North's rule.
+
+    Parameters
+    ----------
+    modes : Dataset
+        A result of `eof` or `hilbert_eof`, not rotated.
+    n_modes : int, optional
+        So many from the first; default all.
+    title : str, optional
+        Above all.
+
+    Returns
+    -------
+    Figure
+        Of matplotlib. Bars are one ``north_errors`` up and down; modes that `north_separated` says
+        are apart from their neighbours are filled. To the right are shares of the total variance.
+
+    Raises
+    ------
+    OptionError
+        If there are no such modes, or they are rotated: they have no such errors.
+    ImportError
+        If matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    require_modes(modes)
+    there = modes.sizes["mode"]
+    count = there if n_modes is None else n_modes
+    if not 1 <= count <= there:
+        raise OptionError(f"n_modes is from 1 to {there}; found {n_modes}")
+    apart = north_separated(modes).values[:count]  # the neighbour that is not drawn counts too
+    drawn = modes.isel(mode=slice(count))
+    numbers, values = drawn["mode"].values, drawn.eigenvalues.values
+    figure = Figure(figsize=(5.6, 3.8), dpi=110, layout="constrained")
+    figure.suptitle(title or f"Eigenvalues of {', '.join(field_names(modes))}")
+    axes = figure.add_subplot()
+    axes.plot(numbers, values, color="0.8", linewidth=1, zorder=1)
+    for chosen, face, label in (
+        (apart, "#1b4f72", "apart from its neighbours"),
+        (~apart, "white", "not apart from one, by North's rule"),
+    ):
+        if chosen.any():
+            axes.errorbar(
+                numbers[chosen], values[chosen], yerr=drawn.north_errors.values[chosen], fmt="o",
+                color="#1b4f72", markerfacecolor=face, markersize=4, capsize=3, label=label,
+            )  # fmt: skip
+    axes.set(xlabel="mode", ylabel="eigenvalue", xlim=(0.5, count + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8, frameon=False)
+    percent = 100 / float(modes.total_variance)
+    functions: Any = (lambda x: x * percent, lambda y: y / percent)
+    share = axes.secondary_yaxis("right", functions=functions)
+    share.set_ylabel("share of the variance (%)")
     return figure
 
 

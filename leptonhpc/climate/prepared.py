@@ -173,7 +173,7 @@ def require_one_grid(fields: Sequence[Field]) -> None:
         for dim in field.space:
             values = field.labels[dim]
             name, others = seen.setdefault(dim, (str(field.array.name), values))
-            if not np.array_equal(values, others):
+            if values is not others and not np.array_equal(values, others):
                 message = (
                     f"{name} and {field.array.name} have different {dim}, {others.size} and "
                     f"{values.size} long; rename the dimension of one (x.rename({dim}=...))"

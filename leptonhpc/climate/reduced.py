@@ -48,6 +48,12 @@ class Reduced:
         """(cells,): what was subtracted."""
         return np.asarray(self.result.mean)
 
+    @property
+    def held_nbytes(self) -> int:
+        """What is held in memory of the decomposition."""
+        arrays = self.result.arrays().values()
+        return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+
     def patterns(self, a: NDArray[Any]) -> Any:
         """Give A^H V^H, patterns as rows.
 
@@ -67,7 +73,8 @@ class Reduced:
 
 def reduce_field(
     prepared: Sequence[Prepared], eofs: int | None, *, seed: int, memory: Any,
-    out: str | None = None, overwrite: bool = False, progress: bool | None = None,
+    here_nbytes: int = 0, out: str | None = None, overwrite: bool = False,
+    progress: bool | None = None,
 ) -> Reduced:  # fmt: skip
     """Write fields in their leading EOFs, or in all.
 
@@ -81,6 +88,8 @@ def reduce_field(
         Of random starts.
     memory : int, float, str or None
         Budget of each worker.
+    here_nbytes : int
+        What this process holds beside it, or takes to compute with the EOFs.
     out : str, optional
         Where the decomposition is kept: it goes on from there after a stop.
     overwrite : bool
@@ -96,20 +105,40 @@ def reduce_field(
     Raises
     ------
     OptionError
-        If there are fewer.
+        If there are fewer, or the fields do not vary.
+    MemoryBudgetError
+        If they do not fit into the budget beside `here_nbytes`.
     """
-    matrix, most = joined(prepared), most_eofs(prepared)
-    if eofs is not None and not 1 <= eofs <= most:
-        names = ", ".join(one.name for one in prepared)
-        raise OptionError(f"eofs is from 1 to {most} for {names}; found {eofs}")
-    with room(memory, prepared) as rest:
+    matrix, most, rank = joined(prepared), most_eofs(prepared), kept_eofs(prepared, eofs)
+    with room(memory, prepared, here_nbytes=here_nbytes) as rest:
         result = lh.svd(
-            BlockedArray(matrix), rank=most if eofs is None else eofs, center=True,
+            BlockedArray(matrix), rank=rank, center=True,
             weights=np.concatenate([one.weights for one in prepared]),
             method="gram" if eofs is None else "auto", accuracy=1e-6, most_passes=30, seed=seed,
             memory=rest, out=out, overwrite=overwrite, progress=progress,
         )  # fmt: skip
-    return Reduced(prepared, result, eofs in (None, most))
+    require_variance(result.certificate.norm, [one.name for one in prepared])
+    return Reduced(prepared, result, rank == most)
+
+
+def require_variance(norm: float, names: Sequence[str]) -> None:
+    """Refuse fields that are the same at all samples: shares of their variance are none.
+
+    Parameters
+    ----------
+    norm : float
+        Of what was decomposed.
+    names : sequence of str
+        Of the fields.
+
+    Raises
+    ------
+    OptionError
+        If it is zero.
+    """
+    if not norm > 0:
+        message = f"{', '.join(names)} does not vary once its mean, and what else is fitted, is"
+        raise OptionError(f"{message} removed: it has no EOFs")
 
 
 def most_eofs(prepared: Sequence[Prepared]) -> int:
@@ -128,3 +157,76 @@ def most_eofs(prepared: Sequence[Prepared]) -> int:
     samples, terms = prepared[0].matrix.shape[0], prepared[0].terms
     cells = sum(int(np.count_nonzero(one.weights)) for one in prepared)
     return min(samples - (1 if terms is None else len(terms.names)), cells)
+
+
+def kept_eofs(prepared: Sequence[Prepared], eofs: int | None) -> int:
+    """Give how many EOFs are kept.
+
+    Parameters
+    ----------
+    prepared : sequence of Prepared
+        The fields, taken together.
+    eofs : int or None
+        As the user said; None: all.
+
+    Returns
+    -------
+    int
+        How many.
+
+    Raises
+    ------
+    OptionError
+        If there are fewer.
+    """
+    most = most_eofs(prepared)
+    if eofs is not None and not 1 <= eofs <= most:
+        names = ", ".join(one.name for one in prepared)
+        raise OptionError(f"eofs is from 1 to {most} for {names}; found {eofs}")
+    return most if eofs is None else eofs
+
+
+def small_nbytes(
+    prepared: Sequence[Prepared], eofs: int | None, *, tall: float, square: float
+) -> int:
+    """Give the bytes of matrices that are as small as fields in their EOFs.
+
+    Parameters
+    ----------
+    prepared : sequence of Prepared
+        The fields, taken together.
+    eofs : int or None
+        How many EOFs are kept; None: all.
+    tall : float
+        How many matrices of samples by EOFs are held at once.
+    square : float
+        How many of EOFs by EOFs, with the work space of LAPACK.
+
+    Returns
+    -------
+    int
+        In double precision, in which LAPACK is called by NumPy for single precision too.
+    """
+    kept = kept_eofs(prepared, eofs)
+    dtypes = [one.matrix.dtype for one in prepared]
+    itemsize = np.result_type(np.float64, *dtypes).itemsize
+    return int(itemsize * kept * (tall * prepared[0].matrix.shape[0] + square * kept))
+
+
+def patterns_nbytes(one: Prepared, eofs: int | None) -> int:
+    """Give the bytes of the EOFs of a field, in double precision.
+
+    Parameters
+    ----------
+    one : Prepared
+        The field.
+    eofs : int or None
+        How many are kept; None: all.
+
+    Returns
+    -------
+    int
+        Of as many maps.
+    """
+    kept = kept_eofs([one], eofs)
+    return kept * one.matrix.shape[1] * np.result_type(np.float64, one.matrix.dtype).itemsize

@@ -20,7 +20,9 @@ beside the libraries that the engine counts: 240 MB measured where all of them a
 
 
 @contextmanager
-def room(memory: Any, prepared: Sequence[Prepared | Fit] = ()) -> Iterator[int | None]:
+def room(
+    memory: Any, prepared: Sequence[Prepared | Fit] = (), *, here_nbytes: int = 0
+) -> Iterator[int | None]:
     """Give what a budget leaves to a driver of `leptonhpc` in a process that has xarray loaded.
 
     Parameters
@@ -29,11 +31,15 @@ def room(memory: Any, prepared: Sequence[Prepared | Fit] = ()) -> Iterator[int |
         Budget of each worker.
     prepared : sequence of Prepared or Fit
         Fields of which something is held in memory.
+    here_nbytes : int
+        What this process holds beside the driver, or computes with its result: EOFs found before,
+        and matrices as small as there are EOFs.
 
     Yields
     ------
     int or None
-        The rest; on a cluster xarray is not counted, as its workers do without most of it.
+        The rest; on a cluster xarray is not counted, as its workers do without most of it, nor
+        what this process holds, which is none of them.
 
     Raises
     ------
@@ -45,12 +51,19 @@ def room(memory: Any, prepared: Sequence[Prepared | Fit] = ()) -> Iterator[int |
         yield None
         return
     held = sum(one.held_nbytes for one in prepared)
-    taken = held + (XARRAY_NBYTES if connected_client() is None else 0)
+    each = {"what is held of each cell": held}
+    if connected_client() is None:
+        each |= {
+            "xarray": XARRAY_NBYTES,
+            "what is made of EOFs (a smaller eofs= takes less)": here_nbytes,
+        }
+    taken = sum(each.values())
     try:
-        yield budget - taken
+        yield max(1, budget - taken)
     except MemoryBudgetError as error:
-        what = "xarray, and what is held of each cell," if held else "xarray"
-        message = f"{error}. Give {-(-taken // 10**6)} MB more than that: {what}"
         if not taken:
             raise
-        raise MemoryBudgetError(f"{message} takes them of memory={memory!r}") from error
+        what = ", ".join(f"{-(-n // 10**6)} MB for {name}" for name, n in each.items() if n)
+        message = f"{error}. Beside it memory={memory!r} has to hold {what}"
+        more = -(-taken // 10**6)
+        raise MemoryBudgetError(f"{message}: give {more} MB more than that") from error

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from leptonhpc.api.destinations import Destination
+from leptonhpc.api.kept import KeptParts
 from leptonhpc.climate.fields import Field, open_fields
-from leptonhpc.climate.matrix import Removed
+from leptonhpc.climate.formats import keep_one, require_complex_format
+from leptonhpc.climate.matrix import FieldMatrix, Removed, digest
 from leptonhpc.climate.parts import field_names, one_field, part, require_modes, sample_dim
-from leptonhpc.climate.passes import blocks_of, few_at_once
+from leptonhpc.climate.passes import blocks_of, passed
 from leptonhpc.climate.prepared import matrix_of
 from leptonhpc.climate.removal import Terms
 from leptonhpc.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
+    import os
+
     import xarray as xr
 
 Scaling = Literal["none", "unit", "variance"]
@@ -90,8 +97,8 @@ def reconstruct(
 
     Raises
     ------
-    OptionError
-        If there are no such modes.
+    OptionError, ShapeError
+        If there are no such modes, or `pcs` have other dimensions.
     """
     import xarray as xr
 
@@ -100,6 +107,9 @@ def reconstruct(
     patterns = part(modes, "eofs", name).sel(mode=chosen)
     weights = part(modes, "weights", name)
     patterns = patterns / weights.where(weights > 0)
+    if pcs is not None and set(pcs.dims) != {dim, "mode"}:
+        message = f"pcs have the dimensions {dim} and mode, as project gives them"
+        raise ShapeError(f"{message}; these have {', '.join(map(str, pcs.dims))}")
     series = (modes.pcs if pcs is None else pcs).sel(mode=chosen)
     row_nbytes = max(1, 8 * patterns.size // len(chosen))
     series = series.chunk({dim: max(1, _BLOCK_NBYTES // row_nbytes), "mode": -1})
@@ -120,7 +130,9 @@ def project(
     data: Any,
     *,
     variable: str | Sequence[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
     memory: int | float | str | None = None,
+    overwrite: bool = False,
 ) -> xr.DataArray:
     """Find the scores of new data on the modes of old.
 
@@ -132,8 +144,13 @@ def project(
         New samples on the same grid, with values wherever the old ones have them.
     variable : str or list of str, optional
         Which variables of a Dataset or file.
+    out : str or path, optional
+        A Zarr group (.zarr) or netCDF file (.nc; not of complex scores) to be made. A call that was
+        stopped goes on, from scores of about a minute ago, when it is made again.
     memory : int, float or str, optional
         Budget of a worker: data are read in blocks of a small part of it.
+    overwrite : bool
+        Replace what is at `out`.
 
     Returns
     -------
@@ -149,9 +166,12 @@ def project(
         If modes are of `hilbert_eof`: the transform of new data depends on the old.
     NonFiniteError
         If data are missing where the old ones are not; the message names the place.
+    OutputExistsError, JobMismatchError
+        If `out` is taken, or ``OUT.blocks`` beside it was left by another call.
     """
     import xarray as xr
 
+    destination = Destination(out, overwrite=overwrite, scratch="blocks")
     require_modes(modes)
     if modes.attrs.get("method") == "hilbert_eof":
         message = "new data are no analytic signal, and these EOFs are of one (hilbert_eof)"
@@ -160,22 +180,56 @@ def project(
     fields = open_fields(data, dim=dim, variable=names if variable is None else variable)
     if len(fields) != len(names):
         raise ShapeError(f"modes are of {', '.join(names)}; found {len(fields)} fields")
-    products: Any = 0
-    gram: Any = 0
-    for name, new in zip(names, fields, strict=True):
-        product, own = _project_one(modes, name, new, memory)
-        products, gram = products + product, gram + own
+    bases = [_basis_of(modes, name, new) for name, new in zip(names, fields, strict=True)]
+    if any("c" in (one.matrix.dtype.kind, one.right.dtype.kind) for one in bases):
+        require_complex_format(out)
+    inputs = {} if out is None else {
+        name: [one.matrix.identity(), digest(one.right)]
+        for name, one in zip(names, bases, strict=True)
+    }  # fmt: skip
+    kept = KeptParts(destination.scratch, inputs, {"question": "project"}, overwrite=overwrite)
+    with kept.working():
+        products = sum(_project_one(one, kept, i, memory) for i, one in enumerate(bases))
+    gram: Any = sum(one.gram for one in bases)
     # X = P E is solved for P by least squares: rotated E are not orthogonal
     found = xr.Variable((dim, "mode"), np.linalg.solve(gram.T, products.T).T, modes.pcs.attrs)
-    return xr.DataArray(
-        found, coords={**fields[0].dim_coords, "mode": modes["mode"].variable}, name="pcs"
-    )
+    coords = {**fields[0].dim_coords, "mode": modes["mode"].variable}
+    scored = xr.DataArray(found, coords=coords, name="pcs")
+    return scored if out is None else keep_one(destination, scored, "project")
 
 
-def _project_one(modes: xr.Dataset, name: str, new: Field, memory: Any) -> tuple[Any, Any]:
-    """Give X D E^H for one field, block by block, and E E^H: D are the weights, E the EOFs."""
+@dataclass(frozen=True)
+class _Basis:
+    """What new data of one field are projected with: D are the weights, E the EOFs."""
+
+    matrix: FieldMatrix
+    """X, of the new data."""
+    right: NDArray[Any]
+    """D E^H, (cells, modes)."""
+    mean: NDArray[Any]
+    """(cells,): of the old data."""
+    gram: NDArray[Any]
+    """E E^H, (modes, modes)."""
+
+
+def _project_one(basis: _Basis, kept: KeptParts, number: int, memory: Any) -> Any:
+    """Give (X - mean) D E^H for one field, block by block."""
+
+    def scored(x: Any, _: slice) -> tuple[Any, ...]:
+        return (x @ basis.right,)
+
+    def below(upper: NDArray[Any], lower: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([upper, lower])
+
+    blocks = blocks_of(basis.matrix, memory)
+    (product,) = passed(blocks, scored, below, kept, name=f"field-{number}", memory=memory)
+    return product - basis.mean @ basis.right
+
+
+def _basis_of(modes: xr.Dataset, name: str, new: Field) -> _Basis:
+    """Bring old EOFs into the order of the new field."""
+    _require_same_grid(part(modes, "eofs", name), new, name)
     patterns = part(modes, "eofs", name).transpose("mode", *new.space)
-    _require_same_grid(patterns, new, name)
     flat = patterns.values.reshape(patterns.sizes["mode"], -1)
     land = np.isnan(flat[0])
     removed = None
@@ -189,14 +243,16 @@ def _project_one(modes: xr.Dataset, name: str, new: Field, memory: Any) -> tuple
     means = np.where(land, 0, part(modes, "mean", name).transpose(*new.space).values.reshape(-1))
     basis = np.where(land, 0, flat)
     right = (basis.conj() * factors).T
-    matrix = matrix_of(new, land, removed)
-    blocks = blocks_of(matrix, memory)
-    with few_at_once(blocks, memory):
-        product = np.asarray((blocks.to_dask() @ right).compute())
-    return product - means @ right, basis @ basis.conj().T
+    return _Basis(matrix_of(new, land, removed), right, means, basis @ basis.conj().T)
 
 
 def _require_same_grid(patterns: xr.DataArray, new: Field, name: str) -> None:
+    space = [str(dim) for dim in patterns.dims if dim != "mode"]
+    if set(space) != set(new.space):
+        message = f"{name} must be on the grid of the modes: {', '.join(space)}"
+        raise ShapeError(
+            f"{message}; it has {', '.join(new.space)}. x.rename gives dimensions names"
+        )
     for dim in new.space:
         old, found = patterns[dim].values, np.asarray(new.array[dim].values)
         if old.shape != found.shape or not np.array_equal(old, found):

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc.api.destinations import Destination
+from leptonhpc.api.kept import KeptParts
 from leptonhpc.climate.eofs import Calendar
+from leptonhpc.climate.matrix import digest
 from leptonhpc.climate.parts import field_names, part, require_modes
+from leptonhpc.climate.passes import Pauses
 from leptonhpc.climate.prepared import prepare
-from leptonhpc.climate.reduced import reduce_field
+from leptonhpc.climate.reduced import kept_eofs, reduce_field, small_nbytes
+from leptonhpc.climate.unstacking import mode_index
 from leptonhpc.climate.weights import Weighting
 from leptonhpc.errors import OptionError
 
 if TYPE_CHECKING:
+    import os
+
     import xarray as xr
 
 _SEPARATED = "apart from its neighbours by more than the sampling error"
+_DRAW = {"tall": 3.5, "square": 5.0}
+"""Matrices held at once while a draw is made and decomposed (measured)."""
+_NUMBERS = 16
+"""Of each mode of a draw: four, and those that quantiles are found with."""
 
 
 def north_separated(modes: xr.Dataset) -> xr.DataArray:
@@ -136,7 +148,10 @@ def bootstrap(
     ddof: int = 1,
     eofs: int | None = None,
     seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
     memory: int | float | str | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
 ) -> xr.Dataset:
     """Find how far variances and EOFs depend on which samples there are, by drawing them anew.
 
@@ -155,8 +170,15 @@ def bootstrap(
         these EOFs only, and the variance of the rest is taken to be the same in all draws.
     seed : int
         Of the draws.
+    out : str or path, optional
+        A Zarr group (.zarr) or netCDF file (.nc) to be made. A call that was stopped goes on, from
+        the decomposition or from draws of about a minute ago, when it is made again.
     memory : int, float or str, optional
         Budget of each worker.
+    overwrite : bool
+        Replace what is at `out`.
+    progress : bool, optional
+        Show a bar while the field is decomposed.
 
     Returns
     -------
@@ -168,11 +190,13 @@ def bootstrap(
         span of the leading modes, this one included, is in the span of as many of a draw; modes
         that a draw only mixes among themselves do not lower it. ``separated`` (mode): whether the
         mode is apart from its neighbours by North's rule (of the last mode, from the one before).
+        Certificate and report of the decomposition are attributes, in JSON.
 
     Raises
     ------
     LeptonError
-        As for `eof`, and if `block` or `draws` make no sense.
+        As for `eof` (what a stopped call leaves is ``OUT.blocks``), and if `block` or `draws` make
+        no sense.
 
     Notes
     -----
@@ -186,29 +210,52 @@ def bootstrap(
     .. [1] A. C. Davison, D. V. Hinkley, Bootstrap Methods and their Application, Cambridge
        University Press, 1997, section 2.4.
     """
+    destination = Destination(out, overwrite=overwrite, scratch="blocks")
     prepared = prepare(
         data, dim=dim, variable=variable, weights=weights, anomalies=anomalies, detrend=detrend,
         memory=memory,
     )  # fmt: skip
-    reduced = reduce_field(prepared, eofs, seed=seed, memory=memory)
-    samples = len(reduced.u)
-    if not (1 <= modes <= len(reduced.s) and 1 <= block <= samples // 2 and draws >= 2):
-        message = (
-            f"modes is from 1 to {len(reduced.s)}, block from 1 to {samples // 2}, draws at least "
-            f"2; found {modes}, {block}, {draws}"
-        )
-        raise OptionError(message)
-    if not 0 < level < 1:
-        raise OptionError(f"level is between 0 and 1; found {level}")
-    total = reduced.result.certificate.norm**2
-    rest = 0.0 if reduced.complete else max(total - float(np.sum(reduced.s**2)), 0.0)
-    drawn = _draw(reduced.u * reduced.s, modes, draws, block, rest, np.random.default_rng(seed))
+    samples = prepared[0].matrix.shape[0]
+    _check_draws(modes, kept_eofs(prepared, eofs), samples, block, draws, level)
+    inputs = {} if out is None else {
+        one.name: [one.matrix.identity(), digest(one.weights)] for one in prepared
+    }  # fmt: skip
+    asked = {"modes": modes, "draws": draws, "block": block, "eofs": eofs, "seed": seed}
+    kept = KeptParts(destination.scratch, inputs, asked, overwrite=overwrite)
+    small = small_nbytes(prepared, eofs, **_DRAW) + 8 * _NUMBERS * draws * modes
+    with kept.working():
+        reduced = reduce_field(
+            prepared, eofs, seed=seed, memory=memory, here_nbytes=small, out=kept.at("eofs"),
+            progress=progress,
+        )  # fmt: skip
+        total = reduced.result.certificate.norm**2
+        rest = 0.0 if reduced.complete else max(total - float(np.sum(reduced.s**2)), 0.0)
+        generator = np.random.default_rng(seed)
+        drawn = _draw(reduced.u * reduced.s, modes, draws, block, rest, generator, kept)
     found = _intervals(reduced.s[:modes] ** 2, total, drawn, samples - ddof, level)
     # samples that are drawn together count as one
     errors = np.asarray(found.eigenvalues) * np.sqrt(2 * block / samples)
     text = {"long_name": _SEPARATED}
     found["separated"] = ("mode", _apart(np.asarray(found.eigenvalues), errors), text)
-    return found
+    found = found.assign_attrs(
+        Conventions="CF-1.8", method="bootstrap", draws=draws, block=block, level=level,
+        certificate=json.dumps(reduced.result.certificate.to_dict()),
+        report=json.dumps(reduced.result.report.to_dict()),
+    )  # fmt: skip
+    return found if out is None else destination.keep(found)
+
+
+def _check_draws(
+    modes: int, most: int, samples: int, block: int, draws: int, level: float
+) -> None:  # fmt: skip
+    if not (1 <= modes <= most and 1 <= block <= samples // 2 and draws >= 2):
+        message = (
+            f"modes is from 1 to {most}, block from 1 to {samples // 2}, draws at least "
+            f"2; found {modes}, {block}, {draws}"
+        )
+        raise OptionError(message)
+    if not 0 < level < 1:
+        raise OptionError(f"level is between 0 and 1; found {level}")
 
 
 def _apart(values: NDArray[Any], errors: NDArray[Any]) -> NDArray[np.bool_]:
@@ -220,13 +267,19 @@ def _apart(values: NDArray[Any], errors: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _draw(
     scores: NDArray[Any], modes: int, draws: int, block: int, rest: float,
-    generator: np.random.Generator,
-) -> tuple[NDArray[Any], ...]:  # fmt: skip
+    generator: np.random.Generator, kept: KeptParts,
+) -> NDArray[np.float64]:  # fmt: skip
     """Give squared singular values, shares and congruences of modes and spans, of each draw."""
     samples = len(scores)
-    squares, shares, cosines, spans = (np.zeros((draws, modes)) for _ in range(4))
+    known = kept.load("draws") or {"found": np.zeros((4, draws, modes)), "done": 0}
+    found: NDArray[np.float64] = known["found"]
+    squares, shares, cosines, spans = found
+    pauses = Pauses()
     for draw in range(draws):
+        # also for draws that are known, so that the others are what they would have been
         starts = generator.integers(0, samples - block + 1, -(-samples // block))
+        if draw < int(known["done"]):
+            continue
         chosen = (starts[:, None] + np.arange(block)).ravel()[:samples]
         some = scores[chosen] - scores[chosen].mean(axis=0)
         values, vectors = np.linalg.eigh(some.conj().T @ some)
@@ -238,11 +291,13 @@ def _draw(
         cosines[draw] = np.diagonal(leading)
         corners = np.diagonal(np.cumsum(np.cumsum(leading**2, axis=0), axis=1))
         spans[draw] = corners / np.arange(1, modes + 1)
-    return squares, shares, cosines, spans
+        if pauses.due():
+            kept.save("draws", {"found": found, "done": draw + 1})
+    return found
 
 
 def _intervals(
-    squares: NDArray[Any], total: float, drawn: Sequence[NDArray[Any]], free: int, level: float
+    squares: NDArray[Any], total: float, drawn: NDArray[np.float64], free: int, level: float
 ) -> xr.Dataset:
     import xarray as xr
 
@@ -260,7 +315,7 @@ def _intervals(
     found["congruence"] = ("mode", drawn[2].mean(axis=0), text)
     text = {"long_name": "mean share of the leading modes' span in that of a draw", "units": "1"}
     found["subspace_congruence"] = ("mode", drawn[3].mean(axis=0), text)
-    return xr.Dataset(found, {"mode": np.arange(1, len(squares) + 1)}, {"level": level})
+    return xr.Dataset(found, mode_index(len(squares)))
 
 
 def _noise_spectrum(generator: np.random.Generator, rows: int, columns: int) -> NDArray[Any]:

@@ -51,7 +51,10 @@ def cell_weights(
     found = np.where(land, 0.0, found)
     if not np.all(np.isfinite(found) & (found >= 0)):
         worst = found[~(np.isfinite(found) & (found >= 0))][0]
-        message = f"weights must be finite and not negative where there are data; found {worst}"
+        message = (
+            "weights must be finite and not negative where there are data, and latitude be known; "
+            f"found {worst}"
+        )
         raise OptionError(message)
     if not found.any():
         raise OptionError("all weights are zero; nothing is left of the field")
@@ -123,8 +126,8 @@ def _by_latitude(field: Field, weights: str) -> NDArray[np.float64]:
         raise OptionError(message)
     latitude = find_latitude(field.array, field.dim).astype(float)
     cosine: Any = np.cos(latitude * (np.pi / 180))
-    # the cosine of 90 degrees is 6e-17 in doubles: a pole has no area
-    return _spread(field, np.sqrt(cosine.clip(0, 1).where(abs(latitude) <= 90 - 1e-6, 0.0)))
+    # the cosine of 90 degrees is 6e-17 in doubles: a pole has no area; what is missing stays so
+    return _spread(field, np.sqrt(cosine.clip(0, 1).where(~(abs(latitude) > 90 - 1e-6), 0.0)))
 
 
 def _as_given(field: Field, weights: Any) -> NDArray[np.float64]:
@@ -146,7 +149,7 @@ def _spread(field: Field, values: Any) -> NDArray[np.float64]:
     grid = field.array.isel({field.dim: 0}, drop=True)
     for dim in values.dims:
         if dim in values.coords and dim in grid.coords and values.sizes[dim] == grid.sizes[dim]:
-            if not np.array_equal(values[dim].values, grid[dim].values):
+            if not values[dim].variable.equals(grid[dim].variable):
                 raise ShapeError(f"weights and {field.array.name} differ in {dim}")
         elif values.sizes[dim] != grid.sizes[dim]:
             message = (

@@ -91,6 +91,8 @@ def test_pairs_that_do_not_fit_are_refused(pair: Pair) -> None:
         mca(left, right, modes=50, weights=None)
     with pytest.raises(OptionError, match="eofs is from 1 to"):
         cca(left, right, eofs=50, weights=None)
+    with pytest.raises(OptionError, match="eofs is from 1 to"):
+        cca(left, right, eofs=0, weights=None)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

@@ -283,6 +283,8 @@ def wrong_latitude(field: xr.DataArray) -> xr.DataArray:
         (wrong_latitude, {}, OptionError, "-160 to 160"),
         (lambda x: x.rename(lat="y").drop_vars("y"), {}, OptionError, "no latitude"),
         (lambda x: x * np.nan, {}, NonFiniteError, "no value at its first time"),
+        (lambda x: x.fillna(280) * 0 + 3, {}, OptionError, "air does not vary"),
+        (lambda x: x.assign_coords(lat=x.lat.where(x.lat < 70)), {}, OptionError, "latitude.*nan"),
         (lambda x: x, {"weights": "area"}, OptionError, "'coslat'"),
         (lambda x: x, {"weights": xr.DataArray(np.ones(5), dims="lon")}, ShapeError, "12"),
         (lambda x: x, {"weights": xr.DataArray(np.ones(5), dims="t")}, ShapeError, "found t"),

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from leptonhpc.climate import eof
+from leptonhpc.climate.fields import LazySource
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,42 @@ def test_stored_numbers_are_decoded(
     expected = np.linalg.svd(values, compute_uv=False)[:3]
     found = eof(tmp_path / "x.zarr", modes=3, weights=None)
     np.testing.assert_allclose(found.singular_values, expected, rtol=1e-6)
+
+
+def test_maps_of_grib_messages_are_read_whole(rng: np.random.Generator) -> None:
+    """A message is decoded whole, whatever is wanted of it: bands of cells would decode all."""
+    shape = (6, 2, 9, 12)
+    variable = xr.Variable(
+        ("time", "isobaricInhPa", "latitude", "longitude"), rng.standard_normal(shape)
+    )
+    assert LazySource(variable, "air").unit == (1, 1, 1, 1)
+    variable.attrs["GRIB_paramId"] = 130
+    assert LazySource(variable, "air").unit == (1, 1, 9, 12)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:unable to import")
+def test_grib_files_are_fields(rng: np.random.Generator, tmp_path: Path) -> None:
+    pytest.importorskip("cfgrib", reason="cfgrib is not installed")
+    import eccodes
+
+    values = rng.standard_normal((12, 3)) @ rng.standard_normal((3, 7 * 12)) + 280
+    grid = {
+        "Ni": 12, "latitudeOfFirstGridPointInDegrees": 60, "longitudeOfFirstGridPointInDegrees": 0,
+        "Nj": 7, "latitudeOfLastGridPointInDegrees": -60, "longitudeOfLastGridPointInDegrees": 330,
+        "iDirectionIncrementInDegrees": 30, "jDirectionIncrementInDegrees": 20, "bitsPerValue": 24,
+        "shortName": "2t",
+    }  # fmt: skip
+    with (tmp_path / "air.grib").open("wb") as file:
+        for month, row in enumerate(values, 1):
+            message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib2")
+            for key, value in {**grid, "dataDate": 20000001 + 100 * month}.items():
+                eccodes.codes_set(message, key, value)
+            eccodes.codes_set_values(message, row)
+            eccodes.codes_write(message, file)
+            eccodes.codes_release(message)
+    found = eof(tmp_path / "air.grib", modes=2)
+    latitudes = np.repeat(np.linspace(60, -60, 7), 12)
+    weighted = (values - values.mean(axis=0)) * np.sqrt(np.cos(np.deg2rad(latitudes)))
+    expected = np.linalg.svd(weighted, compute_uv=False)[:2]
+    np.testing.assert_allclose(found.singular_values, expected, rtol=1e-5)  # 24 bits of each value
+    assert found.sizes["latitude"] == 7

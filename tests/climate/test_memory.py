@@ -4,13 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 
+from leptonhpc import climate
+from leptonhpc.climate import coupled
 from leptonhpc.climate.room import XARRAY_NBYTES
+from leptonhpc.errors import MemoryBudgetError
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
 
 BUDGET = 440_000_000
@@ -108,3 +113,97 @@ def test_measured_peaks_stay_under_the_budget(large: tuple[Path, Path]) -> None:
     assert found["eof"][1] <= BUDGET
     for name, (before, peak) in found.items():
         assert peak - before <= room + ARENAS_NBYTES, name
+
+
+MANY = 500  # samples of more cells: as many EOFs
+
+MATRICES = """
+import json
+import numpy as np
+from leptonhpc.climate import coupled, hilbert, significance
+from leptonhpc.runtime.memory import (
+    peak_nbytes, reset_peak, resident_nbytes, return_free_memory,
+)
+
+class Kept:
+    load = staticmethod(lambda name: None)
+    save = staticmethod(lambda name, arrays: None)
+
+def signal(n):
+    u = np.ones((n, n)) + np.eye(n)
+    return u, lambda: np.linalg.svd(hilbert._analytic(u * u[0]), full_matrices=False)
+
+def draw(n):
+    u, generator = np.ones((n, n)) + np.eye(n), np.random.default_rng(0)
+    return u, lambda: significance._draw(u * u[0], 2, 2, 1, 0.0, generator, Kept)
+
+def core(n):
+    u, s = np.ones((n, n)) + np.eye(n), np.arange(1.0, n + 1)
+    return u, lambda: np.linalg.svd(s[:, None] * (u.conj().T @ u) * s, full_matrices=False)
+
+found = {}
+for make, counted in ((signal, hilbert._SIGNAL), (draw, significance._DRAW), (core, coupled._CORE)):
+    make(9)[1]()  # what libraries take is there after a small one
+    held, run = make(MANY)
+    return_free_memory()
+    reset_peak()
+    before = resident_nbytes()
+    run()
+    most = 8 * MANY**2 * (counted["tall"] + counted["square"])
+    found[make.__name__] = (peak_nbytes() - before, most)
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+def test_matrices_of_eofs_take_no_more_than_is_counted() -> None:
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", f"MANY = {MANY}\n{MATRICES}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name, (measured, counted) in json.loads(done.stdout.splitlines()[-1]).items():
+        assert measured <= counted + (4 << 20), name
+        assert measured >= counted / 2, name  # else more is refused than must be
+
+
+@pytest.fixture
+def wide(rng: np.random.Generator) -> xr.DataArray:
+    """Give a field whose EOFs, all of them, are many."""
+    return xr.DataArray(rng.standard_normal((MANY, 520)), dims=("time", "x"), name="wide")
+
+
+@pytest.mark.parametrize("function", ["hilbert_eof", "bootstrap", "mca", "cca"])
+def test_matrices_of_eofs_are_counted_in_the_budget(wide: xr.DataArray, function: str) -> None:
+    other = wide[:, ::-1].rename("other").rename(x="y")
+    fields = (wide, other) if function in ("mca", "cca") else (wide,)
+    options = {"modes": 2, "weights": None, "memory": BUDGET - 35_000_000}
+    assert 10 * 8 * MANY**2 > BUDGET - 35_000_000 - LIBRARIES_NBYTES - XARRAY_NBYTES
+    call = getattr(climate, function)
+    with pytest.raises(MemoryBudgetError, match=r"a smaller eofs= takes less"):
+        call(*fields, eofs=MANY - 1, **options)
+    assert call(*fields, eofs=8, **options).sizes["mode"] == 2
+
+
+def test_eofs_of_one_field_leave_the_room_of_the_other(
+    field: xr.DataArray, make_field: Callable[..., xr.DataArray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_field(name="rain").rename(lat="y", lon="x")
+    expected = climate.mca(field, other, 2, weights=None)
+    places: list[Path] = []
+    decompose = coupled.reduce_field
+
+    def noted(*arguments: object, out: str, **keywords: object) -> object:
+        places.append(Path(out))
+        return decompose(*arguments, out=out, **keywords)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(coupled, "_EOFS_SHARE", 0.0)
+    monkeypatch.setattr(coupled, "reduce_field", noted)
+    found = climate.mca(field, other, 2, weights=None, memory=BUDGET)
+    np.testing.assert_allclose(found.covariances, expected.covariances, rtol=1e-10)
+    assert [place.name for place in places] == ["left", "right"]
+    assert not places[0].parent.exists()
+
+
+def test_budget_below_what_libraries_take_names_one_that_would_do(field: xr.DataArray) -> None:
+    with pytest.raises(MemoryBudgetError, match=r"needs at least.*240 MB for xarray"):
+        climate.eof(field, 2, memory=XARRAY_NBYTES // 2)

@@ -80,3 +80,5 @@ def test_what_has_no_common_eofs_is_refused(models: dict[str, xr.DataArray]) -> 
         common_eofs({"a": [models["a"], models["a"].rename("other")]}, 2)
     with pytest.raises(OptionError, match="modes is from 1 to"):
         common_eofs(models, 1000)
+    with pytest.raises(OptionError, match="more samples than ddof=1; short has 1"):
+        common_eofs({**models, "short": models["a"][:1]}, 2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from leptonhpc.climate import eof, plot_eof, rotate
+from leptonhpc.climate import eof, plot_eof, plot_scree, rotate
 from leptonhpc.errors import OptionError, ShapeError
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -64,3 +64,34 @@ def test_maps_can_be_drawn_in_a_projection(field: xr.DataArray) -> None:
     figure = plot_eof(eof(field, modes=1), projection=crs.Robinson())
     assert figure.axes[0].projection == crs.Robinson()
     assert figure.axes[0].collections
+
+
+def test_scree_shows_eigenvalues_their_errors_and_which_are_apart(field: xr.DataArray) -> None:
+    modes = eof(field, modes=4)
+    modes["eigenvalues"] = modes.eigenvalues.copy(data=[10.0, 5.0, 4.9, 1.0])
+    modes["north_errors"] = modes.eigenvalues * np.sqrt(2 / 60)
+    figure = plot_scree(modes, 3)
+    apart, mixed = figure.axes[0].containers
+    assert apart.lines[0].get_xdata().tolist() == [1]
+    assert mixed.lines[0].get_xdata().tolist() == [2, 3]
+    for bars in (apart, mixed):
+        numbers, values = bars.lines[0].get_data()
+        ends = np.array([segment[:, 1] for segment in bars.lines[2][0].get_segments()])
+        errors = modes.north_errors.sel(mode=numbers).values
+        np.testing.assert_array_equal(values, modes.eigenvalues.sel(mode=numbers))
+        np.testing.assert_allclose(ends, np.stack([values - errors, values + errors], 1))
+    assert figure.get_suptitle() == "Eigenvalues of air"
+    figure.savefig(io.BytesIO())
+    (share,) = figure.axes[0].child_axes
+    percent = 100 * 5.0 / float(modes.total_variance)
+    assert share.transData.transform((0, percent))[1] == pytest.approx(
+        figure.axes[0].transData.transform((0, 5.0))[1]
+    )
+
+
+def test_scree_of_rotated_modes_is_refused(field: xr.DataArray) -> None:
+    modes = eof(field, modes=3)
+    with pytest.raises(OptionError, match="rotated"):
+        plot_scree(rotate(modes))
+    with pytest.raises(OptionError, match="from 1 to 3; found 0"):
+        plot_scree(modes, 0)

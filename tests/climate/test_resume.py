@@ -9,7 +9,8 @@ import pytest
 import xarray as xr
 
 from leptonhpc import climate
-from leptonhpc.climate import coupled, gaps, hilbert, models, reduced
+from leptonhpc.api.kept import KeptParts
+from leptonhpc.climate import coupled, gaps, hilbert, models, passes, reduced
 from leptonhpc.errors import JobMismatchError, OptionError, OutputExistsError
 
 
@@ -157,6 +158,84 @@ def test_rotated_modes_are_kept(field: xr.DataArray, tmp_path: Path) -> None:
     )
     with pytest.raises(OutputExistsError):
         climate.rotate(modes, out=out)
+    assert names(tmp_path) == ["r.nc"]
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, saves: int, counter: str) -> list[tuple[str, int]]:
+    """Have a call stop once it kept so much; give what is kept from then on too."""
+    save, kept = KeptParts.save, list[tuple[str, int]]()
+
+    def noted(self: KeptParts, name: str, arrays: dict[str, Any]) -> None:
+        save(self, name, arrays)
+        kept.append((name, int(arrays[counter])))
+        if len(kept) == saves:
+            raise StopError
+
+    monkeypatch.setattr(KeptParts, "save", noted)
+    monkeypatch.setattr(passes, "EVERY_SECONDS", 0.0)
+    return kept
+
+
+@pytest.mark.parametrize("function", ["project", "regression_map", "correlation_map"])
+def test_passes_go_on_from_the_rows_that_were_read(
+    field: xr.DataArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    call, modes, out = getattr(climate, function), climate.eof(field, 2), tmp_path / "p.zarr"
+    monkeypatch.setattr(passes, "_BLOCK_NBYTES", 10 * field[0].nbytes)
+    monkeypatch.setattr(passes, "_TOGETHER", 1)
+    kept = stop_after(monkeypatch, 3, "rows")
+    with pytest.raises(StopError):
+        call(modes, field, out=out)
+    assert names(tmp_path) == ["p.zarr.blocks"]
+    with pytest.raises(JobMismatchError, match="overwrite=True"):
+        call(modes, field + 1, out=out)
+    found = call(modes, field, out=out)
+    rows = [10, 20, 30, 40, 50, 60]
+    assert [last for _, last in kept] == rows * (2 if function == "correlation_map" else 1)
+    assert names(tmp_path) == ["p.zarr"]
+    expected = call(modes, field)
+    xr.testing.assert_identical(found.load(), expected)
+    with pytest.raises(OutputExistsError):
+        call(modes, field, out=out)
+    twice = call(modes, 2 * field, out=out, overwrite=True)
+    assert not twice.equals(expected) or function == "correlation_map"
+
+
+def test_draws_go_on_from_those_that_were_made(
+    field: xr.DataArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, options = tmp_path / "b.zarr", {"modes": 2, "draws": 6, "block": 3, "eofs": 4}
+    expected = climate.bootstrap(field, **options)
+    kept = stop_after(monkeypatch, 3, "done")
+    with pytest.raises(StopError):
+        climate.bootstrap(field, out=out, **options)
+    assert names(tmp_path) == ["b.zarr.blocks"]
+    with pytest.raises(JobMismatchError, match="seed"):
+        climate.bootstrap(field, out=out, seed=1, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr("leptonhpc.runtime.run.run_job", stopped)  # the decomposition is kept
+        found = climate.bootstrap(field, out=out, **options)
+    assert [done for _, done in kept] == [1, 2, 3, 4, 5, 6]
+    assert names(tmp_path) == ["b.zarr"]
+    for name, values in expected.data_vars.items():
+        np.testing.assert_array_equal(found[name], values)
+    with pytest.raises(OutputExistsError):
+        climate.bootstrap(field, out=out, **options)
+
+
+def test_maps_and_scores_go_to_netcdf_unless_they_are_complex(
+    field: xr.DataArray, tmp_path: Path
+) -> None:
+    modes = climate.eof(field, 2)
+    expected = climate.regression_map(modes, field)
+    np.testing.assert_array_equal(
+        climate.regression_map(modes, field, out=tmp_path / "r.nc"), expected
+    )
+    assert xr.load_dataset(tmp_path / "r.nc").regression.attrs == expected.attrs
+    of_complex = climate.eof(field * 1j, 2)
+    for call in (climate.correlation_map, climate.regression_map, climate.project):
+        with pytest.raises(OptionError, match="no complex numbers"):
+            call(of_complex, field * 1j, out=tmp_path / "x.nc")
     assert names(tmp_path) == ["r.nc"]
 
 

@@ -95,6 +95,15 @@ def test_new_data_on_another_grid_or_with_gaps_are_refused(field: xr.DataArray) 
         project(modes, gappy)
     with pytest.raises(OptionError, match="eof gave"):
         project(field.to_dataset(), field)
+    for other in (field.rename(lat="y"), field.expand_dims(level=2)):
+        with pytest.raises(ShapeError, match="must be on the grid of the modes: lat, lon; it has"):
+            project(modes, other)
+
+
+def test_scores_of_other_dimensions_make_no_field(field: xr.DataArray) -> None:
+    modes = eof(field, modes=2)
+    with pytest.raises(ShapeError, match="dimensions time and mode.*these have t, mode"):
+        reconstruct(modes, pcs=modes.pcs.rename(time="t"))
 
 
 def test_several_fields_are_made_and_projected(make_field: Callable[..., xr.DataArray]) -> None:

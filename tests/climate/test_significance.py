@@ -1,5 +1,7 @@
 """Tests of modes know noise from signals."""
 
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -87,6 +89,7 @@ def test_intervals_widen_with_the_level(field: xr.DataArray) -> None:
     assert bool((narrow.eigenvalues_low >= wide.eigenvalues_low).all())
     assert bool((narrow.variance_fraction_high <= wide.variance_fraction_high).all())
     blocks = bootstrap(field, modes=2, draws=50, block=6, eofs=5)
+    assert json.loads(blocks.attrs["certificate"])["converged"]
     assert bool((blocks.eigenvalues_low < blocks.eigenvalues_high).all())
 
 

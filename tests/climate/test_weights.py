@@ -48,3 +48,15 @@ def test_poles_have_no_weight(make_field: Callable[..., xr.DataArray], dtype: ty
     assert bool((modes.weights[1] > 0).all())
     made = reconstruct(modes).values
     assert np.isnan(made[:, [0, -1]]).all()
+
+
+def test_latitude_may_be_missing_on_land(field: xr.DataArray) -> None:
+    """As on the grids of ocean models; where there are data a cell is never left out for it."""
+    lat = field.lat.broadcast_like(field[0])
+    curved = field.rename(lat="j", lon="i").drop_vars(("j", "i"))
+    known = lat.where(field[0].notnull()).values
+    found = eof(curved.assign_coords(lat=(("j", "i"), known)), modes=2)
+    np.testing.assert_array_equal(found.eigenvalues, eof(field, modes=2).eigenvalues)
+    known[0, 0] = np.nan
+    with pytest.raises(OptionError, match="latitude be known; found nan"):
+        eof(curved.assign_coords(lat=(("j", "i"), known)), modes=2)

@@ -33,9 +33,10 @@ def main() -> None:
     )
     show(modes)
     climate.plot_eof(modes).savefig(chosen.folder / "eofs.png")
+    climate.plot_scree(modes).savefig(chosen.folder / "scree.png")
     rotated = climate.rotate(modes.load())
     climate.plot_eof(rotated, title="After varimax rotation").savefig(chosen.folder / "rotated.png")
-    print(f"eofs.zarr, eofs.png and rotated.png are in {chosen.folder}")
+    print(f"eofs.zarr, eofs.png, scree.png and rotated.png are in {chosen.folder}")
 
 
 def arguments() -> argparse.Namespace:
