@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
 
-LIFETIME = datetime.timedelta(days=30)
-"""Longer than any walltime; keys are removed when their run ends, so this bounds a leak only."""
+LIFETIME = datetime.timedelta(days=400)
+"""Longer than any walltime: UNLIMITED is a year to SLURM. With the run its keys are worthless."""
 BACKDATED = datetime.timedelta(minutes=10)
 """Clocks of nodes differ."""
 AUTHORITY = "ca"

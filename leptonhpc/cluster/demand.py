@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -50,7 +51,9 @@ class Demand:
         """Names of workers that will not come."""
         scheduler.extensions[NAME] = self
 
-    def tell(self, who: str, workers: int, seconds: float = TOLD_SECONDS) -> None:
+    def tell(
+        self, who: str, workers: int, seconds: float = TOLD_SECONDS, *, at_least: bool = False
+    ) -> None:
         """Take note of what somebody could use.
 
         Parameters
@@ -61,11 +64,16 @@ class Demand:
             How many; 0: no more.
         seconds : float
             How long that holds, unless it is told again.
+        at_least : bool
+            More, or for longer, stays as it was told before.
         """
         self.told_at = time.monotonic()
-        self._told.pop(who, None)
+        until = self.told_at + seconds
+        before, held = self._told.pop(who, (0, 0.0))
+        if at_least and held > self.told_at:
+            workers, until = max(workers, before), max(until, held)
         if workers:
-            self._told[who] = (workers, self.told_at + seconds)
+            self._told[who] = (workers, until)
 
     def workers(self) -> int:
         """Give how many workers could work; 0: there is nothing to do."""
@@ -169,14 +177,16 @@ def coming(client: Any) -> dict[str, dict[str, Any]]:
 
 
 def call_for(client: Any, workers: int, *, seconds: float = TOLD_SECONDS) -> bool:
-    """Ask the launcher of a cluster for workers.
+    """Ask the launcher of a cluster for workers, in place of what this thread asked for before.
+
+    Jobs in other threads share the client: what each asks for is added up.
 
     Parameters
     ----------
     client : distributed.Client
         The client.
     workers : int
-        How many there should be; 0: what was asked for before is not needed any more.
+        How many there should be; 0: what this thread asked for is not needed any more.
     seconds : float
         How long that holds.
 
@@ -211,7 +221,7 @@ def present(client: Any) -> dict[str, Any]:
     began, said = time.monotonic(), False
     while True:
         answer = identity(client)
-        if not _call(client, answer, 1, _CALL_SECONDS):
+        if not _call(client, answer, 1, _CALL_SECONDS, at_least=True):
             return workers_in(answer)
         found = identities(client)  # what was being given back is not among them
         if found:
@@ -226,15 +236,22 @@ def _groups_in(answer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: group for name, group in answer.get(NAME, {}).items() if group["workers"]}
 
 
-def _call(client: Any, answer: Mapping[str, Any], workers: int, seconds: float) -> bool:
+def _call(
+    client: Any, answer: Mapping[str, Any], workers: int, seconds: float, *, at_least: bool = False
+) -> bool:
     if not _groups_in(answer):
         return False
     with reached(client):
-        client.run_on_scheduler(_tell, who=client.id, workers=workers, seconds=seconds)
+        client.run_on_scheduler(
+            _tell, who=f"{client.id}/{threading.get_ident()}", workers=workers, seconds=seconds,
+            at_least=at_least,
+        )  # fmt: skip
     return True
 
 
-async def _tell(dask_scheduler: Any, who: str, workers: int, seconds: float) -> None:
+async def _tell(
+    dask_scheduler: Any, who: str, workers: int, seconds: float, at_least: bool
+) -> None:
     demand = dask_scheduler.extensions[NAME]
     async with demand.giving_back:
-        demand.tell(who, workers, seconds)
+        demand.tell(who, workers, seconds, at_least=at_least)

@@ -6,6 +6,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ def run_freely(
     Raises
     ------
     Exception
-        What `main` raised, as it was raised.
+        What `main` or `make_server` raised, as it was raised.
     WorkerError
         If no worker is there, the server was lost more often than `max_restarts`, or the scheduler
         cannot be reached any more.
@@ -183,9 +184,24 @@ class _Free:
                 self.make_server, actor=True, pure=False, workers=[self.home],
                 allow_other_workers=False, key=f"leptonhpc-server-{uuid.uuid4().hex}",
             )  # fmt: skip
-        assert self.actor is not None
-        self.server = self.actor.result()
+        self.server = self._made()
         self._begin_missing()
+
+    def _made(self) -> Any:
+        """Give the server; what its own making raised is raised, whatever else is a loss."""
+        from distributed import KilledWorker
+
+        assert self.actor is not None
+        if self.actor.status == "error":
+            error = self.actor.exception()
+            assert error is not None
+            if not isinstance(error, KilledWorker):
+                raise error
+            raise _ServerLostError(f"its worker died: {error}") from error
+        try:
+            return self.actor.result(timeout=self.limits.start_seconds)
+        except (OSError, TimeoutError, CancelledError) as error:  # went before it was fetched
+            raise _ServerLostError(f"{self.home} had it no more: {error}") from error
 
     def _a_worker(self) -> str:
         deadline = time.monotonic() + _NONE_SECONDS
@@ -258,11 +274,18 @@ class _Free:
     def _tell(self) -> None:
         if self.hear is not None and time.monotonic() - self.told > _TELL_SECONDS:
             with contextlib.suppress(OSError, TimeoutError):  # the next time will do
-                self.hear(self.server.progress().result(timeout=_TELL_SECONDS))
+                self.hear(self._method("progress")().result(timeout=_TELL_SECONDS))
             self.told = time.monotonic()
 
     def _ask(self, method: str, *values: Any) -> Any:
         try:
-            return getattr(self.server, method)(*values).result(timeout=self.limits.timeout)
+            return self._method(method)(*values).result(timeout=self.limits.timeout)
         except (OSError, TimeoutError) as error:
             raise _ServerLostError(str(error)) from error
+
+    def _method(self, name: str) -> Call:
+        try:
+            method: Call = getattr(self.server, name)
+        except RuntimeError as error:  # so Dask says that it knows the actor no more
+            raise _ServerLostError(str(error)) from error
+        return method

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import http.cookies
 import logging
+import resource
 import urllib.parse
 import weakref
 from collections.abc import Awaitable
@@ -17,6 +18,17 @@ from leptonhpc.cluster.audit import Audit
 logger = logging.getLogger(__name__)
 
 COOKIE = "leptonhpc-token"
+
+
+def most_waiting() -> int:
+    """Say how many may be between connecting and showing a certificate, or asking for a page.
+
+    Returns
+    -------
+    int
+        A quarter of the files that this process may open: strangers leave it the rest.
+    """
+    return max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
 
 class Gate(httputil.HTTPServerConnectionDelegate):
@@ -40,6 +52,8 @@ class Gate(httputil.HTTPServerConnectionDelegate):
         self._audit = audit or Audit(None)
         self.heard = weakref.WeakSet[Any]()
         """Connections that asked for something, with the token or without."""
+        self.waiting: dict[Any, None] = {}
+        """Connections that have yet to ask, the oldest first."""
 
     def guard(self, server: Any) -> None:
         """Stand before the application of an HTTP server, and hear which connections end.
@@ -89,6 +103,12 @@ class Gate(httputil.HTTPServerConnectionDelegate):
         HTTPMessageDelegate
             What reads it.
         """
+        if server_conn not in self.heard:
+            self.waiting[server_conn] = None
+        if len(self.waiting) > most_waiting():
+            oldest = next(iter(self.waiting))
+            del self.waiting[oldest]
+            oldest.stream.close()
         return _Request(self, server_conn, request_conn)
 
     def on_close(self, server_conn: object) -> None:
@@ -99,6 +119,7 @@ class Gate(httputil.HTTPServerConnectionDelegate):
         server_conn : object
             The connection.
         """
+        self.waiting.pop(server_conn, None)
         if server_conn not in self.heard:
             self.refuse(server_conn, "no HTTP request, or none in time")
 
@@ -117,6 +138,7 @@ class _Request(httputil.HTTPMessageDelegate):
     ) -> Awaitable[None] | None:
         assert isinstance(start_line, httputil.RequestStartLine)  # a server's
         self._gate.heard.add(self._server_conn)
+        self._gate.waiting.pop(self._server_conn, None)
         address = urllib.parse.urlsplit(start_line.path)
         in_address = urllib.parse.parse_qs(address.query).get("token", [""])[0]
         if not self._is_token(in_address or _token_of(headers)):

@@ -10,15 +10,16 @@ import functools
 import logging
 from typing import Any
 
-from distributed import Scheduler, Worker
+from distributed import Nanny, Scheduler, Worker
+from distributed.comm.addressing import unparse_host_port
 from distributed.comm.registry import backends
 from distributed.comm.tcp import TLSBackend, TLSListener
 from distributed.http.routing import RoutingApplication
 from tornado.httpserver import HTTPServer
 
-from leptonhpc.cluster.audit import Audit, AuditPlugin, holder
+from leptonhpc.cluster.audit import Audit, AuditPlugin, ToldAudit, holder, note_stranger
 from leptonhpc.cluster.demand import NAME as DEMAND
-from leptonhpc.cluster.gate import Gate
+from leptonhpc.cluster.gate import Gate, most_waiting
 
 logger = logging.getLogger(__name__)
 
@@ -35,16 +36,21 @@ def guard_listeners(audit: Audit | None = None) -> None:
         Where refusals are noted; default: Python's log.
     """
     backend: Any = TLSBackend()
-    backend._listener_class = functools.partial(_Listener, audit or Audit(None))
+    backend._listener_class = functools.partial(_Listener, audit or Audit(None), {})
     backends["tls"] = backend
 
 
 class _Listener(TLSListener):
-    def __init__(self, audit: Audit, *args: Any, **options: Any) -> None:
+    def __init__(self, audit: Audit, waiting: dict[Any, None], *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)  # type: ignore[no-untyped-call]
-        self._audit = audit
+        self._audit, self._waiting = audit, waiting
 
     async def _prepare_stream(self, stream: Any, address: str) -> Any | None:
+        self._waiting[stream] = None
+        if len(self._waiting) > most_waiting():  # whoever came first had the longest
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
+            oldest.close()
         try:
             await asyncio.wait_for(stream.wait_for_handshake(), HANDSHAKE_SECONDS)
         except OSError as error:  # TimeoutError is one
@@ -52,8 +58,12 @@ class _Listener(TLSListener):
             reason = str(getattr(error, "real_error", None) or error)
             reason = reason or f"no TLS handshake within {HANDSHAKE_SECONDS:g} seconds"
             logger.warning("refused %s: %s", address, reason)
-            self._audit.note("refused", peer=address, reason=reason)
+            bound: Any = self.bound_address  # known since it listens
+            at = self.prefix + unparse_host_port(*bound[:2])
+            self._audit.note("refused", at=at, peer=address, reason=reason)
             return None
+        finally:
+            self._waiting.pop(stream, None)
         return stream
 
 
@@ -71,7 +81,9 @@ class GuardedScheduler(Scheduler):
     """
 
     def __init__(self, *, audit: Audit, token: str | None = None, **options: Any) -> None:
-        self._audit, self._token = audit, token
+        self.audit, self._token = audit, token
+        self.shown: dict[str, dict[str, str]] = {}
+        """With which certificate workers register, by their address."""
         super().__init__(**options)
         self.add_plugin(AuditPlugin(audit))
 
@@ -91,7 +103,7 @@ class GuardedScheduler(Scheduler):
         super().start_http_server(  # type: ignore[no-untyped-call]
             routes, "127.0.0.1:0", 0, ssl_options
         )
-        Gate(self.http_application, self._token, self._audit).guard(self.http_server)
+        Gate(self.http_application, self._token, self.audit).guard(self.http_server)
         waiting = self.http_server.conn_params  # by default for an hour, and for ever
         waiting.header_timeout = waiting.body_timeout = HANDSHAKE_SECONDS
 
@@ -126,7 +138,7 @@ class GuardedScheduler(Scheduler):
         awaitable
             As Dask's own.
         """
-        self._audit.note("connected", peer=comm.peer_address, **holder(comm))
+        self.audit.note("connected", peer=comm.peer_address, **holder(comm))
         return super().handle_comm(comm)
 
     async def add_client(self, comm: Any, client: str, versions: dict[str, Any]) -> None:
@@ -141,12 +153,69 @@ class GuardedScheduler(Scheduler):
         versions : dict
             As Dask gives them.
         """
-        self._audit.note("client joined", client=client, peer=comm.peer_address, **holder(comm))
+        self.audit.note("client joined", client=client, peer=comm.peer_address, **holder(comm))
         await super().add_client(comm=comm, client=client, versions=versions)
+
+    async def add_worker(self, comm: Any, *, address: str, **options: Any) -> None:
+        """Remember the certificate of a worker, which is noted when it has joined.
+
+        Parameters
+        ----------
+        comm : distributed.comm.Comm
+            The connection.
+        address : str
+            Where it listens.
+        **options : object
+            As Dask gives them.
+        """
+        shown = holder(comm)
+        self.shown[address] = {"peer": comm.peer_address, "certificate": shown.get("name", "")}
+        self.shown[address] |= {k: v for k, v in shown.items() if k == "serial"}
+        try:
+            await super().add_worker(comm, address=address, **options)
+        finally:
+            self.shown.pop(address, None)
+
+
+class GuardedNanny(Nanny):
+    """A nanny that notes who connects to it, and of whose worker all is told to the scheduler.
+
+    Parameters
+    ----------
+    *args : object
+        As `distributed.Nanny` takes them.
+    audit : Audit, optional
+        Where they are noted; default: what the scheduler is told.
+    **options : object
+        As `distributed.Nanny` takes them.
+    """
+
+    def __init__(self, *args: Any, audit: Audit | None = None, **options: Any) -> None:
+        if audit is None:
+            audit = ToldAudit(self)
+            guard_listeners(audit)
+        self._audit = audit
+        super().__init__(*args, **{**options, "worker_class": GuardedWorker})
+
+    def handle_comm(self, comm: Any) -> Any:
+        """Note who connected, but for the scheduler and workers.
+
+        Parameters
+        ----------
+        comm : distributed.comm.Comm
+            The connection; its certificate was accepted.
+
+        Returns
+        -------
+        awaitable
+            As Dask's own.
+        """
+        note_stranger(self._audit, self, comm)
+        return super().handle_comm(comm)
 
 
 class GuardedWorker(Worker):
-    """A worker whose HTTP server does not listen.
+    """A worker whose HTTP server does not listen, and that tells the scheduler who connects.
 
     Parameters
     ----------
@@ -157,8 +226,25 @@ class GuardedWorker(Worker):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        guard_listeners()
+        self._audit = ToldAudit(self)
+        guard_listeners(self._audit)
         super().__init__(*args, **options)
+
+    def handle_comm(self, comm: Any) -> Any:
+        """Note who connected, but for the scheduler and other workers.
+
+        Parameters
+        ----------
+        comm : distributed.comm.Comm
+            The connection; its certificate was accepted.
+
+        Returns
+        -------
+        awaitable
+            As Dask's own.
+        """
+        note_stranger(self._audit, self, comm)
+        return super().handle_comm(comm)
 
     def start_http_server(
         self, routes: Any, dashboard_address: Any, default_port: int = 0, ssl_options: Any = None

@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from leptonhpc.cluster.audit import Audit
 from leptonhpc.cluster.guarded import GuardedScheduler, guard_listeners
 from leptonhpc.cluster.launching import Launch, read_launch
 from leptonhpc.cluster.members import Members, members_of
-from leptonhpc.cluster.runs import Run
+from leptonhpc.cluster.runs import SIGN_SECONDS, Run
 from leptonhpc.cluster.security import security_of
 from leptonhpc.cluster.settings import SETTINGS
 
@@ -44,6 +45,7 @@ async def serve(run: Run, launch: Launch, *, parent: int) -> None:
         The process that started this one.
     """
     audit = Audit(Path(launch.audit) if launch.audit else run.folder / "audit.jsonl")
+    audit.begin(run=run.name, kind=launch.kind, profile=launch.profile)
     guard_listeners(audit)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -79,7 +81,11 @@ async def _ended(
     run: Run, stop: asyncio.Event, scheduler: Any, started: asyncio.Task[None], parent: int | None
 ) -> None:
     """Wait until there is a reason to end; what went wrong at the start is raised."""
+    signed = time.monotonic()
     while not stop.is_set():
+        if time.monotonic() - signed > SIGN_SECONDS:
+            signed = time.monotonic()
+            run.give_sign()
         if parent is not None and os.getppid() != parent:
             return
         if run.stop_file.exists():  # `down`, maybe on another machine
@@ -113,7 +119,8 @@ def main(arguments: list[str], *, run_async: Callable[..., None] = asyncio.run) 
     launch = read_launch(run)
     sys.path[:] = list(dict.fromkeys([*launch.path, *sys.path]))
     try:
-        with dask.config.set(SETTINGS):
+        # Dask looks for modules there first: in a folder of /tmp anybody could put some
+        with dask.config.set({**SETTINGS, "temporary-directory": str(run.scratch)}):
             run_async(serve(run, launch, parent=parent))
     except Exception as error:
         # its client reads the reason here, then removes the folder

@@ -13,12 +13,12 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import dask
-from distributed import Nanny
 
 from leptonhpc.cluster.groups import Group
-from leptonhpc.cluster.guarded import GuardedWorker, guard_listeners
+from leptonhpc.cluster.guarded import GuardedNanny
 from leptonhpc.cluster.launching import Launch, read_launch
 from leptonhpc.cluster.runs import RUNS, Run
 from leptonhpc.cluster.security import security_of
@@ -45,11 +45,10 @@ async def serve(run: Run, launch: Launch, group: Group, name: str) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    guard_listeners()
-    async with Nanny(
+    async with GuardedNanny(
         _scheduler_address(run), name=name, nthreads=group.threads, memory_limit=group.nbytes,
         host=launch.host, interface=launch.interface, protocol="tls", env=group.variables,
-        security=security_of(run.folder, role="all"), worker_class=GuardedWorker,
+        security=security_of(run.folder, role="all"),
         local_directory=str(run.scratch), death_timeout=_JOIN_SECONDS,
     ) as nanny:  # fmt: skip
         ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_finished(nanny))]
@@ -58,7 +57,7 @@ async def serve(run: Run, launch: Launch, group: Group, name: str) -> None:
             end.cancel()
 
 
-async def _finished(nanny: Nanny) -> None:
+async def _finished(nanny: Any) -> None:
     await nanny.finished()
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
-from distributed import Nanny
 from distributed.security import Security
 
-from leptonhpc.cluster.guarded import GuardedWorker
+from leptonhpc.cluster.guarded import GuardedNanny
 from leptonhpc.cluster.launching import Launch
 from leptonhpc.cluster.runs import Run
 
@@ -73,10 +72,10 @@ class LocalMembers:
 
     def __init__(self, run: Run, launch: Launch, scheduler: Any, security: Security) -> None:
         self._nannies = [
-            Nanny(
+            GuardedNanny(
                 scheduler.address, name=name, nthreads=group.threads, memory_limit=group.nbytes,
                 host=launch.host, interface=launch.interface, protocol="tls", security=security,
-                env=group.variables, worker_class=GuardedWorker, local_directory=str(run.scratch),
+                env=group.variables, audit=scheduler.audit, local_directory=str(run.scratch),
             )
             for group in launch.groups
             for name in group.worker_names

@@ -1,7 +1,7 @@
 """The folder of a run: its keys, its address, its logs. It is locked for as long as the run lives.
 
 A run that was killed leaves its folder unlocked: the next one that starts on that machine removes
-it. Another machine may not see its locks, so it waits until the keys have expired.
+it. Another machine may not see its locks, so it waits until there was no sign of life for long.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leptonhpc.cluster.certificates import LIFETIME, write_private
+from leptonhpc.cluster.certificates import write_private
 from leptonhpc.cluster.machines import Machine
 from leptonhpc.cluster.ownership import KINDS, MAKING, machine_of, mark, remove_ours
 from leptonhpc.errors import OptionError, StoreError
@@ -28,6 +28,10 @@ RUNS = "LEPTONHPC_RUNS"
 """Environment variable: the folder of all runs, on a file system that all nodes see."""
 PRIVATE = "leptonhpc-runs"
 """Folder of the runs in one that others can enter."""
+SIGN_SECONDS = 3600.0
+"""A run that lives touches its folder so often."""
+SILENT_SECONDS = 30 * 86400.0
+"""Of a folder without a sign of life: then other machines take the run for dead."""
 _MAKING_SECONDS = 60.0
 """A folder that was killed in the making is removed after that."""
 _CANCEL_SECONDS = 60.0
@@ -85,6 +89,11 @@ class Run:
             What it holds.
         """
         write_private(path, json.dumps(content))
+
+    def give_sign(self) -> None:
+        """Show machines that see no locks that the run lives."""
+        with contextlib.suppress(OSError):  # a file system that is away: the next time will do
+            os.utime(self.folder)
 
     def remove(self) -> None:
         """Remove the folder and all that is in it."""
@@ -152,7 +161,7 @@ def new_run(kind: str) -> tuple[Run, int]:
     making.mkdir(mode=0o700)
     mark(making)
     descriptor = os.open(making / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    with contextlib.suppress(OSError):  # no locks here: such a run counts as alive until it expires
+    with contextlib.suppress(OSError):  # no locks here: such a run counts as alive for long
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     making.rename(folder)  # locked before others can see it: none takes it for a dead one
     return Run(folder), descriptor
@@ -261,7 +270,7 @@ def _is_dead(run: Run, home: Machine) -> bool:
     if held is False and home.is_here:
         return True
     # no locks here, or those of another machine: they may not be seen
-    return not held and age > LIFETIME.total_seconds()
+    return not held and age > SILENT_SECONDS
 
 
 def _is_locked(run: Run) -> bool | None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 _NAME_NBYTES = 64
 """Of a certificate's common name, by RFC 5280."""
-ROLES = ("scheduler", "worker", "client")
+MEMBERS = ("scheduler", "worker")
+"""Who talks without end; the audit log calls them so."""
+ROLES = (*MEMBERS, "client")
 
 
 def make_keys(folder: Path) -> None:
@@ -83,7 +85,7 @@ def invite(run: str | Path, name: str, folder: str | Path) -> Path:
     Raises
     ------
     OptionError
-        If there is no such run, or the name is empty, too long or not printable.
+        If there is no such run, or the name is empty, too long, not printable, or of a role.
     OutputExistsError
         If the folder is there.
     """
@@ -96,6 +98,9 @@ def invite(run: str | Path, name: str, folder: str | Path) -> Path:
         raise OutputExistsError(message)
     if not name.isprintable() or not 0 < len(name.encode()) <= _NAME_NBYTES:
         message = f"a name has 1 to {_NAME_NBYTES} bytes, all printable; found {name!r}"
+        raise OptionError(message)
+    if name in ROLES:  # the log would take them for this run's own
+        message = f"{', '.join(ROLES)} are the run's own; give another name than {name!r}"
         raise OptionError(message)
     folder.mkdir(mode=0o700, parents=True)
     make_certificate(run, "client", name=name, into=folder)

@@ -16,6 +16,8 @@ import pytest
 from leptonhpc.cluster import mixed
 from leptonhpc.cluster.runs import RUNS, Run, live_runs
 
+from . import private_slurm
+
 WAIT_SECONDS = 300.0
 """Nothing takes long but on a machine that has much else to do; a hang fails the test too."""
 
@@ -46,6 +48,14 @@ def cluster(runs: Path) -> Iterator[tuple[Any, Run]]:
     assert listening(processes) == set()
     assert not run.folder.exists()
     wait_until(lambda: not alive(processes), "the host's last child to see that it is gone")
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory, runs: Path) -> Iterator[None]:
+    """Keep a SLURM of three nodes."""
+    private_slurm.require()
+    with private_slurm.running(tmp_path_factory.mktemp("slurm")):
+        yield
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> None:

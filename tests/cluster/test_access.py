@@ -1,19 +1,23 @@
 """Who may connect: by invitation, with keys, never in the clear; and it is written down."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import leptonhpc as lh
 from leptonhpc.cluster import connect, invite
 from leptonhpc.cluster.clients import identities
 from leptonhpc.cluster.runs import Run
 from leptonhpc.cluster.security import make_keys
 from leptonhpc.errors import OptionError, OutputExistsError, WorkerError
 
-from .conftest import noted, slow_square
+from .conftest import listening, noted, processes_of, slow_square, wait_until
 
 Cluster = tuple[Any, Run]
 
@@ -31,7 +35,57 @@ def test_the_audit_log_says_who_from_where_with_which_certificate_and_what(
     assert int(joined["serial"], 16) == _serial(folder / "client.pem")
     (job,) = [e for e in noted(cluster[1], "job") if e["client"] == me]
     assert "slow_square" in job["tasks"]
-    assert {e["name"] for e in noted(cluster[1], "worker joined")} == {"cpu-0", "gpu3-0"}
+    workers = noted(cluster[1], "worker joined")
+    assert {e["name"] for e in workers} == {"cpu-0", "gpu3-0"}
+    serial = _serial(cluster[1].folder / "worker.pem")
+    assert {(e["certificate"], int(e["serial"], 16)) for e in workers} == {("worker", serial)}
+    assert all(e["peer"].startswith("tls://127.0.0.1:") for e in workers)
+
+
+def test_the_audit_log_says_who_connected_to_workers_and_nannies_past_the_scheduler(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    folder = invite(cluster[1].folder, "grace@lab", tmp_path / "grace")
+    asked = [a for address, w in identities(cluster[0]).items() for a in (address, w["nanny"])]
+
+    async def ask(client: Any, address: str) -> Any:
+        return await client.rpc(address).identity()
+
+    with connect(folder) as client:
+        for address in asked:
+            assert client.sync(ask, client, address)["id"]
+    serial = _serial(folder / "client.pem")
+
+    def at() -> set[str]:
+        found = [e for e in noted(cluster[1], "connected") if e.get("name") == "grace@lab"]
+        assert {int(e["serial"], 16) for e in found} == {serial}
+        return {e["at"] for e in found if "at" in e}
+
+    wait_until(lambda: at() == set(asked), "workers to tell the scheduler")
+
+
+def test_the_audit_log_tells_jobs_of_one_client_apart(
+    cluster: Cluster, rng: np.random.Generator
+) -> None:
+    def jobs() -> set[str]:
+        mine = [e for e in noted(cluster[1], "job") if e["client"] == cluster[0].id]
+        return {e["job"] for e in mine if "job" in e}
+
+    before, x = jobs(), rng.standard_normal((600, 40))
+    for _ in range(2):
+        lh.svd(x, rank=2)
+    assert len(jobs() - before) == 2
+
+
+def test_what_is_told_cannot_pass_for_more_than_workers_may_tell(cluster: Cluster) -> None:
+    count = len((cluster[1].folder / "audit.jsonl").read_text().splitlines())
+    for told in ("no event", {"event": "client joined"}, {"event": ["refused"]}):
+        cluster[0].log_event("leptonhpc-audit", told)
+    cluster[0].log_event("leptonhpc-audit", {"event": "refused", "reason": "r", "time": 0})
+    lines = (cluster[1].folder / "audit.jsonl").read_text().splitlines()
+    (line,) = map(json.loads, lines[count:])
+    assert (line["event"], line["reason"]) == ("refused", "r")
+    assert line["time"] > 0
 
 
 def _serial(path: Path) -> int:
@@ -51,6 +105,15 @@ def test_an_invitation_holds_no_key_but_its_own(cluster: Cluster, tmp_path: Path
         invite(cluster[1].folder, "ada", folder)
     with pytest.raises(OptionError, match="folder of a run"):
         invite(folder, "eve", tmp_path / "eve")  # who was invited cannot invite
+
+
+@pytest.mark.parametrize("name", ["scheduler", "worker", "client"])
+def test_nobody_is_called_as_the_log_calls_the_runs_own(
+    cluster: Cluster, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(OptionError, match="give another name"):
+        invite(cluster[1].folder, name, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "\u00e4" * 33, "ada\nmallory"])
@@ -103,6 +166,39 @@ def test_connect_says_that_a_certificate_was_refused(cluster: Cluster, tmp_path:
         address_of(cluster), security=tmp_path, timeout=2
     ):  # fmt: skip
         pytest.fail("it connected")
+
+
+CONNECTED = """
+import sys, time
+from leptonhpc.cluster import connect
+with connect(sys.argv[1]) as client:
+    future = client.submit(pow, 2, 5, key="of-a-client-that-is-killed")
+    future.result()
+    print(client.id, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_nothing_of_a_client_is_left_after_its_sigkill_and_the_cluster_stays(
+    cluster: Cluster,
+) -> None:
+    files = {path for path in cluster[1].folder.iterdir()}
+    ports = listening(processes_of(cluster[1]))
+    words = [sys.executable, "-c", CONNECTED, str(cluster[1].folder)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        name = killed.stdout.readline().strip()
+        killed.kill()
+    left = lambda: [e for e in noted(cluster[1], "client left") if e["client"] == name]  # noqa: E731
+    wait_until(left, "the scheduler to see that it is gone")
+
+    def held(dask_scheduler: Any) -> bool:
+        return "of-a-client-that-is-killed" in dask_scheduler.tasks
+
+    wait_until(lambda: not cluster[0].run_on_scheduler(held), "its results to be let go")
+    assert {path for path in cluster[1].folder.iterdir()} == files
+    assert listening(processes_of(cluster[1])) == ports
+    assert cluster[0].submit(slow_square, 4, pure=False).result() == 16
 
 
 def test_connect_waits_for_workers_and_says_how_many_came(cluster: Cluster) -> None:

@@ -1,11 +1,17 @@
 """How many jobs there are for the work there is: never fewer than stay, never more than may be."""
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from leptonhpc.cluster import Group, Profile
-from leptonhpc.cluster.demand import dispensable, missing
+from leptonhpc.cluster.demand import NAME, Demand, call_for, dispensable, missing, present
 from leptonhpc.cluster.profiles import profile_from
 from leptonhpc.cluster.starting import launch_of
 from leptonhpc.errors import OptionError
@@ -77,3 +83,49 @@ def test_what_a_profile_says_of_work_is_taken_or_refused() -> None:
             profile_from({**table, "idle_seconds": bad})
     with pytest.raises(OptionError, match="this is kind local"):
         launch_of(Profile("local", (GPU,)))
+
+
+class OneClient:
+    """A client of a scheduler that knows what is wanted, and no more."""
+
+    id, status = "client-1", "running"
+
+    def __init__(self, *groups: Group) -> None:
+        worker = SimpleNamespace(processing=(), has_what=())
+        self.scheduler: Any = SimpleNamespace(
+            extensions={}, unrunnable=(), queued=(), workers={"a": worker}
+        )
+        self.demand = Demand(self.scheduler, groups)
+        self.scheduler.identity = lambda n_workers: {
+            "workers": {"a": {"status": "running"}}, NAME: self.demand.to_dict()
+        }  # fmt: skip
+
+    def sync(self, ask: Callable[..., Any], **options: Any) -> Any:
+        return ask(**options)
+
+    def run_on_scheduler(self, act: Callable[..., Any], **options: Any) -> None:
+        asyncio.run(act(self.scheduler, **options))
+
+
+def test_what_jobs_of_one_client_ask_for_is_added_up_and_each_takes_back_its_own() -> None:
+    client = OneClient(CPU, GPU)
+    assert call_for(client, 2)
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(call_for, client, 1).result()
+        assert client.demand.workers() == 3
+        other.submit(call_for, client, 0).result()
+    assert client.demand.workers() == 2
+    assert call_for(client, 1)  # in place of two
+    assert client.demand.workers() == 1
+    assert call_for(client, 0)
+    assert client.demand.workers() == 0
+
+
+def test_who_looks_for_the_first_worker_takes_nothing_back() -> None:
+    client = OneClient(CPU, GPU)
+    assert call_for(client, 3)
+    assert list(present(client)) == ["a"]
+    assert client.demand.workers() == 3
+    assert call_for(client, 0)
+    assert list(present(client)) == ["a"]
+    assert client.demand.workers() == 1

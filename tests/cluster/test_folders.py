@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from leptonhpc.cluster.certificates import LIFETIME
 from leptonhpc.cluster.ownership import MARKER, mark
 from leptonhpc.cluster.runs import (
     PRIVATE,
     RUNS,
+    SILENT_SECONDS,
     Run,
     live_runs,
     new_run,
@@ -170,7 +170,7 @@ def test_a_folder_that_was_killed_in_the_making_is_removed_after_a_while(base: P
     assert not folder.exists()
 
 
-def test_a_run_of_another_machine_is_dead_only_when_its_keys_have_expired(base: Path) -> None:
+def test_a_run_of_another_machine_is_dead_only_when_it_gave_no_sign_for_a_month(base: Path) -> None:
     run, lock = new_run("slurm")
     marker = run.folder / MARKER
     marker.write_text(json.dumps({"run": run.name, "host": "other", "boot": "-"}))
@@ -179,7 +179,10 @@ def test_a_run_of_another_machine_is_dead_only_when_its_keys_have_expired(base: 
     assert live_runs() == [run]
     (run.folder / "lock").unlink()
     assert remove_dead_runs() == []
-    past = run.folder.stat().st_mtime - LIFETIME.total_seconds() - 1
+    past = run.folder.stat().st_mtime - SILENT_SECONDS - 1
+    os.utime(run.folder, (past, past))
+    run.give_sign()
+    assert remove_dead_runs() == []
     os.utime(run.folder, (past, past))
     assert remove_dead_runs() == [run]
 

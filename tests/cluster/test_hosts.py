@@ -17,9 +17,9 @@ import pytest
 import zarr
 
 import leptonhpc as lh
-from leptonhpc.cluster.runs import RUNS
+from leptonhpc.cluster.runs import RUNS, Run
 
-from .conftest import wait_until
+from .conftest import noted, wait_until
 
 HEAD, OTHER = "10.79.0.1", "10.79.0.2"
 
@@ -131,11 +131,22 @@ def test_a_cluster_listens_on_its_interface_only_and_takes_its_own_clients_only(
                 words = (sys.executable, "-c", STRANGER, *place.rsplit(":", 1))
                 assert hosts.run(hosts.other, *words) == "refused\n"
             assert hosts.run(hosts.other, "ss", "-ltnH") == ""  # clients listen nowhere
+            run = Run(folder)
+            (client,) = [e for e in noted(run, "client joined") if _host(e["peer"]) == OTHER]
+            assert client["name"] == "client"
+            wait_until(lambda: len(noted(run, "refused")) == 3, "refusals to be noted")
+            refused = noted(run, "refused")
+            assert {e["at"] for e in refused} == {f"tls://{place}" for place in places}
+            assert {_host(e["peer"]) for e in refused} == {OTHER}
         finally:
             cluster.communicate("\n", timeout=300)
     assert cluster.returncode == 0
     assert hosts.run(hosts.head, "ss", "-ltnH") == ""
     assert not folder.exists()
+
+
+def _host(address: str) -> str:
+    return address.removeprefix("tls://").rsplit(":", 1)[0]
 
 
 @dataclass

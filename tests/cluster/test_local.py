@@ -25,11 +25,16 @@ from leptonhpc.errors import OptionError, WorkerError
 from .conftest import alive, killable, listening, processes_of, wait_until
 
 STRICT = "leptonhpc.testing.strict_device"
+STARTS = {
+    "local": 'local(workers=1, memory="300 MB")',
+    "mixed": f'mixed([3], "300 MB", workers=1, device="{STRICT}")',
+    "cuda": f'cuda([3], "300 MB", device="{STRICT}")',
+}
 SCRIPT = """
 import time
 from pathlib import Path
-from leptonhpc.cluster import local
-with local(workers=1, memory="300 MB") as client:
+from leptonhpc.cluster import {launcher}
+with {start} as client:
     print(Path(client.security.tls_ca_file).parent.name, flush=True)
     time.sleep(600)
 """
@@ -108,16 +113,23 @@ def test_nothing_is_left_after_an_exception(
     wait_until(lambda: not alive(processes), "the host's last child to see that it is gone")
 
 
-def test_nothing_is_left_after_sigkill_of_client_host_or_both(runs: Path) -> None:
+def test_nothing_is_left_after_sigkill_of_client_host_or_both(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = set(os.listdir(runs))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    launchers = {"client": "mixed", "host": "cuda", "client and host": "local"}
     with ExitStack() as stack:
         killed = {
-            victims: stack.enter_context(killable(SCRIPT))
-            for victims in ("client", "host", "client and host")
+            victims: stack.enter_context(
+                killable(SCRIPT.format(launcher=launcher, start=STARTS[launcher]))
+            )
+            for victims, launcher in launchers.items()
         }
         for victims, victim in killed.items():
             victim.wait_until_up()
-            assert len(listening(victim.processes)) == 3
+            # scheduler, nanny, worker; of "mixed" a nanny and a worker more
+            assert len(listening(victim.processes)) == (5 if victims == "client" else 3)
             victim.kill(victims)
         for victims, victim in killed.items():
             wait_until(lambda v=victim: not alive(v.processes), f"the end, without {victims}")
@@ -126,6 +138,7 @@ def test_nothing_is_left_after_sigkill_of_client_host_or_both(runs: Path) -> Non
     wait_until(lambda: not killed["client"].run.folder.exists(), "the host to remove its folder")
     remove_dead_runs()
     assert set(os.listdir(runs)) == before
+    assert os.listdir(tmp_path) == []
 
 
 def test_keys_are_private_and_nothing_secret_is_on_a_command_line(
@@ -144,6 +157,21 @@ def test_keys_are_private_and_nothing_secret_is_on_a_command_line(
     for process in processes:
         words = " ".join([*process.cmdline(), *process.environ().values()])
         assert not [secret for secret in (*keys, token) if secret in words]
+
+
+def test_no_process_looks_for_modules_where_others_can_write(cluster: tuple[Any, Run]) -> None:
+    # Dask puts a folder of its own first, by default one in /tmp that anybody can have made
+    def folders(dask_worker: Any = None, dask_scheduler: Any = None) -> list[Path]:
+        import sys
+
+        return [Path(folder).resolve() for folder in sys.path if Path(folder).is_dir()]
+
+    client, run = cluster
+    found = [client.run_on_scheduler(folders), *client.run(folders).values()]
+    assert len(found) == 3
+    for each in found:
+        assert each[0].is_relative_to(run.folder.resolve())
+        assert [folder for folder in each if folder.stat().st_mode & stat.S_IWOTH] == []
 
 
 def test_workers_of_a_launcher_have_no_disk_to_spill_to(cluster: tuple[Any, Run]) -> None:
@@ -171,10 +199,19 @@ def test_runs_that_begin_at_the_same_time_do_not_remove_each_other(runs: Path) -
         assert all(pool.map(begin, range(200)))
 
 
-def test_a_cluster_that_cannot_start_says_why_and_leaves_nothing(runs: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"interface": "no-such-interface"}, "no-such-interface"),
+        ({"audit": "/no-such-folder/audit"}, "audit log cannot be written.*/no-such-folder"),
+    ],
+)
+def test_a_cluster_that_cannot_start_says_why_and_leaves_nothing(
+    options: dict[str, str], message: str, runs: Path
+) -> None:
     before = set(os.listdir(runs))
-    bad = launchers.Profile("local", (launchers.Group("a"),), interface="no-such-interface")
-    with pytest.raises(WorkerError, match="no-such-interface"), launchers.from_profile(bad):
+    bad = launchers.Profile("local", (launchers.Group("a"),), **options)
+    with pytest.raises(WorkerError, match=message), launchers.from_profile(bad):
         pytest.fail("it started")
     assert set(os.listdir(runs)) == before
 

@@ -6,9 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,12 +24,13 @@ from leptonhpc.cluster.demand import coming
 from leptonhpc.cluster.launching import end_host, start_host
 from leptonhpc.cluster.runs import live_runs, new_run, remove_dead_runs
 from leptonhpc.cluster.starting import launch_of
-from leptonhpc.errors import OptionError
 from leptonhpc.planning import layout
 from leptonhpc.runtime.memory import OF_LIMIT
 
 from . import private_slurm
-from .conftest import alive, killable, slow_square, wait_until
+from .conftest import slow_square, wait_until
+
+pytestmark = pytest.mark.usefixtures("slurm")
 
 WORKFLOW = Path(__file__).parents[2] / "workflows" / "slurm"
 
@@ -48,30 +47,6 @@ memory = "300 MB"
 partition = "main"
 options = ["--gres=gpu:1"]
 device = "leptonhpc.testing.strict_device"
-"""
-
-SCRIPT = """
-import sys, time
-from pathlib import Path
-from leptonhpc.cluster import slurm
-with slurm(sys.argv[1]) as client:
-    print(Path(client.security.tls_ca_file).parent.name, flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _slurm(tmp_path_factory: pytest.TempPathFactory, runs: Path) -> Iterator[None]:
-    private_slurm.require()
-    with private_slurm.running(tmp_path_factory.mktemp("slurm")):
-        yield
-
-
-ONE_JOB = """
-kind = "slurm"
-interface = "lo"
-[groups.cpu]
-memory = "300 MB"
 """
 
 
@@ -257,29 +232,6 @@ def test_a_job_whose_id_nobody_noted_is_cancelled_with_its_dead_run(
         private_slurm.command("scancel", "--me")
 
 
-def test_jobs_end_after_sigkill_of_the_client_or_of_client_and_host(
-    tmp_path: Path, runs: Path
-) -> None:
-    before = set(os.listdir(runs))
-    (tmp_path / "one-job.toml").write_text(ONE_JOB)
-    with ExitStack() as stack:
-        killed = {
-            victims: stack.enter_context(killable(SCRIPT, str(tmp_path / "one-job.toml")))
-            for victims in ("client", "client and host")
-        }
-        for victims, victim in killed.items():
-            victim.wait_until_up()
-            assert len(victim.processes) >= 3  # host, nanny, worker
-            victim.kill(victims)
-        # without a host nobody cancels the job: its worker ends as its scheduler is gone
-        for victims, victim in killed.items():
-            wait_until(lambda v=victim: not alive(v.processes), f"the end, without {victims}")
-    wait_until(lambda: private_slurm.jobs() == [], "the jobs to end")
-    wait_until(lambda: not killed["client"].run.folder.exists(), "the host to remove its folder")
-    remove_dead_runs()
-    assert set(os.listdir(runs)) == before
-
-
 def test_the_template_runs_in_one_allocation_and_goes_on_after_its_walltime(
     stored: tuple[Path, np.ndarray], tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +255,35 @@ def test_the_template_runs_in_one_allocation_and_goes_on_after_its_walltime(
     assert set(os.listdir(runs)) == before
 
 
+HERE = {
+    r'"ib0"': '"lo"', r"workers = \d+": "workers = 1", r"threads = \d+": "threads = 1",
+    r'"\d+ GB"': '"300 MB"', r'"gpu"': '"main"', r'"cuda"': '"leptonhpc.testing.strict_device"',
+}  # fmt: skip
+"""Numbers and names that whoever copies the template's profile changes."""
+
+
+def test_the_template_runs_on_jobs_of_both_groups_and_ends_them(
+    stored: tuple[Path, np.ndarray], tmp_path: Path, runs: Path
+) -> None:
+    before, folder = set(os.listdir(runs)), tmp_path / "copied"
+    shutil.copytree(WORKFLOW, folder)
+    text = (folder / "profile.toml").read_text()
+    for theirs, ours in HERE.items():
+        text, changed = re.subn(theirs, ours, text)
+        assert changed
+    (folder / "profile.toml").write_text(text)
+    places = (str(stored[0]), str(tmp_path / "svd.zarr"))
+    done = subprocess.run(
+        [sys.executable, str(folder / "submit.py"), *places, "--rank=5", "--workers=2"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 workers" in done.stdout
+    _assert_singular_values(lh.load(tmp_path / "svd.zarr").s, stored[1])
+    assert private_slurm.jobs() == []
+    assert set(os.listdir(runs)) == before
+
+
 def _signalled(job: str, log: Path) -> str:
     """Send what SLURM sends before the walltime ends, once the script works; give its log."""
     with_work = any(job == line.split()[0] and "RUNNING" in line for line in private_slurm.jobs())
@@ -310,11 +291,6 @@ def _signalled(job: str, log: Path) -> str:
         private_slurm.command("scancel", "--batch", "--signal=USR1", job)
         time.sleep(0.5)
     return log.read_text()
-
-
-def test_in_allocation_outside_of_one_is_refused() -> None:
-    with pytest.raises(OptionError, match="SLURM_JOB_ID"), launchers.in_allocation(1, "200 MB"):
-        pytest.fail("it started")
 
 
 def _look(dask_worker: Any) -> tuple[str, str | None, str | None, str | None]:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -96,6 +97,16 @@ def _is_refused(address: tuple[str, int], context: ssl.SSLContext) -> bool:
         return True
 
 
+def _require_noted_at_every_port(cluster: Cluster, reason: str) -> None:
+    """Wait for the one audit log to say that somebody was refused, by whichever process."""
+    ports = {"tls://{}:{}".format(*address) for address in _ports(cluster)}
+
+    def at() -> set[str]:
+        return {e["at"] for e in noted(cluster[1], "refused") if reason in e["reason"]}
+
+    wait_until(lambda: at() >= ports, f"{reason!r} to be noted at every port")
+
+
 def _context(folder: Path) -> ssl.SSLContext:
     context: ssl.SSLContext = security_of(folder).get_connection_args("client")["ssl_context"]
     return context
@@ -122,8 +133,7 @@ def test_a_client_of_another_authority_is_refused_on_every_port(
     other.check_hostname, other.verify_mode = False, ssl.CERT_NONE  # he takes anybody's
     with _unharmed(cluster):
         assert [a for a in _ports(cluster) if not _is_refused(a, other)] == []
-    reasons = {line["reason"] for line in noted(cluster[1], "refused")}
-    assert any("certificate verify failed" in reason for reason in reasons)
+    _require_noted_at_every_port(cluster, "certificate verify failed")
 
 
 def test_a_client_without_a_certificate_is_refused_on_every_port(cluster: Cluster) -> None:
@@ -131,6 +141,7 @@ def test_a_client_without_a_certificate_is_refused_on_every_port(cluster: Cluste
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     with _unharmed(cluster):
         assert [a for a in _ports(cluster) if not _is_refused(a, anybody)] == []
+    _require_noted_at_every_port(cluster, "peer did not return a certificate")
 
 
 def test_an_expired_certificate_is_refused_on_every_port(cluster: Cluster, tmp_path: Path) -> None:
@@ -139,7 +150,7 @@ def test_an_expired_certificate_is_refused_on_every_port(cluster: Cluster, tmp_p
     shutil.copy(folder / "ca.pem", tmp_path)
     with _unharmed(cluster):
         assert [a for a in _ports(cluster) if not _is_refused(a, _context(tmp_path))] == []
-    assert any("expired" in line["reason"] for line in noted(cluster[1], "refused"))
+    _require_noted_at_every_port(cluster, "expired")
 
 
 def test_tls_1_2_is_refused_even_with_the_runs_certificate(cluster: Cluster) -> None:
@@ -148,6 +159,7 @@ def test_tls_1_2_is_refused_even_with_the_runs_certificate(cluster: Cluster) -> 
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     with _unharmed(cluster):
         assert [a for a in _ports(cluster) if not _is_refused(a, old)] == []
+    _require_noted_at_every_port(cluster, "unsupported protocol")
 
 
 def test_a_clients_certificate_cannot_play_the_scheduler(cluster: Cluster) -> None:
@@ -250,17 +262,95 @@ def test_who_dawdled_over_the_handshake_was_cut_off(
     refused = noted(cluster[1], "refused")
     dawdled = [e for e in refused if f"{guarded.HANDSHAKE_SECONDS:g} seconds" in e["reason"]]
     assert len(dawdled) >= 45
+    _require_noted_at_every_port(cluster, f"{guarded.HANDSHAKE_SECONDS:g} seconds")
     peers = {"http://{}:{}".format(*stranger.getsockname()) for stranger in dawdlers[-5:]}
     assert peers <= {e["peer"] for e in refused if "none in time" in e["reason"]}
 
 
-def test_another_user_of_the_machine_can_read_no_key(cluster: Cluster) -> None:
+ATTEMPT = """
+import http.client, json, os, socket, ssl, sys
+user, pids, ports, page = json.loads(sys.argv[1])
+"127.0.0.1".encode("idna")  # nothing is imported as somebody else, who may not see this Python
+if user:
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+
+def tried(act, *what):
+    try:
+        return act(*what)
+    except (OSError, ssl.SSLError):
+        return None
+
+def read(name):
+    with open(name, "rb") as file:
+        return file.read().decode(errors="replace")
+
+def greet(host, port, words):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection((host, port), timeout=120) as raw:
+        if words:  # in the clear, as Dask would
+            raw.sendall(words)
+            return raw.recv(1) or None
+        with context.wrap_socket(raw) as tls:
+            tls.sendall(bytes(64))
+            return tls.recv(1) or None
+
+def ask(host, port):
+    page = http.client.HTTPConnection(host, port, timeout=120)
+    page.request("GET", "/info/main/workers.html")
+    return page.getresponse().status
+
+names = ["ca-key.pem", "client-key.pem", "scheduler-key.pem", "worker-key.pem", "launch.json"]
+print(json.dumps({
+    "here": tried(os.listdir, "."),
+    "files": [name for name in names if tried(read, name)],
+    "written": tried(os.open, "new", os.O_CREAT),
+    "processes": [
+        f"{pid}/{name}"
+        for pid in pids for name in ("environ", "maps") if tried(read, f"/proc/{pid}/{name}")
+    ] + [f"{pid}/fd" for pid in pids if tried(os.listdir, f"/proc/{pid}/fd")],
+    "signalled": [pid for pid in pids if tried(lambda: os.kill(pid, 0) or pid)],
+    "words": [tried(read, f"/proc/{pid}/cmdline") for pid in pids],
+    "answered": [
+        port
+        for host, port in ports for words in (b"", bytes(64)) if tried(greet, host, port, words)
+    ],
+    "page": ask(*page),
+}))
+"""
+
+
+def test_another_user_of_the_machine_gets_at_nothing(cluster: Cluster) -> None:
+    run = cluster[1]
+    pids = [p.pid for p in processes_of(run)]
+    assert len(pids) >= 3
+
+    def attempt(user: int) -> dict[str, Any]:
+        what = json.dumps([user, pids, _ports(cluster), _dashboard(cluster)])
+        # in the run's folder: what is above it need not keep anybody out
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", ATTEMPT, what],
+            cwd=run.folder, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    owner = attempt(0)  # who can, so that what keeps others out is not a mistake in the attempt
+    assert (len(owner["files"]), owner["signalled"]) == (5, pids)
+    assert (len(owner["processes"]), owner["written"] is None) == (3 * len(pids), False)
+    (run.folder / "new").unlink()
     if os.getuid() != 0:
         pytest.skip("only root can become another user")
-    for path in (cluster[1].folder, cluster[1].folder / "client-key.pem"):
-        done = subprocess.run(
-            ["cat" if path.suffix else "ls", str(path)], user="nobody", group="nogroup",
-            extra_groups=[], capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode != 0
-        assert "Permission denied" in done.stderr
+    with _unharmed(cluster):
+        other = attempt(65534)
+    assert (other["here"], other["written"]) == (None, None)
+    for name in ("files", "processes", "signalled", "answered"):
+        assert other[name] == []
+    assert other["page"] == 401
+    keys = [p.read_text().split("\n")[1] for p in run.folder.glob("*-key.pem")]
+    secrets = [*keys, json.loads(run.launch_file.read_text())["token"]]
+    assert len(secrets) == 5
+    assert len([words for words in other["words"] if words]) == len(pids)  # which all can read
+    assert not [secret for secret in secrets if secret in " ".join(other["words"])]
