@@ -19,6 +19,7 @@ from leptonhpc.errors import MemoryBudgetError
 from leptonhpc.planning import Read, Resources, Stage, Step, Target, Task, seconds
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.planning.tasks import StepList
+from leptonhpc.store import units_touched
 
 SQUARE = 1024
 """Rows and columns of a chunk that suits products and factorisations, about."""
@@ -53,9 +54,7 @@ class Rechunked:
 
     def units_in(self, region: Region) -> int:
         """Count the storage units of the copy that a region touches."""
-        return int(
-            np.prod([-(-hi // u) - lo // u for (lo, hi), u in zip(region, self.unit, strict=True)])
-        )
+        return units_touched(region, self.unit)
 
     def identity(self) -> dict[str, Any]:
         """Describe the base."""

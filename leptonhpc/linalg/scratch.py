@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from leptonhpc.blocks import Region, Source
 from leptonhpc.planning import Read, Stage, Step, Target
 from leptonhpc.planning.tasks import ADJOINT, Steps
+from leptonhpc.store import units_touched
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,11 @@ class ScratchSource:
         if self.adjoint:
             corner = corner[::-1]
         place = tuple((a + o, b + o) for (a, b), o in zip(region, corner, strict=True))
-        return Read(self.stored + ADJOINT * self.adjoint, place)
+        return Read(self.operand(), place)
+
+    def operand(self, *, adjoint: bool = False) -> str:
+        """Name under which this matrix (or its adjoint) is read."""
+        return self.stored + ADJOINT * (self.adjoint != adjoint)
 
     def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Refuse: the runtime reads what is stored by then."""
@@ -70,10 +74,7 @@ class ScratchSource:
 
     def units_in(self, region: Region) -> int:
         """Count the storage units that a region touches."""
-        place = self.moved(region).region
-        return math.prod(
-            -(-high // u) - low // u for (low, high), u in zip(place, self.unit, strict=True)
-        )
+        return units_touched(self.moved(region).region, self.unit)
 
     def identity(self) -> dict[str, Any]:
         """Describe the matrix."""
@@ -160,8 +161,12 @@ class _MovedSteps:
     @property
     def operands(self) -> tuple[str, ...]:
         """What the steps read."""
-        empty = ((0, 0), (0, 0))
-        return tuple(self._moved(Read(name, empty)).operand for name in self.steps.operands)
+        places = dict(self.places)
+        found = []
+        for name in self.steps.operands:
+            place = places.get(name.removesuffix(ADJOINT))
+            found.append(place.operand(adjoint=name.endswith(ADJOINT)) if place else name)
+        return tuple(found)
 
     def __iter__(self) -> Iterator[Step]:
         """Make the steps."""

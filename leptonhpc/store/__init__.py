@@ -16,6 +16,7 @@ from leptonhpc.store.locations import (
 )
 from leptonhpc.store.making import being_made
 from leptonhpc.store.publishing import is_half_published, publish
+from leptonhpc.store.units import units_touched
 
 __all__ = [
     "Journal",
@@ -36,5 +37,6 @@ __all__ = [
     "require_free",
     "require_space",
     "snapshot_of",
+    "units_touched",
     "update_attributes",
 ]

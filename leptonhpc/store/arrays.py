@@ -24,6 +24,7 @@ from leptonhpc.errors import (
     ShapeError,
     StoreError,
 )
+from leptonhpc.store.completeness import require_stored, says_every_chunk
 from leptonhpc.store.contents import contents_of
 from leptonhpc.store.damage import damage_in, may_hide_cuts, require_whole
 from leptonhpc.store.direct import DirectReader
@@ -40,9 +41,7 @@ from leptonhpc.store.locations import (
 )
 from leptonhpc.store.opening import opened
 from leptonhpc.store.retrying import may_pass, retried
-
-Region = tuple[tuple[int, int], ...]
-"""Start and stop of a block along each dimension."""
+from leptonhpc.store.units import Region, units_touched
 
 Compression = Literal["small", "fast", "none"]
 
@@ -85,6 +84,7 @@ class StoredArray:
         if self.dtype.kind not in _KINDS:
             message = f"{self.name!r} has dtype {self.dtype}; numbers or booleans are needed"
             raise DTypeError(message)
+        self._whole = not writable and says_every_chunk(self._array)
         shards = self._array.shards
         self.chunks: tuple[int, ...] = tuple(self._array.chunks)
         self.unit: tuple[int, ...] = tuple(shards) if shards is not None else self.chunks
@@ -154,7 +154,7 @@ class StoredArray:
         Raises
         ------
         CorruptChunkError
-            If a chunk is there and cannot be decoded.
+            If a chunk is there and cannot be decoded, or is not there where all must be.
         StoreError
             If the store fails.
         """
@@ -169,6 +169,8 @@ class StoredArray:
                 if self._cut_unseen:
                     require_whole(self._array, self.name, region)
                 out[...] = retried(lambda: self._array[selection])
+                if self._whole:
+                    retried(lambda: require_stored(self._array, self.name, region, out))
         except Exception as error:  # every codec has exceptions of its own
             damage = isinstance(error, CorruptChunkError) and not error.chunk
             if isinstance(error, LeptonError) and not damage:
@@ -213,10 +215,7 @@ class StoredArray:
 
     def units_in(self, region: Region) -> int:
         """Count the storage units that a region touches."""
-        return prod(
-            -(-stop // unit) - start // unit if stop > start else 0
-            for (start, stop), unit in zip(region, self.unit, strict=True)
-        )
+        return units_touched(region, self.unit)
 
     def identity(self) -> dict[str, Any]:
         """Describe the array so that a change of it is noticed.

@@ -21,6 +21,7 @@ from zarr.core.metadata.v2 import ArrayV2Metadata
 
 from leptonhpc.errors import CorruptChunkError, StoreError
 from leptonhpc.store.buffers import buffer
+from leptonhpc.store.completeness import lost_chunk, says_every_chunk
 
 
 class DirectReader:
@@ -43,6 +44,7 @@ class DirectReader:
         self._chunks = tuple(array.chunks)
         self._dtype = np.dtype(array.dtype)
         self._fill = array.fill_value
+        self._whole = says_every_chunk(array)
 
     @classmethod
     def of(cls, array: zarr.Array[Any], folder: Path) -> DirectReader | None:
@@ -90,10 +92,13 @@ class DirectReader:
                 part[...] = whole[tuple(inside)]
 
     def _decode(self, index: tuple[int, ...], out: NDArray[Any]) -> None:
-        path = os.path.join(self._folder, self._array.metadata.encode_chunk_key(index))
+        key = self._array.metadata.encode_chunk_key(index)
+        path = os.path.join(self._folder, key)
         try:
             file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed below, after the except)
-        except FileNotFoundError:  # a chunk of fill values is not stored
+        except FileNotFoundError as error:  # a chunk of fill values is not stored
+            if self._whole:
+                raise lost_chunk(self._folder, key) from error
             out[...] = 0 if self._fill is None else self._fill
             return
         except OSError as error:

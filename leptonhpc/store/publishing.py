@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from zarr.abc.store import Store
 
+from leptonhpc.store.completeness import mark_whole
 from leptonhpc.store.icechunk_repository import commit_icechunk, is_icechunk
 from leptonhpc.store.locations import (
     METADATA,
@@ -30,7 +31,7 @@ def publish(
     without: str | None = None,
     leaving: Callable[[], None] = lambda: None,
 ) -> str | None:
-    """Give a finished output its final name.
+    """Give a finished output its final name; arrays that store every chunk say so from then on.
 
     Parameters
     ----------
@@ -60,6 +61,7 @@ def publish(
     """
     if not is_half_published(partial, final):
         require_free(final, overwrite=overwrite)
+    mark_whole(partial)
     if not is_local(final):
         snapshot = None
         if is_icechunk(final):
