@@ -35,13 +35,14 @@ def largest_of(block: NDArray[Any]) -> float:
 
 
 def raise_at(block: NDArray[Any], at: Region, name: str) -> None:
-    """Raise the typed error for the first number of a block that is not finite."""
-    row, column = (int(i) for i in np.argwhere(~np.isfinite(block))[0])
-    index = (row + at[0][0], column + at[1][0])
-    message = (
-        f"{name} has {block[row, column]} at index {index}, in block "
-        f"{block_in_words(at[0][0], at[1][0], block.shape)}. Remove such values first"
-    )
+    """Raise the typed error for the first number of a block, or vector, that is not finite."""
+    place = tuple(int(i) for i in np.argwhere(~np.isfinite(block))[0])
+    index = tuple(i + start for i, (start, _) in zip(place, at, strict=False))
+    if block.ndim == 1:
+        where = f"{index[0]}, in block [{at[0][0]}:{at[0][0] + len(block)}]"
+    else:
+        where = f"{index}, in block {block_in_words(at[0][0], at[1][0], block.shape)}"
+    message = f"{name} has {block[place]} at index {where}. Remove such values first"
     raise NonFiniteError(message)
 
 

@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from leptonhpc.errors import NotPositiveDefiniteError
 from leptonhpc.kernels import threads
-from leptonhpc.kernels.checks import largest_of, parts_of, raise_out_of_range, require_hermitian
+from leptonhpc.kernels.checks import (
+    block_in_words,
+    largest_of,
+    parts_of,
+    raise_out_of_range,
+    require_hermitian,
+)
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.random import gaussian_rows
 
@@ -170,7 +176,8 @@ class FactorCholesky(GoesOn):
             order = error.order + c0
             message = (
                 f"{small['driver']} needs a positive definite matrix; the leading minor of order "
-                f"{order} of {small['name']} is not. Use lu for a general matrix"
+                f"{order} of {small['name']} is not: its pivot is at index {(order - 1,) * 2}, in "
+                f"block {block_in_words(c0, c0, (width, width))}. Use lu for a general matrix"
             )
             raise NotPositiveDefiniteError(message, order=order) from None
         self.blas.trsm(panel[:width, :], panel[width:, :], right=True, adjoint=True)
@@ -213,7 +220,7 @@ class UpdateLu(GoesOn):
         acc.setdefault("_found", np.zeros((panel.shape[1], PROBES), panel.dtype))
         with np.errstate(over="ignore", invalid="ignore"):  # what has grown is said at the end
             acc["_found"] += top.conj().T @ earlier["left"][s0 : s0 + width]
-        acc["max_pivoted"] = max(acc.get("max_pivoted", 0.0), float(np.max(np.abs(top))))
+        acc["max_pivoted"] = larger(acc.get("max_pivoted", 0.0), float(np.max(np.abs(top))))
 
 
 @dataclass(frozen=True)
@@ -243,7 +250,7 @@ class FactorLu(GoesOn):
             below = panel[c0:]
             self.blas.permute(y, pivots, first=c0)
             left, largest = _through(self.blas, below, rank, y[c0:], found)
-            acc["max_pivoted"] = max(acc.get("max_pivoted", 0.0), largest)
+            acc["max_pivoted"] = larger(acc.get("max_pivoted", 0.0), largest)
             diagonal = below.diagonal()
         acc.update(
             pivots=placed(pivots + c0, c0, order), left=placed(left, c0, order),
@@ -251,6 +258,11 @@ class FactorLu(GoesOn):
             hypot_defect=frobenius(found - acc.pop("expected")[c0:c1], self.blas),
         )  # fmt: skip
         return panel
+
+
+def larger(one: float, other: float) -> float:
+    """Give the larger entry of U; NaN, of elements that overflowed, counts as infinite."""
+    return math.inf if math.isnan(one + other) else max(one, other)
 
 
 def _through(
@@ -272,8 +284,8 @@ def _through(
         blas.gemm(found[high:], right, left[low:high], adjoint=True)
         for first in range(low, high, _IN_CACHE):
             rows = packed[first : first + _IN_CACHE, high:]
-            largest = max(largest, largest_of(rows))
-        largest = max(largest, largest_of(corner))
+            largest = larger(largest, largest_of(rows))
+        largest = larger(largest, largest_of(corner))
     return left, largest
 
 

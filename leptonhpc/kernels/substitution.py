@@ -57,7 +57,7 @@ class LoadSides(_OnPanel):
         (r0, r1), (c0, c1) = at
         block = blocks[0].reshape(r1 - r0, c1 - c0)
         if not np.isfinite(block).all():
-            raise_at(block, at, small["side"])
+            raise_at(blocks[0], at, small["side"])
         columns = slice(c0 - acc["_first"], c1 - acc["_first"])
         with np.errstate(over="ignore"):  # an infinite solution is noticed
             acc["_panel"][r0:r1, columns] = block

@@ -131,12 +131,11 @@ class Stack:
             stack = np.empty((n + high - low, n), triangle.dtype)
             stack[:n] = triangle
             left = 0
-            for block, name in zip(blocks, small["names"], strict=True):
+            for number, block in enumerate(blocks):
                 part = stack[n:, left : left + block.shape[1]]
                 part[...] = block[low:high]
                 if not np.isfinite(part).all():
-                    rows = (at[0][0] + low, at[0][0] + high)
-                    raise_at(part, (rows, (0, block.shape[1])), name)
+                    raise_in_band(part, at[0][0] + low, number, small)
                 left += block.shape[1]
             self.blas.geqrf(stack)
             triangle[...] = np.triu(stack[:n])
@@ -238,11 +237,38 @@ class Gather:
     ) -> None:
         """Put one block at its place."""
         if not np.isfinite(blocks[0]).all():
-            raise_at(blocks[0], at, small["name"])
+            raise_at(_as_given(blocks[0], small), at, small["name"])
         acc["whole"][tuple(slice(*span) for span in at)] = blocks[0]
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> None:
         """Write nothing."""
+
+
+def raise_in_band(part: NDArray[Any], first: int, number: int, small: Small) -> None:
+    """Raise the typed error for rows of a band, from `first`, by their index in the user's array.
+
+    Parameters
+    ----------
+    part : array of shape (m, n)
+        Rows of the band, some of their numbers not finite.
+    first : int
+        The number of the first of them.
+    number : int
+        0 for those of the matrix, 1 for those of the right-hand sides.
+    small : mapping
+        ``names`` of both; if they are there ``transposed``, whether bands are columns of the
+        matrix, and ``vector``, whether there is one right-hand side without columns.
+    """
+    at, name = ((first, first + len(part)), (0, part.shape[1])), small["names"][number]
+    if number:
+        raise_at(_as_given(part, small), at, name)
+    if small.get("transposed", False):
+        raise_at(part.T, at[::-1], name)
+    raise_at(part, at, name)
+
+
+def _as_given(sides: NDArray[Any], small: Small) -> NDArray[Any]:
+    return sides[:, 0] if small.get("vector", False) else sides
 
 
 def _spans(rows: int, tile: int) -> Iterator[tuple[int, int]]:

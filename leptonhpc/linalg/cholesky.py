@@ -166,7 +166,8 @@ def require_square(x: BlockedArray, driver: str) -> int:
     """
     if x.ndim != 2 or x.shape[0] != x.shape[1] or 0 in x.shape:
         hint = "" if x.ndim != 2 or 0 in x.shape else ". For a least-squares problem use lstsq"
-        message = f"{driver} needs a square matrix; {x.name} has shape {x.shape}{hint}"
+        what = "square matrix" + " that is not empty" * (0 in x.shape)
+        message = f"{driver} needs a {what}; {x.name} has shape {x.shape}{hint}"
         raise ShapeError(message)
     return int(x.shape[0])
 

@@ -81,7 +81,8 @@ def plan_eigh(
         If the question makes no sense, or does not fit.
     """
     if x.ndim != 2 or x.shape[0] != x.shape[1] or 0 in x.shape:
-        message = f"eigh needs a square matrix; {x.name} has shape {x.shape}"
+        what = "square matrix" + " that is not empty" * (0 in x.shape)
+        message = f"eigh needs a {what}; {x.name} has shape {x.shape}"
         raise ShapeError(message + ". For singular values use svd" * (x.ndim == 2))
     options.check(x.shape[0], x.name)
     if options.method == "krylov":

@@ -304,7 +304,8 @@ def check_sides(a: BlockedArray, b: BlockedArray, driver: str, *, length: int, w
         If they do not fit.
     """
     if a.ndim != 2 or 0 in a.shape:
-        raise ShapeError(f"{driver} needs a matrix; {a.name} has shape {a.shape}")
+        message = f"{driver} needs a matrix that is not empty; {a.name} has shape {a.shape}"
+        raise ShapeError(message)
     if b.ndim not in (1, 2) or b.shape[0] != length or 0 in b.shape:
         message = (
             f"{driver} needs {what} of length {length}, as {a.name} has shape {a.shape}; "

@@ -49,6 +49,8 @@ from leptonhpc.planning.tasks import StepList
 _HELD_NBYTES = 1 << 26
 """Solutions of several right-hand sides come back whole up to this size."""
 _MOST_REFINEMENTS = 3
+_NOISE = 8
+"""Roundings of |A||x| in a residual, computed in double precision, that refinement leaves alone."""
 
 
 @dataclass(frozen=True)
@@ -167,9 +169,9 @@ class _Wide(_Solver):
             }  # fmt: skip
             return execute(stage, small)
 
-        left, best = sides, np.inf
+        left, best, sizes = sides, np.inf, np.zeros(shape[1])
         while True:
-            parts.append(self._dual(left))
+            parts.append(self._dual(left, sizes))
             acc = passed(np.zeros_like(left), check=False)
             left, sizes = sides - acc["product"], np.sqrt(acc["squares"])
             now = self._departure(left, sizes)
@@ -186,9 +188,16 @@ class _Wide(_Solver):
             side_scale, len(parts) - 1,
         )  # fmt: skip
 
-    def _dual(self, left: NDArray[Any]) -> NDArray[Any]:
+    def _dual(self, left: NDArray[Any], sizes: NDArray[Any]) -> NDArray[Any]:
+        """Give V S^-2 V^H r, but for what in r is rounding of A x.
+
+        Divided by small s^2 it would come back, in all of X, as (eps |A| / s)^2.
+        """
         v, s = self.vh[: self.rank].conj().T, self.s[: self.rank, None]
-        z: NDArray[Any] = v @ (v.conj().T @ left / s / s)
+        inner = v.conj().T @ left
+        noise = _NOISE * np.finfo(float).eps * self.norm * sizes
+        inner[np.abs(inner) <= noise] = 0
+        z: NDArray[Any] = v @ (inner / s / s)
         return z
 
     def _departure(self, left: NDArray[Any], sizes: NDArray[Any]) -> float:
@@ -282,6 +291,7 @@ def _plan_stacked(
     small = {
         "dtype": dtype, "wide": wide, "columns": short, "sides": k * is_tall, "tile": tile,
         "rows": max(m, n), "names": (a.name, b.name)[: 1 + is_tall], "name": b.name,
+        "transposed": not is_tall, "vector": b.ndim == 1,
     }  # fmt: skip
     repeats = () if is_tall else (replace(check, name="check", target=None),)
     stages = [*before, stack, svd, *([gather] if gather else []), check, *repeats]

@@ -74,7 +74,10 @@ class TiledLstsq:
         """Factor, solve, measure; see `Job.run`."""
         few, tiled = Few(execute), self.tiled
         k = int(np.prod(self.side_shape[1:]))
-        told = {"wide": tiled.wide, "shape": (self.shape[0], k), "name": self.side}
+        told = {
+            "wide": tiled.wide, "shape": (self.shape[0], k), "name": self.side,
+            "vector": len(self.side_shape) == 1,
+        }  # fmt: skip
         sides = few(self.gather, told)["whole"]
         qr, inverse = tiled.factored(few)
         norm = qr.norm
@@ -82,8 +85,11 @@ class TiledLstsq:
             message = f"lstsq of {self.name} beyond memory squares its norm, {norm:.1e}"
             message += ". Scale the array first"
             raise NumericRangeError(message)
+        if not norm:
+            none = np.zeros((self.shape[1], k), tiled.wide)
+            found = _Solution(none, np.zeros(min(self.shape)), 0, self.rcond, 1.0)
         # s_n is at least 1 / (10 inverse), s_1 at most |A|_F
-        if qr.converged and norm and self.rcond * norm * UNSEEN * inverse < 1:
+        elif qr.converged and self.rcond * norm * UNSEEN * inverse < 1:
             x = self._by_qr(few, sides)
             found = _Solution(x, np.zeros(0), min(self.shape), self.rcond, norm * inverse)
         else:

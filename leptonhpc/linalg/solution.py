@@ -49,6 +49,8 @@ class Refused:
 
     condition: float
     sides: NDArray[Any]
+    where: str
+    """Its smallest pivot, in words."""
 
 
 @dataclass
@@ -81,7 +83,7 @@ class Solution:
         # |A^-1 g| / |g| is at most |A^-1|: what is refused is singular to working precision
         if not np.isfinite(y).all() or not condition / n**0.5 * narrow < 1:
             # singular in single precision only, perhaps
-            return Refused(condition, sides) if last else None
+            return Refused(condition, sides, self._smallest_pivot()) if last else None
         # |b - A x| <= c n eps |L||U||x| (Higham 2002, Theorem 9.4); refined, a few eps
         bound = 8 * rounding(max(n, 2), dtype, precision)
         y, error, refinements = refined(
@@ -101,6 +103,11 @@ class Solution:
         if self.question.held:
             answer = self._unscaled(y).reshape(self.question.shape)
         return Outcome({"x": answer}, certificate)
+
+    def _smallest_pivot(self) -> str:
+        """Say which column depends most on those before it; mixed rows are still in columns."""
+        column = int(np.argmin(np.abs(self.acc["diagonal"])))
+        return f", its smallest pivot in column {column}, in block {self.choice.block_of(column)}"
 
     def _measured(
         self, y: NDArray[Any], sides: NDArray[Any], norm: float

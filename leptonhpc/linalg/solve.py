@@ -95,7 +95,7 @@ class SolveJob:
             narrow = np.dtype(choice.small["dtype"]) != self.dtype
             last = last or (not narrow and growth_of(acc) <= self.shape[0])
             if last:
-                self._require_regular(acc)
+                self._require_regular(acc, choice)
             elif not np.all(acc["diagonal"]):
                 continue
             found = Solution(self.question, choice, acc, step).solved(last=last)
@@ -109,27 +109,27 @@ class SolveJob:
         """Solve with rows and columns scaled, if that is what makes the matrix ill-conditioned."""
         scales = None if self.scaling is None else self.scaling.scales(step)
         if self.scaling is None or scales is None:
-            raise self._singular(refused.condition)
+            raise self._singular(refused)
         self.scaling.run(step, scales)
         choice = self.scaling.choice
         acc = step(choice.factor, choice.small)
-        self._require_regular(acc)
+        self._require_regular(acc, choice)
         given = scales.side(refused.sides) if self.question.held else None
         solution = Solution(self.question, choice, acc, step, scales, given)
         found = solution.solved(last=True)
         assert found is not None
         if isinstance(found, Refused):
-            raise self._singular(found.condition)
+            raise self._singular(found)
         self.scaling.write(step, scales)
         return found
 
-    def _singular(self, condition: float) -> SingularMatrixError:
+    def _singular(self, refused: Refused) -> SingularMatrixError:
         rounded = self.resources.precision == "tf32"
         hint = "Factors in TF32 have 3 digits: pass precision='float32'. " if rounded else ""
         return SingularMatrixError(
             f"{self.driver} needs a matrix that is regular to working precision, its rows and "
             f"columns scaled or not; the condition number of {self.names[0]} is about "
-            f"{condition:.1e}. {hint}For the smallest solution use lstsq"
+            f"{refused.condition:.1e}{refused.where}. {hint}For the smallest solution use lstsq"
         )
 
     def _require_range(self, norm: float) -> None:
@@ -139,12 +139,13 @@ class SolveJob:
             message = f"the inverse of {self.names[0]} overflows {self.dtype}; scale the array"
             raise NumericRangeError(f"{message} first, or use solve")
 
-    def _require_regular(self, acc: Mapping[str, Any]) -> None:
+    def _require_regular(self, acc: Mapping[str, Any], choice: Factored) -> None:
         zeros = np.flatnonzero(acc["diagonal"] == 0)
         if len(zeros):
             message = (
                 f"{self.driver} needs a regular matrix; {self.names[0]} is singular: column "
-                f"{int(zeros[0])} depends on those before it. For the smallest solution use lstsq"
+                f"{int(zeros[0])} depends on those before it, in block "
+                f"{choice.block_of(int(zeros[0]))}. For the smallest solution use lstsq"
             )
             raise SingularMatrixError(message)
 

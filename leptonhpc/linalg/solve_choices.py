@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -41,6 +42,12 @@ class Factored:
     def stages(self) -> tuple[Stage, ...]:
         """All of them, once."""
         return (*self.before, self.factor, self.first)
+
+    def block_of(self, column: int) -> str:
+        """Give rows and columns of the panel that holds a column, as they are written in Python."""
+        edges = self.small["edges"]
+        number = bisect_right(edges, column)
+        return f"[0:{edges[-1]}, {edges[number - 1]}:{edges[number]}]"
 
 
 def factored(

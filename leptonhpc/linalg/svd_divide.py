@@ -130,8 +130,8 @@ class DivideSvd:
         stages, (m, n) = self.stages, self.matrix.shape
         eps = float(np.finfo(stages.dtype).eps)
         stage, x = stages.perturbed(self.matrix, "x0")
-        # |G|_2 is sqrt(m) + sqrt(n), about
-        run(stage, {"alpha": size or 1.0, "beta": eps / (m**0.5 + n**0.5)})
+        # |G|_2 is sqrt(m) + sqrt(n), about; any isometry is a polar factor of zeros
+        run(stage, {"alpha": size or 1.0, "beta": (eps if size else 1.0) / (m**0.5 + n**0.5)})
         lower, since = 1 / (8 * n), 0
         for _ in range(_MOST_CUBICS):
             alpha, beta, lower = cubic(lower)

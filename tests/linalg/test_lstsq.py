@@ -233,7 +233,7 @@ def test_errors_say_what_to_do() -> None:
             lh.lstsq(bad, sides, progress=False)
         worse = sides.copy()
         worse[4] = np.nan
-        with pytest.raises(NonFiniteError, match=r"\(4, 0\)"):
+        with pytest.raises(NonFiniteError, match="index 4, in block"):
             lh.lstsq(matrix, worse, progress=False)
 
 

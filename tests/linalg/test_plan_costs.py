@@ -2,12 +2,15 @@
 
 import itertools
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import leptonhpc as lh
 from leptonhpc.errors import MemoryBudgetError
+from leptonhpc.linalg.rechunk import Rechunked
+from leptonhpc.linalg.scratch import stored_input
 from leptonhpc.testing import put
 
 GRIDS = [(7, 5), (64, 80), (300, 3), (1, 80), (299, 79), (128, 128), (300, 80)]
@@ -120,3 +123,14 @@ def test_steps_of_a_division_are_as_many_as_they_say_and_lie_in_their_blocks(dri
             for step in steps:
                 for read in step.reads:
                     assert [b - a for a, b in read.region] == [b - a for a, b in step.at]
+
+
+def test_scratch_arrays_count_the_units_of_a_region_as_stored_ones_do(tmp_path: Path) -> None:
+    place = put(np.ones((30, 20)), tmp_path / "a", chunks=(7, 6))
+    source = lh.open(place).source
+    stored = stored_input("a", source)
+    copied = Rechunked(source, (7, 6))
+    for region in (((0, 30), (0, 20)), ((6, 8), (5, 12)), ((3, 3), (0, 20)), ((29, 30), (18, 20))):
+        expected = source.units_in(region)
+        assert stored.units_in(region) == copied.units_in(region) == expected
+        assert stored.H.units_in(region[::-1]) == expected

@@ -67,7 +67,7 @@ class UpdateLu(panels.UpdateLu):
         with np.errstate(over="ignore", invalid="ignore"):  # what has grown is said at the end
             found += blas.get(part)
         largest = float(blas.xp.max(blas.xp.abs(top)))
-        acc["max_pivoted"] = max(acc.get("max_pivoted", 0.0), largest)
+        acc["max_pivoted"] = panels.larger(acc.get("max_pivoted", 0.0), largest)
 
 
 @dataclass(frozen=True)

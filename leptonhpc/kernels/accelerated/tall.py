@@ -102,12 +102,11 @@ class Stack(tall.Stack):
             stack = blas.zeros((n + high - low, n), wide)
             stack[:n, :] = bring(acc, blas, "stacked")
             left = 0
-            for block, name in zip(blocks, small["names"], strict=True):
+            for number, block in enumerate(blocks):
                 width = block.shape[1]
                 part = blas.cast(block[low:high, :], wide)
                 if not blas.all_finite(part):
-                    place = ((at[0][0] + low, at[0][0] + high), (0, width))
-                    raise_at(blas.get(part), place, name)
+                    tall.raise_in_band(blas.get(part), at[0][0] + low, number, small)
                 stack[n:, left : left + width] = part
                 left += width
             blas.geqrf(stack)

@@ -1,0 +1,192 @@
+"""LAPACK's and SciPy's hard matrices by every factorisation, in memory and by what is beyond it."""
+
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+import leptonhpc as lh
+from leptonhpc.errors import MemoryBudgetError, NotConvergedWarning, NotPositiveDefiniteError
+from leptonhpc.linalg import lstsq as stacked
+from leptonhpc.linalg import multiply
+from leptonhpc.testing import matrix_with_spectrum
+from leptonhpc.testing.hard import graded, hilbert, kahan, small_corner, vandermonde, wilkinson
+
+from .hermitians import check, hermitian
+from .systems import draw
+from .test_qr import factored, laeuchli, narrow
+
+MEMORY = "1 GB"
+CLUSTERS = np.r_[np.ones(12), 1 + 1e-14 * np.arange(12), np.full(12, 1e-10)]
+MATRICES = {
+    "Hilbert": hilbert(40),
+    "Kahan": kahan(45),
+    "Wilkinson growth": wilkinson(40),
+    "graded": graded(40),
+    "graded rows": draw((60, 20)) * np.geomspace(1, 1e-18, 60)[:, None],
+    "clustered": matrix_with_spectrum((60, 36), CLUSTERS),
+    "Vandermonde": vandermonde(40),
+    "Vandermonde, tall": np.vander(np.linspace(0, 1, 60), 25),
+    "Laeuchli": laeuchli(20, 60, 1e-9),
+    "Laeuchli, lost": laeuchli(20, 60, 1e-17),
+    "small corner": small_corner(40, 1e-12),
+}
+DTYPES = ["float64", "complex64"]
+every_matrix = pytest.mark.parametrize("name", MATRICES)
+both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
+both_ways = pytest.mark.parametrize("turned", [False, True])
+
+
+def made(name: str, dtype: str, *, turned: bool = False) -> np.ndarray:
+    """Give the matrix or its transpose; complex ones with columns turned by unlike phases."""
+    a = MATRICES[name].T if turned else MATRICES[name]
+    phases = np.exp(1j * np.arange(a.shape[1])) if dtype.startswith("c") else 1.0
+    return np.ascontiguousarray((a * phases).astype(dtype))
+
+
+def widened(a: Any) -> np.ndarray:
+    kind = np.clongdouble if np.iscomplexobj(a) else np.longdouble
+    return np.asarray(a).astype(kind)
+
+
+def no_room(*_: Any, **__: Any) -> None:
+    raise MemoryBudgetError("none")
+
+
+def length(a: np.ndarray) -> float:
+    return float(np.sqrt(np.sum(np.abs(a) ** 2)))
+
+
+@both_ways
+@both_dtypes
+@every_matrix
+def test_q_is_orthonormal_in_one_panel_and_in_many(
+    name: str, dtype: str, turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = made(name, dtype, turned=turned)
+    factored(a, a)
+    narrow(monkeypatch, 16, 8)
+    factored(a, a, method="householder")
+
+
+@both_ways
+@every_matrix
+@pytest.mark.parametrize(
+    ("method", "dtype"), [("gram", "float64"), ("gram", "complex64"), ("divide", "float64")]
+)
+def test_singular_values_and_vectors_are_backward_stable(
+    name: str, dtype: str, turned: bool, method: Literal["gram", "divide"]
+) -> None:
+    a = made(name, dtype, turned=turned)
+    r = lh.svd(a, method=method, memory=MEMORY)
+    c, k, eps = r.certificate, min(a.shape), float(np.finfo(dtype).eps)
+    u, s, vh, wide = widened(r.u), widened(r.s).real, widened(r.vh), widened(a)
+    true = np.linalg.svd(a.astype(np.result_type(a, float)), compute_uv=False)
+    assert c.converged
+    assert np.max(np.abs(s - true)) <= c.rounding + max(c.residuals)
+    # p(m, n) eps |A|, p linear (LAPACK Users' Guide, section 4.9)
+    assert length((u * s) @ vh - wide) <= 8 * max(a.shape) * eps * length(wide)
+    assert length((u * s) @ vh - wide) <= c.frobenius_bound
+    for q in (u.conj().T, vh):
+        assert np.max(np.abs(q @ q.conj().T - np.eye(k))) <= 8 * k * eps
+
+
+@pytest.mark.parametrize(
+    ("method", "dtype"),
+    [("gathered", "float64"), ("gathered", "complex64"), ("divide", "float64")],
+)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, "gram") for name in MATRICES),
+        *((name, "hermitian part") for name, a in MATRICES.items() if a.shape[0] == a.shape[1]),
+    ],
+)
+def test_eigenpairs_are_backward_stable(
+    name: str, dtype: str, kind: str, method: Literal["gathered", "divide"]
+) -> None:
+    a = made(name, dtype)
+    if kind == "gram":
+        a = a.conj().T @ a
+    a = np.tril(a) + np.tril(a, -1).conj().T
+    np.fill_diagonal(a, a.diagonal().real)
+    r = lh.eigh(a, method=method, memory=MEMORY)
+    check(a, r, np.linalg.eigvalsh(a.astype(np.result_type(a, float))))
+    assert r.certificate.converged
+
+
+@both_ways
+@every_matrix
+@pytest.mark.parametrize(
+    ("tiled", "dtype"), [(False, "float64"), (False, "complex64"), (True, "float64")]
+)
+def test_least_squares_are_backward_stable_whatever_the_condition(
+    name: str, dtype: str, turned: bool, tiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if tiled:
+        monkeypatch.setattr(multiply, "SQUARE", 40)
+        monkeypatch.setattr(stacked, "_plan_stacked", no_room)
+    a = made(name, dtype, turned=turned)
+    eps = float(np.finfo(dtype).eps)
+    for b in (a @ np.ones(a.shape[1], dtype), draw((len(a),), dtype, 1)):
+        r = lh.lstsq(a, b, memory=MEMORY)
+        c, x, wide = r.certificate, widened(r.x), widened(a)
+        assert c.converged
+        left = widened(b) - wide @ x
+        size = length(wide)
+        error = length(wide.conj().T @ left) / (size * (length(left) + size * length(x)))
+        # measured in the precision of x, so to c eps; dropped values leave up to rcond of r
+        assert error <= c.bound <= 8 * (sum(a.shape) + max(a.shape)) * eps
+        assert error <= c.backward_error + 4 * max(a.shape) * eps
+        true = np.linalg.lstsq(*(y.astype(np.result_type(y, float)) for y in (a, b)), rcond=c.rcond)
+        assert r.rank == true[2]
+        # shortest: another solution of the same equations is no shorter, to the same errors
+        assert length(x) <= length(true[0]) * (1 + 64 * max(a.shape) * eps * c.condition)
+
+
+@both_dtypes
+@pytest.mark.parametrize("name", ["Hilbert", "graded", "clustered"])
+@pytest.mark.parametrize("order", [4, 8, 40])
+def test_definite_matrices_are_factored_up_to_where_rounding_ends_them(
+    name: str, dtype: str, order: int
+) -> None:
+    a = hermitian(CLUSTERS) if name == "clustered" else MATRICES[name]
+    a = np.ascontiguousarray(a[:order, :order]).astype(dtype)
+    eps = float(np.finfo(dtype).eps)
+    scale = np.sqrt(a.diagonal().real.astype(float))
+    # n eps cond of the scaled matrix below one (Higham 2002, Theorem 10.7)
+    definite = 4 * order * eps * np.linalg.cond(a / scale / scale[:, None]) < 1
+    if not definite and lapack_fails(a):
+        with pytest.raises(NotPositiveDefiniteError, match=r"index \(\d+, \d+\), in block \[0:"):
+            lh.cholesky(a, memory=MEMORY)
+        return
+    r = lh.cholesky(a, memory=MEMORY)
+    lower, wide = widened(r.l), widened(a)
+    assert length(lower @ lower.conj().T - wide) <= 8 * order * eps * length(wide)
+    assert r.certificate.converged
+
+
+def lapack_fails(a: np.ndarray) -> bool:
+    try:
+        np.linalg.cholesky(a)
+    except np.linalg.LinAlgError:
+        return True
+    return False
+
+
+@both_dtypes
+@pytest.mark.parametrize("sides", [(), (2,)])
+def test_elements_that_overflow_as_they_grow_are_no_singular_matrix(
+    dtype: str, sides: tuple[int, ...]
+) -> None:
+    n = 150 if dtype == "complex64" else 60  # 2^149 is beyond single precision
+    a = wilkinson(n) * (1 - 1e-3 * np.tril(np.abs(draw((n, n))), -1))
+    a = (a * (np.exp(1j * np.arange(n)) if dtype == "complex64" else 1.0)).astype(dtype)
+    for factor in (lh.lu, lh.slogdet):
+        with pytest.warns(NotConvergedWarning, match="growth"):
+            growth = factor(a, memory=MEMORY).certificate.growth
+        assert growth == np.inf if dtype == "complex64" else growth > 1e12
+    x = draw((n, *sides), dtype, 1)
+    r = lh.solve(a, a @ x, memory=MEMORY)
+    assert r.certificate.converged
+    assert np.linalg.norm(r.x - x) <= r.certificate.error * np.linalg.norm(x)
