@@ -121,13 +121,15 @@ def _result_of(
         tuple(found.given) if on_cluster else (), tuple(n / total for n in samples), samples,
         sent_nbytes=found.value["received_nbytes"], restarts=found.restarts,
         regroups=found.joined, staleness=found.value["staleness"],
+        inference_seconds=state.inference_seconds,
     )  # fmt: skip
     return finish(recipe, state, report, model)
 
 
 def _validated(model: torch.nn.Module, recipe: Recipe) -> dict[str, Any]:
     assert recipe.validation is not None
+    began = time.perf_counter()
     score = score_part(model, *recipe.validation, recipe.settings.loss, recipe.outputs)
-    named = score.to_dict()
+    named = {**score.to_dict(), "seconds": time.perf_counter() - began}
     del named["samples"]
     return {f"validation_{name}": value for name, value in named.items()}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import IO, Any
 
 import torch
 
 from leptonhpc.errors import JobMismatchError, StoreError, WorkerError
 from leptonhpc.store import exists, join
 from leptonhpc.store.locations import is_local, local_path, resolve
-from leptonhpc.store.objects import get_object, put_object
+from leptonhpc.store.objects import get_object, put_written
+from leptonhpc.train.making import send_all_out
+from leptonhpc.train.recipe import Recipe
 
 _STATE = "state.pt"
+_IN_MEMORY_NBYTES = 32 << 20
+"""So much of what is laid in files comes to memory while it is written."""
 
 
 @dataclass
@@ -46,6 +50,12 @@ class State:
     """Of training, over all runs."""
     finished: bool = False
 
+    @property
+    def inference_seconds(self) -> float:
+        """Of scoring the validation samples, the last time."""
+        last = self.history[-1] if self.history else {}
+        return float(last.get("validation_seconds", 0.0))
+
 
 def save_state(location: str, state: State) -> None:
     """Write the state of a run.
@@ -58,7 +68,49 @@ def save_state(location: str, state: State) -> None:
         It replaces what is there, all at once.
     """
     store, path = resolve(location)
-    put_object(store, f"{path}/{_STATE}".lstrip("/"), to_bytes(vars(state)))
+
+    def write(file: IO[bytes]) -> None:
+        written: Any = _Written(file)
+        torch.save(vars(state), written)
+
+    put_written(store, f"{path}/{_STATE}".lstrip("/"), write)
+
+
+class _Written:
+    """A file; what of other files was read to write it goes out of memory again."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._since = file, 0
+
+    def write(self, data: Any) -> int:
+        written = self._file.write(data)
+        self._since += written
+        if self._since >= _IN_MEMORY_NBYTES:
+            self._since = 0
+            send_all_out()
+        return written
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def first_state(recipe: Recipe) -> State:
+    """Give the state of a run that has stored nothing yet.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What is trained, and what it begins from.
+
+    Returns
+    -------
+    State
+        With the model and the optimiser that it begins from, if there are any.
+    """
+    state, start = State(recipe.fingerprint()), recipe.start
+    if start is None:
+        return state
+    return replace(state, model=dict(start.model), optimiser=dict(start.optimiser))
 
 
 def load_state(location: str, fingerprint: str) -> State:

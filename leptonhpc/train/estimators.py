@@ -2,111 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
+from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
 
 import leptonhpc as lh
-from leptonhpc.decomposition.samples import check_samples, floating, is_blocked, seed_of
+from leptonhpc.decomposition.samples import floating, is_blocked
 from leptonhpc.decomposition.targets import check_supervised
-from leptonhpc.errors import OptionError
-from leptonhpc.train.fitting import fit
-from leptonhpc.train.inputs import require_torch
+from leptonhpc.errors import OptionError, ShapeError
 from leptonhpc.train.layout import Layout
+from leptonhpc.train.networks import ModelOf, TorchEstimator
 from leptonhpc.train.recipe import Compression, OptimiserName, Strategy
 
-if TYPE_CHECKING:
-    import torch
 
-ModelOf = Callable[[int, int], "torch.nn.Module"]
-"""Makes a model for so many features and outputs."""
-
-
-def layers(hidden: tuple[int, ...], features: int, outputs: int) -> torch.nn.Module:
-    """Make a network of dense layers with ReLU between them.
-
-    Parameters
-    ----------
-    hidden : tuple of int
-        Width of each layer between; none: a linear model.
-    features, outputs : int
-        Width of the first and the last.
-
-    Returns
-    -------
-    torch.nn.Module
-        In single precision.
-    """
-    import torch
-
-    widths = (features, *hidden, outputs)
-    parts: list[torch.nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
-        parts += [torch.nn.Linear(before, after), torch.nn.ReLU()]
-    return torch.nn.Sequential(*parts[:-1])
-
-
-class _TorchEstimator(BaseEstimator):  # type: ignore[misc]
-    """What classifiers and regressors have in common."""
-
-    n_features_in_: int
-    model: ModelOf | None
-    hidden: tuple[int, ...]
-    strategy: Strategy
-    layout: Layout | None
-    optimiser: OptimiserName
-    learning_rate: float
-    momentum: float
-    epochs: int
-    batch_size: int
-    compression: Compression
-    local_steps: int
-    random_state: Any
-    memory: Any
-    max_restarts: int
-    progress: bool
-
-    def _train(self, x: Any, y: Any, outputs: int, loss: Any) -> None:
-        require_torch()
-        make: Any = _Making(self.model, tuple(self.hidden), self.n_features_in_, outputs)
-        self.result_ = fit(
-            make, (x, y), strategy=self.strategy, layout=self.layout, loss=loss,
-            optimiser=self.optimiser,
-            learning_rate=self.learning_rate, momentum=self.momentum, epochs=self.epochs,
-            batch_size=self.batch_size, seed=seed_of(self.random_state),
-            compression=self.compression, local_steps=self.local_steps, memory=self.memory,
-            max_restarts=self.max_restarts, progress=self.progress,
-        )  # fmt: skip
-        self.n_iter_ = len(self.result_.history)
-
-    def _samples(self, X: Any) -> Any:
-        check_is_fitted(self)
-        return check_samples(self, X, reset=False)
-
-
-class _Making:
-    """Makes the model of an estimator, on every worker."""
-
-    def __init__(
-        self, model: ModelOf | None, hidden: tuple[int, ...], features: int, outputs: int
-    ) -> None:
-        self._model, self._hidden = model, hidden
-        self._features, self._outputs = features, outputs
-
-    def __call__(self) -> torch.nn.Module:
-        """Make it."""
-        if self._model is not None:
-            return self._model(self._features, self._outputs)
-        return layers(self._hidden, self._features, self._outputs)
-
-
-class TorchClassifier(ClassifierMixin, _TorchEstimator):  # type: ignore[misc]
+class TorchClassifier(ClassifierMixin, TorchEstimator):  # type: ignore[misc]
     """A torch model that tells classes apart, trained by `leptonhpc.train.fit`.
 
     Parameters
@@ -210,11 +123,7 @@ class TorchClassifier(ClassifierMixin, _TorchEstimator):  # type: ignore[misc]
         TorchClassifier
             Itself.
         """
-        if y is None:
-            check_supervised(self, X, y)  # says so
-        labels = column_or_1d(np.asarray(lh.open(y)) if is_blocked(y) else y, warn=True)
-        assert_all_finite(labels, input_name="y", estimator_name=type(self).__name__)
-        check_classification_targets(labels)
+        labels = self._labels(X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         x, _ = check_supervised(self, X, codes)
         if len(self.classes_) < 2:
@@ -222,6 +131,58 @@ class TorchClassifier(ClassifierMixin, _TorchEstimator):  # type: ignore[misc]
             raise OptionError(message)
         self._train(x, codes, len(self.classes_), "cross_entropy")
         return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> TorchClassifier:
+        """Go on: learn once from more samples, as a stream brings them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or what `leptonhpc.open` takes
+            The samples.
+        y : array-like of shape (n_samples,)
+            Their labels; read into memory.
+        classes : array-like of shape (n_classes,), optional
+            All labels that will ever come; needed by the first call.
+
+        Returns
+        -------
+        TorchClassifier
+            Itself.
+
+        Raises
+        ------
+        OptionError
+            If classes are not known, are others than before, or a label is none of them.
+        """
+        labels = self._labels(X, y)
+        self._check_more(X)
+        if self._so_far() is None or classes is not None:
+            known = self.classes_ if self._so_far() is not None else None
+            if classes is None:
+                raise OptionError("the first partial_fit needs classes=: all labels that will come")
+            found = np.unique(np.asarray(classes))
+            if len(found) < 2 or (known is not None and not np.array_equal(found, known)):
+                message = f"classes are two or more, and stay; found {found}, before {known}"
+                raise OptionError(message)
+            self.classes_ = found
+        codes = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
+        if (strange := self.classes_[codes] != labels).any():
+            row = int(np.argmax(strange))
+            message = f"labels are of classes_, {self.classes_}; y has {labels[row]!r} at row {row}"
+            raise OptionError(message)
+        x, _ = check_supervised(self, X, codes)
+        self._train(x, codes, len(self.classes_), "cross_entropy", more=True)
+        return self
+
+    def _labels(self, X: Any, y: Any) -> NDArray[Any]:
+        if y is None:
+            check_supervised(self, X, y)  # says so
+        labels: NDArray[Any] = column_or_1d(
+            np.asarray(lh.open(y)) if is_blocked(y) else y, warn=True
+        )
+        assert_all_finite(labels, input_name="y", estimator_name=type(self).__name__)
+        check_classification_targets(labels)
+        return labels
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict labels.
@@ -258,7 +219,7 @@ class TorchClassifier(ClassifierMixin, _TorchEstimator):  # type: ignore[misc]
         return found
 
 
-class TorchRegressor(MultiOutputMixin, RegressorMixin, _TorchEstimator):  # type: ignore[misc]
+class TorchRegressor(MultiOutputMixin, RegressorMixin, TorchEstimator):  # type: ignore[misc]
     """A torch model of numbers, trained by `leptonhpc.train.fit` on squared errors.
 
     Parameters
@@ -364,6 +325,41 @@ class TorchRegressor(MultiOutputMixin, RegressorMixin, _TorchEstimator):  # type
         x, targets = check_supervised(self, X, y)
         self._one_target = targets.ndim == 1
         self._train(x, targets, 1 if self._one_target else targets.shape[1], "mse")
+        return self
+
+    def partial_fit(self, X: Any, y: Any) -> TorchRegressor:
+        """Go on: learn once from more samples, as a stream brings them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or what `leptonhpc.open` takes
+            The samples.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), or what `open` takes
+            Their targets, as many as before; read into memory.
+
+        Returns
+        -------
+        TorchRegressor
+            Itself.
+
+        Raises
+        ------
+        ShapeError
+            If there are more or fewer targets than before.
+        """
+        self._check_more(X)
+        x, targets = check_supervised(self, X, y)
+        outputs = 1 if targets.ndim == 1 else targets.shape[1]
+        before = self._so_far()
+        if before is not None and (outputs, targets.ndim == 1) != (
+            before.outputs, self._one_target,
+        ):  # fmt: skip
+            message = (
+                f"targets of shape {targets.shape} came after some of {before.outputs} numbers"
+            )
+            raise ShapeError(message)
+        self._one_target = targets.ndim == 1
+        self._train(x, targets, outputs, "mse", more=True)
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:

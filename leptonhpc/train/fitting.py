@@ -38,6 +38,7 @@ def fit(
     local_steps: int = 1,
     staleness: int | None = None,
     layout: Layout | None = None,
+    start: TrainResult | None = None,
     memory: Any = None,
     out: Any = None,
     overwrite: bool = False,
@@ -91,6 +92,8 @@ def fit(
         Of "async": updates that a gradient may be old when it is applied; default: any number.
     layout : Layout, optional
         Of "model" and "hybrid": how one model is divided; default: a pipeline of layers.
+    start : TrainResult, optional
+        Go on from what an earlier call gave, on these samples: its model and its optimiser.
     memory : int, float, str or None
         Budget of each worker, such as "2 GB".
     out : str, path or URL, optional
@@ -162,11 +165,19 @@ def fit(
     limits = GangLimits(most=workers, max_restarts=max_restarts, timeout=timeout)
     from leptonhpc.runtime import connected_client
     from leptonhpc.train.asynchronous import require_for_async, run_async
-    from leptonhpc.train.running import divided, make_recipe, require_sendable, run, run_store
+    from leptonhpc.train.running import (
+        divided,
+        make_recipe,
+        require_sendable,
+        run,
+        run_store,
+        workers_for,
+    )
 
     checked = make_recipe(
         model_fn, data, validation, settings, strategy=strategy, memory=memory,
-        checkpoint=None, checkpoint_seconds=checkpoint_seconds,
+        checkpoint=None, checkpoint_seconds=checkpoint_seconds, layout=asked,
+        workers=1 if asked is None else workers_for(limits), start=start,
     )  # fmt: skip
     if strategy == "async":
         require_for_async(checked, staleness)

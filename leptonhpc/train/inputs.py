@@ -204,7 +204,7 @@ def check_model(model: torch.nn.Module, x: BlockedArray, loss: LossName) -> int:
 
 
 def plan_order(
-    x: BlockedArray, y: BlockedArray, settings: Settings, model: torch.nn.Module, memory: Any
+    x: BlockedArray, y: BlockedArray, settings: Settings, held: tuple[int, int], memory: Any
 ) -> Order:
     """Choose how many batches are shuffled among each other.
 
@@ -214,8 +214,8 @@ def plan_order(
         Samples and targets.
     settings : Settings
         With the batch size and the seed.
-    model : torch.nn.Module
-        It has its parameters, gradients and two averages of them in memory.
+    held : tuple of (int, int)
+        Bytes that a worker needs for the model, if it is the only one, and as it is divided.
     memory : int, float, str or None
         Budget of each worker.
 
@@ -232,9 +232,11 @@ def plan_order(
     row_nbytes = (x.nbytes + y.nbytes) // len(x)
     batch = min(settings.batch_size, len(x))
     floats = x.nbytes // len(x) // x.dtype.itemsize * 4
-    models = 4 * sum(p.numel() * p.element_size() for p in model.parameters())
-    room = resources_of(parse_nbytes(memory)).arrays_nbytes - models
+    arrays = resources_of(parse_nbytes(memory)).arrays_nbytes
     need = batch * (_WINDOWS * row_nbytes + _COPIES * floats)
+    # the same order, so that it may go on, with any number of workers; if one of them would do
+    models = held[0] if need <= arrays - held[0] else held[1]
+    room = arrays - models
     if need > room:
         fitting = batch * max(room, 0) // need
         least = -(-(need + models + LIBRARIES_NBYTES) // 10**6)

@@ -12,7 +12,7 @@ from leptonhpc.errors import OptionError
 if TYPE_CHECKING:
     import torch
 
-    from leptonhpc.train.recipe import Settings, Strategy
+    from leptonhpc.train.recipe import OptimiserName, Settings, Strategy
 
 Kind = Literal["pipeline", "tensor", "fsdp"]
 Schedule = Literal["1f1b", "gpipe"]
@@ -140,11 +140,8 @@ def settle_layout(
     OptionError
         If it cannot be; the message names the way out.
     """
-    parts = layout.parts
-    if parts is None:
-        all_of_them = strategy == "model" or layout.kind == "fsdp"
-        parts = workers if all_of_them else min(2, workers)
-    elif workers > 1 and parts > workers:
+    parts = _parts(layout, strategy, workers)
+    if layout.parts is not None and workers > 1 and parts > workers:
         message = (
             f"parts={parts} needs as many workers; there are {workers}. Use fewer parts, or add "
             "workers"
@@ -161,6 +158,63 @@ def settle_layout(
     if layout.kind == "fsdp" and layout.parts is None:
         return replace(settled, parts=None), limits
     return settled, replace(limits, least=parts, multiple=parts)
+
+
+def _parts(layout: Layout, strategy: Strategy, workers: int) -> int:
+    if layout.parts is not None:
+        return layout.parts
+    all_of_them = strategy == "model" or layout.kind == "fsdp"
+    return workers if all_of_them else min(2, workers)
+
+
+def held_nbytes(
+    model: torch.nn.Module, strategy: Strategy, optimiser: OptimiserName, layout: Layout | None,
+    workers: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Say what memory the worker with the largest part of a model needs for it, at least.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model; shapes and dtypes of its parameters are looked at.
+    strategy : {"data", "async", "model", "hybrid"}
+        The strategy.
+    optimiser : {"sgd", "momentum", "adam"}
+        It keeps nothing, one number or two for each parameter.
+    layout : Layout or None
+        How the model is divided.
+    workers : int
+        How many there are.
+
+    Returns
+    -------
+    tuple of (int, int)
+        Bytes where one worker has the whole model, and where it is divided.
+
+    Notes
+    -----
+    Parameters, gradients, what the optimiser keeps, and a copy while it is stored; with "async" the
+    server has them beside a trainer, and both have what is sent. Of a divided model a worker has
+    its part, and the largest layer with its gradients while it is tried, gathered or put together.
+    """
+    whole, kept = _nbytes(model), {"sgd": 0, "momentum": 1, "adam": 2}[optimiser]
+    alone = whole * (kept + (8 if strategy == "async" else 3))
+    parts = 1 if layout is None else _parts(layout, strategy, workers)
+    if layout is None or min(parts, workers) == 1:
+        return alone, alone
+    part = -(-whole // parts)
+    if layout.kind == "tensor":
+        from leptonhpc.train.cuts import plan_cuts
+
+        names = plan_cuts(model, layout.plan, parts)
+        cut = sum(model.get_parameter(f"{name}.weight").nbytes for name in names)
+        part = whole - cut + -(-cut // parts)
+    largest = max((_nbytes(layer) for layer in model.children()), default=whole)
+    return alone, part * (kept + 2) + 2 * largest
+
+
+def _nbytes(module: torch.nn.Module) -> int:
+    return sum(p.nbytes for p in module.parameters())
 
 
 def _require_divisible(layout: Layout, model: torch.nn.Module) -> None:

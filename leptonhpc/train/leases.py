@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 Lease = tuple[int, int, int]
 """Epoch, first batch, and the batch after the last."""
 
+_SHARES = 8
+"""Of what is still to be lent a trainer gets its equal part divided by this, at most."""
+
 
 @dataclass
 class Leases:
@@ -16,7 +19,9 @@ class Leases:
     batches: int
     """Of an epoch."""
     length: int
-    """Batches of a lease."""
+    """Batches of a lease, at most."""
+    window: int
+    """Batches that are read together: a lease is of one window."""
     epoch: int = 0
     """The one that is lent from."""
     todo: list[tuple[int, int]] = field(default_factory=list)
@@ -28,13 +33,13 @@ class Leases:
 
     @classmethod
     def going_on(
-        cls, epochs: int, batches: int, length: int, applied: set[tuple[int, int]]
+        cls, epochs: int, batches: int, length: int, window: int, applied: set[tuple[int, int]]
     ) -> Leases:
         """Lend what was not applied before.
 
         Parameters
         ----------
-        epochs, batches, length : int
+        epochs, batches, length, window : int
             See the fields.
         applied : set of (int, int)
             Epoch and batch of all that were.
@@ -47,7 +52,11 @@ class Leases:
         latest = max((epoch for epoch, _ in applied), default=-1)
         begun = [(e, b) for e in range(latest + 1) for b in range(batches)]
         todo = [pair for pair in begun if pair not in applied]
-        return cls(epochs, batches, length, latest + 1, todo, {}, len(applied))
+        return cls(epochs, batches, length, window, latest + 1, todo, {}, len(applied))
+
+    @property
+    def _unlent(self) -> int:
+        return len(self.todo) + (self.epochs - self.epoch) * self.batches
 
     @property
     def is_done(self) -> bool:
@@ -55,7 +64,9 @@ class Leases:
         return self.done == self.epochs * self.batches
 
     def lend(self, name: str) -> Lease | None:
-        """Lend neighbouring batches of one epoch.
+        """Lend neighbouring batches of one window; fewer, the fewer there are still to be lent.
+
+        So nobody has much to do when the others have ended, however slow it is.
 
         Parameters
         ----------
@@ -73,9 +84,11 @@ class Leases:
         if not self.todo:
             return None
         epoch, first = self.todo[0]
-        stop = first
-        while self.todo and self.todo[0] == (epoch, stop) and stop - first < self.length:
-            self.lent.setdefault(name, []).append(self.todo.pop(0))
+        lent = self.lent.setdefault(name, [])
+        length = min(self.length, max(1, self._unlent // (_SHARES * len(self.lent))))
+        stop, end = first, min(first + length, (first // self.window + 1) * self.window)
+        while self.todo and self.todo[0] == (epoch, stop) and stop < end:
+            lent.append(self.todo.pop(0))
             stop += 1
         return epoch, first, stop
 

@@ -3,7 +3,8 @@
 A model is made as a whole, or its numbers would not be those of one process: what a layer draws
 depends on all that was drawn before it, and it may look at what it drew. So each parameter is laid
 into a file that has no name as soon as a module takes it, and pages that are not in use go out of
-memory. A rank copies its own part; the file goes when nothing refers to it.
+memory. A rank copies its own part; the file goes when nothing refers to it. Where the parts are put
+together again, to be stored, the whole lies in such a file too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import mmap
 import os
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -21,11 +23,16 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from leptonhpc.errors import StoreError
+from leptonhpc.runtime.memory import return_free_memory
 
 _CHUNK_NBYTES = 64 << 20
 _IN_MEMORY_NBYTES = 32 << 20
 """So much is laid down before it is sent out of memory."""
 _ALIGNED = 64
+_SMALL_NBYTES = 64 << 10
+"""What is put together and no larger stays in memory."""
+_mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+"""What this process has of such files."""
 
 
 class Laid:
@@ -53,17 +60,39 @@ class Laid:
         data = parameter.detach()
         if not (data.device.type == "cpu" and data.numel() and data.is_contiguous()):
             return
-        if self.holds(data):
-            return
-        place = self._room(data.nbytes)
-        there: Any = torch.frombuffer(place, dtype=data.dtype)
+        if not self.holds(data):
+            parameter.data = self._lay(data)
+
+    def lay(self, tensor: Tensor) -> Tensor:
+        """Copy a tensor into the file, unless it is small.
+
+        Parameters
+        ----------
+        tensor : tensor
+            On the host.
+
+        Returns
+        -------
+        tensor
+            The copy, or the tensor itself.
+
+        Raises
+        ------
+        StoreError
+            If there is no room.
+        """
+        return tensor if tensor.nbytes <= _SMALL_NBYTES else self._lay(tensor)
+
+    def _lay(self, data: Tensor) -> Tensor:
+        there: Any = torch.frombuffer(self._room(data.nbytes), dtype=data.dtype)
         there = there.view(data.shape)
         there.copy_(data)
         self._places.add(there.data_ptr())
-        parameter.data = there
         self._since += data.nbytes
         if self._since >= _IN_MEMORY_NBYTES:
             self.send_out()
+        laid: Tensor = there
+        return laid
 
     def holds(self, tensor: Tensor) -> bool:
         """Say whether a tensor is in the file."""
@@ -74,6 +103,7 @@ class Laid:
         self._since = 0
         for chunk in self._chunks:
             chunk.madvise(mmap.MADV_DONTNEED)  # of a shared mapping: the file keeps them
+        return_free_memory()  # what was laid down may have left gaps too small for the next
 
     def close(self) -> None:
         """Take no more; what is in the file stays while something refers to it."""
@@ -103,7 +133,14 @@ class Laid:
             )
             raise StoreError(message) from error
         self._chunks.append(chunk)
+        _mapped.add(chunk)
         self._nbytes += length
+
+
+def send_all_out() -> None:
+    """Let the pages of all files of this process go out of memory."""
+    for chunk in list(_mapped):
+        chunk.madvise(mmap.MADV_DONTNEED)
 
 
 def laid_model(

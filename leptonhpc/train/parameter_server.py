@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from leptonhpc.errors import WorkerError
-from leptonhpc.train.checkpoints import State, load_state, require_seen, save_state, to_bytes
+from leptonhpc.train.checkpoints import (
+    first_state,
+    load_state,
+    require_seen,
+    save_state,
+    to_bytes,
+)
 from leptonhpc.train.leases import Lease, Leases
 from leptonhpc.train.objectives import make_optimiser
 from leptonhpc.train.recipe import Recipe
@@ -58,10 +65,11 @@ class ParameterServer:
 
     def __init__(self, recipe: Recipe, most_age: int | None) -> None:
         self._recipe = recipe
-        self._state = State(recipe.fingerprint())
+        self._state = first_state(recipe)
         if recipe.checkpoint is not None:
             require_seen(recipe.checkpoint, "the parameter server")
-            self._state = load_state(recipe.checkpoint, self._state.fingerprint)
+            stored = load_state(recipe.checkpoint, self._state.fingerprint)
+            self._state = stored if stored.model else self._state
         with torch.random.fork_rng():
             torch.manual_seed(recipe.settings.seed)
             self._model = recipe.model_fn()
@@ -76,11 +84,14 @@ class ParameterServer:
         }
         length = max(1, min(order.window_batches, order.batches // _LEASES))
         self._leases = Leases.going_on(
-            recipe.settings.epochs, order.batches, length, set(self._losses)
+            recipe.settings.epochs, order.batches, length, order.window_batches, set(self._losses)
         )
+        self._known = Counter(epoch for epoch, _ in self._losses)
         self._ages = Ages(most_age)
         self._waiting: dict[str, Gradient] = {}
         self._left: set[str] = set()
+        self._asking: set[str] = set()
+        """Who was refused parameters, and asks again."""
         self._received = 0
         self._began = time.perf_counter() - self._state.seconds
         self._stored_at = time.perf_counter()
@@ -93,8 +104,12 @@ class ParameterServer:
 
     def pull(self, name: str) -> tuple[int, NDArray[Any]] | None:
         """Give the newest parameters; None: ask later, others must end first."""
-        if name in self._left or name in self._waiting or not self._ages.may_begin():
+        if name in self._left or name in self._waiting:
             return None
+        if not self._ages.may_begin():
+            self._asking.add(name)
+            return None
+        self._asking.discard(name)
         self._ages.begin(name)
         with torch.no_grad():
             flat = torch.nn.utils.parameters_to_vector(self._model.parameters())
@@ -109,9 +124,21 @@ class ParameterServer:
         self._apply_what_may_be()
         return True
 
+    def push_and_pull(
+        self, name: str, gradient: Gradient
+    ) -> tuple[int, NDArray[Any]] | None | Literal[False]:
+        """Do both in one round trip; None: the gradient was taken, ask for parameters later.
+
+        Who waits for parameters may not be passed over by those that are here anyway.
+        """
+        if not self.push(name, gradient):
+            return False
+        return None if self._asking else self.pull(name)
+
     def leave(self, name: str) -> None:
         """Forget a trainer for good; what it had is lent again."""
         self._left.add(name)
+        self._asking.discard(name)
         self._waiting.pop(name, None)
         self._ages.leave(name)
         self._leases.take_back(name)
@@ -171,15 +198,13 @@ class ParameterServer:
 
     def _note(self, gradient: Gradient) -> None:
         self._losses[gradient.epoch, gradient.batch] = gradient.loss
+        self._known[gradient.epoch] += 1
         order, state = self._recipe.order, self._state
-        while state.epoch < self._recipe.settings.epochs:
-            losses = [self._losses.get((state.epoch, b)) for b in range(order.batches)]
-            known = [loss for loss in losses if loss is not None]
-            if len(known) < order.batches:
-                break
+        while self._known[state.epoch] == order.batches:
+            losses = [self._losses[state.epoch, batch] for batch in range(order.batches)]
             state.epoch += 1
             state.history.append({
-                "epoch": state.epoch, "loss": order.mean(known),
+                "epoch": state.epoch, "loss": order.mean(losses),
                 "seconds": time.perf_counter() - self._began,
             })  # fmt: skip
             self._store()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from leptonhpc.train.compression import Meter
 from leptonhpc.train.groups import Groups
+from leptonhpc.train.making import Laid
 from leptonhpc.train.objectives import a_parameter, make_optimiser
 from leptonhpc.train.recipe import Recipe
 
@@ -71,21 +73,27 @@ class Part:
         """Do nothing: gradients were averaged at each step."""
 
     def collected(self) -> dict[str, Tensor]:
-        """Put the whole model together, tensor by tensor, on rank 0."""
+        """Put the whole model together, tensor by tensor, in a file of rank 0."""
         found: dict[str, Tensor] = {}
         if self._groups.index:
             return found
         own = self._module.state_dict()
-        for name, like in self._state.items():
-            whole = self._together(name, own.get(name), like)
-            if self._groups.part == 0:
-                found[name] = whole
+        with closing(Laid()) as laid:
+            for name, like in self._state.items():
+                whole = self._together(name, own.get(name), like)
+                if self._groups.part == 0:
+                    found[name] = laid.lay(whole)
+            laid.send_out()
         return found
 
     def optimiser_state(self) -> dict[str, Any]:
-        """Put together the state that the optimiser of the whole would have, on rank 0."""
+        """Put together the state that the whole's optimiser would have, in a file of rank 0."""
         if self._groups.index:
             return {}
+        with closing(Laid()) as laid:
+            return self._state_of_all(laid)
+
+    def _state_of_all(self, laid: Laid) -> dict[str, Any]:
         parameters = nn.ParameterList(self._learnt.values())
         state: dict[str, Any] = make_optimiser(self._recipe.settings, parameters).state_dict()
         own = dict(self._module.named_parameters())
@@ -96,9 +104,12 @@ class Part:
             found: dict[str, Tensor] = {}
             for key in _keys(self._optimiser):
                 like = parameter.detach() if key != "step" else torch.empty((), device="meta")
-                found[key] = self._together(name, held.get(key), like)
+                whole = self._together(name, held.get(key), like)
+                if self._groups.part == 0:
+                    found[key] = laid.lay(whole)
             if found and self._groups.part == 0:
                 state["state"][number] = found
+        laid.send_out()
         return state if self._groups.part == 0 else {}
 
     def divergence(self) -> float:

@@ -13,7 +13,14 @@ import torch.distributed as dist
 
 from leptonhpc.cluster.gangs_ranks import Abandoned, Regroup, Seat
 from leptonhpc.errors import CoverageError
-from leptonhpc.train.checkpoints import State, load_state, require_seen, save_state, to_bytes
+from leptonhpc.train.checkpoints import (
+    State,
+    first_state,
+    load_state,
+    require_seen,
+    save_state,
+    to_bytes,
+)
 from leptonhpc.train.holdings import hold
 from leptonhpc.train.reading import Batch, read_batches
 from leptonhpc.train.recipe import Recipe
@@ -44,7 +51,7 @@ class RankOutcome:
     held: str = "all"
     """What it had of the model."""
     state: bytes = b""
-    """Of rank 0: the `State` at the end."""
+    """Of rank 0 where nothing is stored: the `State` at the end."""
 
 
 def train_rank(seat: Seat, recipe: Recipe) -> RankOutcome:
@@ -236,10 +243,11 @@ class _Rank:
     def _validate(self) -> dict[str, Any]:
         if self._recipe.validation is None:
             return {}
+        began = time.perf_counter()
         found = self._holding.scored(self._shares)
         named = {f"validation_{name}": value for name, value in found.to_dict().items()}
         del named["validation_samples"]
-        return named
+        return {**named, "validation_seconds": time.perf_counter() - began}
 
     def _note_best(self, entry: dict[str, Any]) -> None:
         if self._recipe.settings.patience is None:
@@ -276,17 +284,19 @@ class _Rank:
             whole = replace(state, model=model, optimiser=optimiser)
             if self._recipe.checkpoint is not None:
                 save_state(self._recipe.checkpoint, whole)
-            self._last = to_bytes(vars(whole)) if state.finished else b""
+            elif state.finished:
+                self._last = to_bytes(vars(whole))
         self._stored_at = time.perf_counter()
 
 
 def _stored_state(seat: Seat, recipe: Recipe) -> State:
     """Give the state that all ranks go on from: as rank 0 finds it."""
-    fingerprint = recipe.fingerprint()
+    state = first_state(recipe)
     if recipe.checkpoint is None:
-        return State(fingerprint)
+        return state
     require_seen(recipe.checkpoint, f"rank {seat.rank}")
-    state = load_state(recipe.checkpoint, fingerprint)
+    stored = load_state(recipe.checkpoint, state.fingerprint)
+    state = stored if stored.model else state
     if seat.world > 1:
         dist.barrier()  # nobody writes before all have read
     return replace(state, finished=False)

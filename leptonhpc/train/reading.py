@@ -67,7 +67,7 @@ def read_batches(
     start = first // order.window_batches
 
     def read(index: int) -> list[Batch]:
-        return _read_window(x, y, order, epoch, index, shares, rank, wanted)
+        return read_window(x, y, order, epoch, index, shares=shares, rank=rank, wanted=wanted)
 
     with ThreadPoolExecutor(1, thread_name_prefix="leptonhpc-samples") as reader:
         ahead = reader.submit(read, start)
@@ -78,10 +78,32 @@ def read_batches(
             yield from (batch for batch in window if batch.index >= first)
 
 
-def _read_window(
-    x: Source, y: Source, order: Order, epoch: int, index: int, shares: Sequence[float], rank: int,
-    wanted: tuple[bool, bool],
+def read_window(
+    x: Source, y: Source, order: Order, epoch: int, index: int, *,
+    shares: Sequence[float] = (1.0,), rank: int = 0, wanted: tuple[bool, bool] = (True, True),
 ) -> list[Batch]:  # fmt: skip
+    """Read the batches of a window together: each storage unit that has any of their rows, once.
+
+    Parameters
+    ----------
+    x, y : Source
+        Samples and targets, along their first axis.
+    order : Order
+        Which samples make up each batch.
+    epoch, index : int
+        Which window; counted from 0.
+    shares : sequence of float
+        Of each rank.
+    rank : int
+        Whose part is read.
+    wanted : tuple of (bool, bool)
+        Whether to read samples, and targets; what is not read is empty.
+
+    Returns
+    -------
+    list of Batch
+        In order; their samples are views of one array.
+    """
     batches = order.window(epoch, index)
     parts = [part_of(rows, shares, rank) for rows in batches]
     rows = np.concatenate(parts)

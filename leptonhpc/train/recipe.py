@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -76,6 +76,18 @@ class Settings:
                 raise OptionError(f"{name} is one of {', '.join(known)}; found {value!r}")
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What training begins from, instead of a model as it was made."""
+
+    model: Mapping[str, Any]
+    """Its state."""
+    optimiser: Mapping[str, Any]
+    """Its state; empty: it begins anew."""
+    digest: str
+    """Of both."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """A training run, as every rank needs it."""
@@ -97,6 +109,8 @@ class Recipe:
     """How often the state is stored, beside the ends of epochs."""
     layout: Layout | None = None
     """Of "model" and "hybrid". Not in the fingerprint: checkpoints hold the whole model."""
+    start: Start | None = None
+    """None: the model as it is made."""
 
     def fingerprint(self) -> str:
         """Name what is trained, so that a checkpoint of something else is not taken up.
@@ -113,5 +127,7 @@ class Recipe:
             "y": self.y.source.identity(),
             "order": {"window": self.order.window_batches, "unit": self.order.unit},
         }
+        if self.start is not None:
+            described["start"] = self.start.digest
         text = json.dumps(described, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -46,6 +46,8 @@ class TrainReport:
     """Largest difference of a parameter between workers at the end; zero where all is well."""
     staleness: dict[int, int] = field(default_factory=dict)
     """Of "async": how many gradients were so many updates old."""
+    inference_seconds: float = 0.0
+    """Of scoring the validation samples, the last time."""
     held: tuple[str, ...] = ()
     """What each worker had of the model, where it was divided or copied."""
 
@@ -93,6 +95,8 @@ class TrainResult:
     outputs: int
     """Classes, or numbers predicted for each sample."""
     report: TrainReport
+    optimiser: dict[str, Any] = field(default_factory=dict, repr=False)
+    """State of the optimiser, for `fit` with ``start=``."""
 
     @property
     def metrics(self) -> dict[str, float]:

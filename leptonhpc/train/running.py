@@ -22,15 +22,19 @@ from leptonhpc.runtime.backends import PICKLED_NBYTES
 from leptonhpc.runtime.progress import Progress
 from leptonhpc.runtime.temporary import TemporaryFolder
 from leptonhpc.store.locations import is_local, local_path
-from leptonhpc.train.checkpoints import State, from_bytes
+from leptonhpc.train.checkpoints import State, from_bytes, load_state
 from leptonhpc.train.claims import claimed
 from leptonhpc.train.inputs import check_model, check_pair, check_targets, plan_order
-from leptonhpc.train.layout import Layout, settle_layout
+from leptonhpc.train.layout import Layout, held_nbytes, settle_layout
 from leptonhpc.train.ranks import RankOutcome, train_rank
 from leptonhpc.train.recipe import Recipe, Settings, Strategy
 from leptonhpc.train.result import TrainReport, TrainResult
+from leptonhpc.train.starting import start_from
 
 _KIND = "leptonhpc-training"
+_SEEN_SECONDS = 60.0
+"""Network file systems may show what was there before for so long."""
+_LOOK_SECONDS = 0.5
 
 
 @contextlib.contextmanager
@@ -87,6 +91,7 @@ def make_recipe(
     model_fn: Callable[[], torch.nn.Module], data: tuple[Any, Any],
     validation: tuple[Any, Any] | None, settings: Settings, *,
     strategy: Strategy, memory: Any, checkpoint: str | None, checkpoint_seconds: float,
+    layout: Layout | None = None, workers: int = 1, start: TrainResult | None = None,
 ) -> Recipe:  # fmt: skip
     """Check data and model, and choose the order of the samples.
 
@@ -96,6 +101,12 @@ def make_recipe(
         As `fit` takes them.
     checkpoint : str or None
         Location of the run's store.
+    layout : Layout, optional
+        How the model is to be divided.
+    workers : int
+        Over how many.
+    start : TrainResult, optional
+        What to go on from.
 
     Returns
     -------
@@ -114,11 +125,13 @@ def make_recipe(
         checked = _pair(validation, "validation X", "validation y", "validation")
         check_model(model, checked[0], settings.loss)
         check_targets(checked[1], settings.loss, outputs, "validation y")
-    order = plan_order(x, y, settings, model, memory)
+    held = held_nbytes(model, strategy, settings.optimiser, layout, workers)
+    order = plan_order(x, y, settings, held, memory)
     return Recipe(
         strategy=strategy,
         model_fn=model_fn, x=x, y=y, validation=checked, settings=settings, order=order,
         outputs=outputs, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds,
+        start=None if start is None else start_from(start, model, settings),
     )  # fmt: skip
 
 
@@ -144,12 +157,16 @@ def divided(recipe: Recipe, layout: Layout, limits: GangLimits) -> tuple[Recipe,
     OptionError
         If the model cannot be divided so.
     """
-    client = connected_client()
-    workers = 1 if client is None else len(identities(client))
-    workers = max(1, min(workers, limits.most or workers))
-    model = seeded_model(recipe.model_fn, recipe.settings.seed)
+    model, workers = seeded_model(recipe.model_fn, recipe.settings.seed), workers_for(limits)
     settled, fitting = settle_layout(layout, recipe.strategy, model, workers, limits)
     return replace(recipe, layout=settled), fitting
+
+
+def workers_for(limits: GangLimits) -> int:
+    """Say how many workers of the connected cluster a run may have; one without a cluster."""
+    client = connected_client()
+    there = 1 if client is None else len(identities(client))
+    return max(1, min(there, limits.most or there))
 
 
 def seeded_model(model_fn: Callable[[], torch.nn.Module], seed: int) -> torch.nn.Module:
@@ -282,7 +299,7 @@ def result_of(recipe: Recipe, gang: GangOutcome, began: float) -> TrainResult:
         The outcome.
     """
     ranks: Sequence[RankOutcome] = gang.values
-    state = State(**from_bytes(ranks[0].state))
+    state = State(**from_bytes(ranks[0].state)) if ranks[0].state else _end_of(recipe)
     model = seeded_model(recipe.model_fn, recipe.settings.seed)
     model.load_state_dict(state.model)
     report = TrainReport(
@@ -290,9 +307,27 @@ def result_of(recipe: Recipe, gang: GangOutcome, began: float) -> TrainResult:
         tuple(rank.share for rank in ranks), tuple(rank.samples for rank in ranks),
         tuple(rank.compute_seconds for rank in ranks), sum(rank.sent_nbytes for rank in ranks),
         gang.restarts, gang.regroups, max(rank.divergence for rank in ranks),
+        inference_seconds=state.inference_seconds,
         held=tuple(rank.held for rank in ranks),
     )  # fmt: skip
     return finish(recipe, state, report, model)
+
+
+def _end_of(recipe: Recipe) -> State:
+    """Read what rank 0 stored last: the whole model does not go through the scheduler."""
+    assert recipe.checkpoint is not None
+    deadline = time.monotonic() + _SEEN_SECONDS
+    while True:
+        state = load_state(recipe.checkpoint, recipe.fingerprint())
+        if state.finished:
+            return state
+        if time.monotonic() > deadline:
+            message = (
+                f"the workers ended, and this process does not see the end in {recipe.checkpoint!r}"
+                f" after {_SEEN_SECONDS:g} seconds. Use a file system that shows what others write"
+            )
+            raise StoreError(message)
+        time.sleep(_LOOK_SECONDS)
 
 
 def finish(
@@ -321,5 +356,5 @@ def finish(
         store.update_attributes(recipe.checkpoint, found)
     return TrainResult(
         model.eval(), tuple(state.history), np.array(state.losses), recipe.settings.loss,
-        recipe.outputs, report,
+        recipe.outputs, report, state.optimiser,
     )  # fmt: skip

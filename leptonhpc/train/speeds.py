@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import nn
 
 from leptonhpc.train.objectives import a_parameter, loss_sum
@@ -110,7 +111,30 @@ def gather_shares(rate: float, world: int, groups: int | None = None) -> tuple[f
     rates = torch.zeros(world, dtype=torch.float64)
     rates[dist.get_rank()] = rate
     dist.all_reduce(rates)
-    slowest = rates.numpy().reshape(groups, -1).min(axis=1)
+    return shares_of(rates.numpy(), groups)
+
+
+def shares_of(rates: NDArray[np.float64], groups: int) -> tuple[float, ...]:
+    """Share out batches in proportion to rates.
+
+    Parameters
+    ----------
+    rates : array of shape (ranks,)
+        Samples a second of each.
+    groups : int
+        Of as many neighbouring ranks each, as fast as the slowest of them.
+
+    Returns
+    -------
+    tuple of float
+        The share of each group, no smaller than a thousandth of the largest; they sum to one.
+
+    Examples
+    --------
+    >>> shares_of(np.array([300.0, 100.0]), 2)
+    (0.75, 0.25)
+    """
+    slowest = rates.reshape(groups, -1).min(axis=1)
     found = np.maximum(slowest, 1e-3 * slowest.max())
     return tuple(float(share) for share in found / found.sum())
 

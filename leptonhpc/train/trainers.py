@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import Any, cast
 
@@ -18,15 +20,19 @@ from leptonhpc.errors import NonFiniteError
 from leptonhpc.train.compression import largest
 from leptonhpc.train.objectives import a_parameter, inputs_of, loss_sum, targets_of
 from leptonhpc.train.parameter_server import Gradient
-from leptonhpc.train.reading import read_rows
+from leptonhpc.train.reading import Batch, read_window
 from leptonhpc.train.recipe import Recipe
 
-_LOOK_SECONDS = 0.002
+_LOOK_SECONDS = 0.001
+"""Who must wait asks again after so long, then after twice that, and so on."""
+_MOST_SECONDS = 0.005
+"""For parameters: others need some milliseconds."""
+_MOST_LEASE_SECONDS = 0.05
+"""For batches: all are lent, and come back if a trainer is lost."""
+_NOBODY = "nobody waits for this training any more"
 
 Call = Callable[..., Any]
 """Calls a method of the server: ``call("pull", name)``."""
-Read = tuple[int, int, NDArray[Any], NDArray[Any]]
-"""Epoch, batch, samples and targets."""
 
 
 def train_freely(seat: Seat, call: Call, name: str, recipe: Recipe) -> int:
@@ -60,62 +66,95 @@ def train_freely(seat: Seat, call: Call, name: str, recipe: Recipe) -> int:
         torch.manual_seed(recipe.settings.seed)
         model = recipe.model_fn().to("cuda" if torch.cuda.is_available() else "cpu").train()
         compress = _Compressing(recipe.settings.compression)
-        with closing(cast("Any", _lent(call, name, recipe, seat))) as batches:
-            for epoch, batch, x, y in batches:
-                pulled = _asked(lambda: call("pull", name), seat.is_wanted)
-                step = epoch * recipe.order.batches + batch
+        with closing(cast("Any", _lent(call, name, recipe, seat))) as lent:
+            found: Any = None  # parameters that came with the answer to the last gradient
+            for batch in lent:
+                if found is None:
+                    found = _asked(lambda: call("pull", name), seat.is_wanted, _MOST_SECONDS)
+                elif not seat.is_wanted():
+                    raise Abandoned(_NOBODY)
+                step = batch.epoch * recipe.order.batches + batch.index
                 torch.manual_seed((recipe.settings.seed + step * 2**20) % 2**63)
-                loss = _gradients(model, recipe, pulled[1], (epoch, batch, x, y))
-                values, places = compress(model)
-                if not call("push", name, Gradient(epoch, batch, loss, values, places)):
+                loss = _gradients(model, recipe, found[1], batch)
+                gradient = Gradient(batch.epoch, batch.index, loss, *compress(model))
+                # who has no batch yet takes no parameters: others would wait for what it gives
+                found = call("push_and_pull" if batch.is_followed() else "push", name, gradient)
+                if found is False:
                     break
-                samples += len(x)
+                found = None if found is True else found
+                samples += len(batch.x)
     return samples
 
 
-def _lent(call: Call, name: str, recipe: Recipe, seat: Seat) -> Iterator[Read]:
-    """Read what is lent, one lease ahead."""
-    ended = Event()
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A batch that was lent."""
 
-    def read() -> list[Read] | bool:
-        lease = _asked(lambda: call("lend", name), lambda: seat.is_wanted() and not ended.is_set())
+    epoch: int
+    index: int
+    """Of the batch in its epoch."""
+    x: NDArray[Any]
+    y: NDArray[Any]
+    is_followed: Callable[[], bool]
+    """Whether there is one more, without waiting for it."""
+
+
+def _lent(call: Call, name: str, recipe: Recipe, seat: Seat) -> Iterator[_Read]:
+    """Read what is lent, one lease ahead; of a window that is begun, the rest is there."""
+    ended, order = Event(), recipe.order
+    held: tuple[int, int, list[Batch]] = (-1, -1, [])
+
+    def is_wanted() -> bool:
+        return seat.is_wanted() and not ended.is_set()
+
+    def read() -> tuple[int, list[Batch]] | None:
+        nonlocal held
+        lease = _asked(lambda: call("lend", name), is_wanted, _MOST_LEASE_SECONDS)
         if lease is False:
-            return False
+            return None
         epoch, first, stop = lease
-        found: list[Read] = []
-        order = recipe.order
-        for batch in range(first, stop):
-            window, place = divmod(batch, order.window_batches)
-            rows = np.sort(order.window(epoch, window)[place])
-            x, y = read_rows(recipe.x.source, rows), read_rows(recipe.y.source, rows)
-            found.append((epoch, batch, x, y))
-        return found
+        window, place = divmod(first, order.window_batches)
+        if held[:2] != (epoch, window):
+            held = -1, -1, []
+            x, y = recipe.x.source, recipe.y.source
+            held = epoch, window, read_window(x, y, order, epoch, window)
+        return epoch, held[2][place : place + stop - first]
 
     with ThreadPoolExecutor(1, thread_name_prefix="leptonhpc-samples") as reader:
         try:
             lease = reader.submit(read).result()
-            while isinstance(lease, list):
+            while lease is not None:
                 ahead = reader.submit(read)
-                yield from lease
+                epoch, batches = lease
+                for batch in batches:
+                    is_last = batch is batches[-1]
+                    follows = partial(_is_there, ahead) if is_last else lambda: True
+                    yield _Read(epoch, batch.index, batch.x, batch.y, follows)
                 lease = ahead.result()
         finally:
             ended.set()  # else the reader would wait for what others have
 
 
-def _asked(ask: Callable[[], Any], is_wanted: Callable[[], bool]) -> Any:
-    """Ask until the answer is not None."""
+def _is_there(ahead: Future[Any]) -> bool:
+    return ahead.done() and ahead.exception() is None and ahead.result() is not None
+
+
+def _asked(ask: Callable[[], Any], is_wanted: Callable[[], bool], most_seconds: float) -> Any:
+    """Ask until the answer is not None, less and less often."""
+    seconds = _LOOK_SECONDS
     while is_wanted():
         if (answer := ask()) is not None:
             return answer
-        time.sleep(_LOOK_SECONDS)
-    raise Abandoned("nobody waits for this training any more")
+        time.sleep(seconds)
+        seconds = min(2 * seconds, most_seconds)
+    raise Abandoned(_NOBODY)
 
 
 def _gradients(
-    model: torch.nn.Module, recipe: Recipe, parameters: NDArray[Any], read: Read
+    model: torch.nn.Module, recipe: Recipe, parameters: NDArray[Any], batch: _Read
 ) -> float:
     """Leave the gradient of a batch's mean loss in the model; give the loss."""
-    epoch, batch, x, y = read
+    x, y = batch.x, batch.y
     like, name = a_parameter(model), recipe.settings.loss
     flat = torch.from_numpy(np.array(parameters)).to(like.device)
     torch.nn.utils.vector_to_parameters(flat, model.parameters())
@@ -124,7 +163,7 @@ def _gradients(
     value = float(loss.detach())
     if not np.isfinite(value):
         message = (
-            f"the loss is {value} in epoch {epoch + 1}, batch {batch + 1} of "
+            f"the loss is {value} in epoch {batch.epoch + 1}, batch {batch.index + 1} of "
             f"{recipe.order.batches}. Use a smaller learning_rate than "
             f"{recipe.settings.learning_rate:g}, and look for NaN in the samples"
         )

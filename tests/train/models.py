@@ -1,6 +1,7 @@
 """Networks that ranks are sent by name: a process that makes one imports no test."""
 
 import time
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -50,6 +51,33 @@ class Patient(nn.Module):
         elif self.training:
             time.sleep(0.02)
         return x
+
+
+class Until(nn.Module):
+    """Lets some steps through, and more when a file is there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self.left = path, 5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.left -= self.training
+        deadline = time.monotonic() + 120
+        while self.training and self.left < 0 and not self.path.exists():
+            time.sleep(0.02)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nobody made {self.path}")
+        return x
+
+
+class ExactUntil:
+    """Makes `exact`, with a layer that waits."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self) -> nn.Module:
+        return nn.Sequential(*exact(), Until(self.path))
 
 
 def exact() -> nn.Module:

@@ -24,6 +24,9 @@ from leptonhpc.train.recipe import Recipe, Settings
 from leptonhpc.train.result import TrainResult
 from leptonhpc.train.running import make_recipe, result_of, seeded_model
 
+_END_SECONDS = 40.0
+"""Longer than ranks wait for each other."""
+
 
 class Ranks:
     """Trains as a gang does, without a cluster."""
@@ -91,9 +94,19 @@ def _run_rank(
 @contextlib.contextmanager
 def rank_processes(count: int, folder: Path) -> Iterator[Ranks]:
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    pool = ProcessPoolExecutor(count, mp_context=context)
+    try:
         list(pool.map(time.sleep, [0.2] * count))  # all are there before the first test
         yield Ranks(pool, folder)
+    finally:
+        processes, manager = list(pool._processes.values()), pool._executor_manager_thread
+        pool.shutdown(wait=False, cancel_futures=True)
+        deadline = time.monotonic() + _END_SECONDS
+        for process in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            process.kill()  # a rank that waits in torch for others would not end
+            process.join()
+        manager.join()
 
 
 __all__ = ["Ranks", "Recipe", "rank_processes"]

@@ -1,5 +1,6 @@
 """A parameter server and trainers that come and go: every batch once, no gradient too old."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import leptonhpc as lh
+from leptonhpc.cluster.gangs_ranks import Abandoned, Seat
 from leptonhpc.errors import NonFiniteError, OptionError, WorkerError
 from leptonhpc.testing import put
 from leptonhpc.train.leases import Leases
 from leptonhpc.train.parameter_server import Gradient, ParameterServer
-from leptonhpc.train.recipe import Settings
+from leptonhpc.train.recipe import Recipe, Settings
 from leptonhpc.train.running import make_recipe
 from leptonhpc.train.staleness import Ages
+from leptonhpc.train.trainers import _asked, train_freely
 
 from .conftest import network, three_classes
 
@@ -61,19 +64,20 @@ def test_no_gradient_is_older_than_it_may_be_and_nobody_waits_for_ever(
 
 
 @given(
-    st.integers(1, 4), st.integers(1, 20), st.integers(1, 5),
+    st.integers(1, 4), st.integers(1, 20), st.integers(1, 5), st.integers(1, 8),
     st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=60),
 )  # fmt: skip
 def test_each_batch_is_applied_once_whoever_is_lost(
-    epochs: int, batches: int, length: int, events: list[tuple[int, bool]]
+    epochs: int, batches: int, length: int, window: int, events: list[tuple[int, bool]]
 ) -> None:
-    leases = Leases(epochs, batches, length)
+    leases = Leases(epochs, batches, length, window)
     applied: list[tuple[int, int]] = []
 
     def work(name: str, *, is_lost: bool) -> None:
         lease = leases.lend(name)
         if lease is None:
             return
+        assert lease[1] // window == (lease[2] - 1) // window
         if is_lost:
             leases.take_back(name)
         taken = [(lease[0], batch) for batch in range(lease[1], lease[2])]
@@ -81,12 +85,106 @@ def test_each_batch_is_applied_once_whoever_is_lost(
 
     for trainer, is_lost in events:
         work(str(trainer), is_lost=is_lost)
-    again = Leases.going_on(epochs, batches, length, set(applied))
+    again = Leases.going_on(epochs, batches, length, window, set(applied))
     assert again.done == len(applied)
     leases = again
     while not leases.is_done:
         work("last", is_lost=False)
     assert sorted(applied) == [(e, b) for e in range(epochs) for b in range(batches)]
+
+
+def test_a_slow_trainer_does_not_keep_the_others_waiting_at_the_end() -> None:
+    """One learns four times as fast as the other; each has a lease, and one ahead."""
+    leases, turn = Leases(4, 100, 12, 50), {"slow": 4, "fast": 1}
+    ends, left = dict.fromkeys(turn, 0), {name: [leases.lend(name)] * 1 for name in turn}
+    for name in turn:
+        left[name].append(leases.lend(name))
+    while any(any(have) for have in left.values()):
+        name = min((n for n in turn if left[n][0]), key=lambda n: ends[n])
+        epoch, first, stop = left[name].pop(0) or (0, 0, 0)
+        ends[name] += turn[name] * (stop - first)
+        assert all(leases.settle(name, epoch, batch) for batch in range(first, stop))
+        left[name].append(leases.lend(name))
+    assert leases.is_done
+    ideal = 400 / (1 + 1 / 4)
+    assert max(ends.values()) <= ideal + 3 * turn["slow"]
+
+
+def trained(recipe: Recipe) -> Counter[str]:
+    """Train in this process; count what the trainer asks the server."""
+    server, asked = ParameterServer(recipe, None), Counter[str]()
+
+    def call(method: str, *values: Any) -> Any:
+        answer = getattr(server, method)(*values)
+        asked[method] += answer is not None and answer is not False
+        return answer
+
+    train_freely(Seat(), call, "one", recipe)
+    server.outcome()
+    return asked
+
+
+def test_who_waits_for_parameters_is_not_passed_over() -> None:
+    small = X[:200, :2], Y[:200]
+    recipe = recipe_of(small, lambda: torch.nn.Linear(2, 3), batch_size=10)
+    server = ParameterServer(recipe, 0)
+    leases: dict[str, Any] = {name: server.lend(name) for name in ("one", "other")}
+
+    def gradient(name: str) -> Gradient:
+        return Gradient(0, leases[name][1], 0.1, np.zeros(9, "f4"))
+
+    assert server.pull("one") is not None
+    assert server.pull("other") is None  # a second gradient would be one update old
+    assert server.push_and_pull("one", gradient("one")) is None
+    assert server.pull("other") is not None
+    assert server.pull("one") is None
+    server.leave("one")
+    assert server.push_and_pull("other", gradient("other")) is not None  # nobody waits
+
+
+def test_a_trainer_that_nobody_waits_for_ends_at_its_next_batch() -> None:
+    recipe = recipe_of((X, Y), batch_size=5)
+    server, pushed = ParameterServer(recipe, None), []
+
+    def call(method: str, *values: Any) -> Any:
+        if method.startswith("push"):
+            pushed.append(method)
+        return getattr(server, method)(*values)
+
+    with pytest.raises(Abandoned):
+        train_freely(Seat(is_wanted=lambda: len(pushed) < 3), call, "one", recipe)
+    assert len(pushed) == 3
+
+
+def test_who_must_wait_asks_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, slept = [None] * 5 + [7], []
+    monkeypatch.setattr("time.sleep", slept.append)
+    assert _asked(lambda: answers.pop(0), lambda: True, 0.005) == 7
+    assert slept == [0.001, 0.002, 0.004, 0.005, 0.005]
+    with pytest.raises(Abandoned):
+        _asked(lambda: None, lambda: False, 0.005)
+
+
+def test_a_step_is_one_round_trip() -> None:
+    asked = trained(recipe_of((X, Y), batch_size=5))
+    assert asked["push"] + asked["push_and_pull"] == 200
+    assert asked["pull"] <= asked["lend"] < 200 / 4
+
+
+def test_a_trainer_reads_each_chunk_once_an_epoch(
+    data: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(data, batch_size=25, epochs=2)
+    reads: list[str] = []
+
+    def count(name: str, source: Any) -> None:
+        plain = source.read
+        monkeypatch.setattr(source, "read", lambda box: reads.append(name) or plain(box))
+
+    count("x", recipe.x.source)
+    count("y", recipe.y.source)
+    trained(recipe)
+    assert Counter(reads) == {"x": 2 * 10, "y": 2 * 1}  # epochs, and chunks
 
 
 def test_one_process_alone_steps_as_in_step() -> None:
@@ -141,15 +239,16 @@ def test_normalisation_over_batches_is_refused() -> None:
         lh.train.fit(model, (X, Y), **OPTIONS)
 
 
+def recipe_of(data: Any, model_fn: Any = network, **settings: Any) -> Recipe:
+    return make_recipe(
+        model_fn, data, None, Settings(**settings), strategy="async", memory=None, checkpoint=None,
+        checkpoint_seconds=60,
+    )  # fmt: skip
+
+
 def test_who_was_given_up_gives_nothing_and_all_batches_are_done_before_the_end() -> None:
-    settings = Settings(
-        loss="cross_entropy", optimiser="sgd", learning_rate=0.1, momentum=0.9, epochs=1,
-        batch_size=10, seed=0, shuffle=False, patience=None, compression="none", local_steps=1,
-    )  # fmt: skip
-    recipe = make_recipe(
-        lambda: torch.nn.Linear(2, 3), (X[:200, :2], Y[:200]), None, settings, strategy="async",
-        memory=None, checkpoint=None, checkpoint_seconds=60,
-    )  # fmt: skip
+    small = X[:200, :2], Y[:200]
+    recipe = recipe_of(small, lambda: torch.nn.Linear(2, 3), batch_size=10, shuffle=False)
     server = ParameterServer(recipe, None)
 
     def gradient(batch: int) -> Gradient:

@@ -11,6 +11,8 @@ import torch
 import zarr
 
 import leptonhpc as lh
+from leptonhpc import store
+from leptonhpc.cluster.gangs import GangOutcome
 from leptonhpc.errors import (
     DTypeError,
     JobMismatchError,
@@ -19,11 +21,15 @@ from leptonhpc.errors import (
     OptionError,
     OutputExistsError,
     ShapeError,
+    StoreError,
 )
 from leptonhpc.testing import put
 from leptonhpc.train import Layout
+from leptonhpc.train.checkpoints import State, save_state
 from leptonhpc.train.inputs import plan_order
+from leptonhpc.train.ranks import RankOutcome
 from leptonhpc.train.recipe import Settings
+from leptonhpc.train.running import make_recipe, result_of
 
 from .conftest import double_network, network, three_classes
 
@@ -35,7 +41,7 @@ def by_hand(optimiser: Any, epochs: int, batch: int, loss: Any, y: np.ndarray) -
     torch.manual_seed(5)
     model = double_network()
     steps = optimiser(model.parameters())
-    order = plan_order(lh.open(X), lh.open(y), Settings(batch_size=batch, seed=5), model, None)
+    order = plan_order(lh.open(X), lh.open(y), Settings(batch_size=batch, seed=5), (0, 0), None)
     losses = []
     for epoch in range(epochs):
         for rows in order.window(epoch, 0):
@@ -196,6 +202,54 @@ def test_a_run_that_was_interrupted_in_an_epoch_gives_the_same(
     rest = lh.train.fit(Stops, (X, Y), epochs=2, out=tmp_path / "run")
     assert np.array_equal(rest.step_losses, whole.step_losses)
     assert 600 < rest.report.samples[0] < 1200  # from the middle of the first epoch
+
+
+@pytest.mark.parametrize("strategy", ["data", "async"])
+@pytest.mark.parametrize("optimiser", ["adam", "momentum"])
+def test_training_goes_on_from_what_an_earlier_call_gave(strategy: Any, optimiser: Any) -> None:
+    options: dict[str, Any] = {
+        "shuffle": False, "batch_size": 100, "learning_rate": 0.01, "optimiser": optimiser,
+    }  # fmt: skip
+    whole = lh.train.fit(network, (X, Y), epochs=2, **options)
+    first = lh.train.fit(network, (X, Y), validation=(X, Y), **options)
+    assert first.report.inference_seconds == first.history[-1]["validation_seconds"] > 0
+    for _ in range(2):  # what was given stays as it was
+        rest = lh.train.fit(network, (X, Y), start=first, strategy=strategy, **options)
+        assert rest.step_losses == pytest.approx(whole.step_losses[6:], abs=1e-5)
+
+
+def test_a_new_start_has_the_rates_of_its_call_and_another_optimiser_begins_anew() -> None:
+    first = lh.train.fit(network, (X, Y), learning_rate=0.01)
+    more = lh.train.fit(network, (X, Y), learning_rate=1e-9, start=first)
+    assert torch.allclose(more.model[0].weight, first.model[0].weight, atol=1e-7)
+    assert lh.train.fit(network, (X, Y), optimiser="sgd", start=first).history
+
+
+def test_an_end_that_cannot_be_seen_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that shows what was there before."""
+    run = str(tmp_path / "run")
+    store.create_group(run, attributes={})
+    recipe = make_recipe(
+        network, (X, Y), None, Settings(), strategy="data", memory=None,
+        checkpoint=run, checkpoint_seconds=60,
+    )  # fmt: skip
+    monkeypatch.setattr("leptonhpc.train.running._SEEN_SECONDS", 0.0)
+    nothing = RankOutcome(0, 600, 1.0, 0, 1.0, 0.0)
+    gang = GangOutcome((nothing,), ("a",), 0, 0)
+    with pytest.raises(StoreError, match="does not see the end"):
+        result_of(recipe, gang, 0.0)
+    save_state(run, State(recipe.fingerprint(), network().state_dict(), finished=True))
+    assert result_of(recipe, gang, 0.0).report.workers == 1
+
+
+def test_a_start_of_another_model_is_refused() -> None:
+    first = lh.train.fit(network, (X, Y))
+    with pytest.raises(OptionError, match=r"start= is of a model with .*\(16, 6\)"):
+        lh.train.fit(lambda: torch.nn.Linear(6, 3), (X, Y), start=first)
+    with pytest.raises(OptionError, match="a TrainResult; found Sequential"):
+        lh.train.fit(network, (X, Y), start=first.model)  # type: ignore[arg-type]
 
 
 def test_a_loss_that_is_nan_names_epoch_and_batch() -> None:

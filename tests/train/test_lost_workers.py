@@ -15,10 +15,11 @@ import zarr
 from distributed import Client, LocalCluster
 
 import leptonhpc as lh
+from leptonhpc.cluster.clients import identities
 from leptonhpc.testing import put
 
 from .conftest import three_classes, two_workers
-from .models import exact, patient
+from .models import ExactUntil, exact, patient
 
 # distributed looks for a port with a socket that it leaves to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -123,6 +124,58 @@ def test_a_stopped_worker_is_left_out_and_taken_in_when_it_wakes(
     assert found.report.regroups >= 1
     assert found.report.workers == 2
     assert np.max(np.abs(found.step_losses - alone.step_losses)) <= 1e-10
+
+
+def test_a_trainer_that_joins_takes_the_place_of_one_that_was_killed(
+    frail: tuple[LocalCluster, Client], pids: list[int], data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The server, on the last worker, lives on."""
+    run, go_on = tmp_path / "run", tmp_path / "go-on"
+    before = set(identities(frail[1]))
+
+    def replace() -> None:
+        try:
+            wait_for((run / "state.pt").exists)
+            os.kill(pids[0], signal.SIGKILL)
+            wait_for(lambda: len(now := set(identities(frail[1]))) == 2 and now != before)
+        finally:
+            go_on.touch()
+
+    with meanwhile(replace):
+        found = lh.train.fit(
+            ExactUntil(go_on), data, strategy="async", out=run, validation=data,
+            checkpoint_seconds=0.0, timeout=30.0, **{**OPTIONS, "epochs": 6},
+        )  # fmt: skip
+    assert (found.report.restarts, found.report.regroups) == (0, 1)
+    assert len(found.step_losses) == 120
+    assert found.metrics["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(("victim", "restarts"), [(0, 0), (1, 1)], ids=["trainer", "server"])
+def test_an_asynchronous_run_ends_without_a_worker_that_was_stopped(
+    pids: list[int], data: tuple[Path, Path], tmp_path: Path, victim: int, restarts: int
+) -> None:
+    run, go_on, ended, in_time = tmp_path / "run", tmp_path / "go-on", threading.Event(), []
+
+    def stop() -> None:
+        wait_for((run / "state.pt").exists)
+        os.kill(pids[victim], signal.SIGSTOP)
+        try:
+            go_on.touch()
+            in_time.append(ended.wait(120))
+        finally:
+            os.kill(pids[victim], signal.SIGCONT)
+
+    with meanwhile(stop):
+        found = lh.train.fit(
+            ExactUntil(go_on), data, strategy="async", out=run, validation=data,
+            checkpoint_seconds=0.0, timeout=8.0, **{**OPTIONS, "epochs": 6},
+        )  # fmt: skip
+        ended.set()
+    assert in_time == [True]
+    assert found.report.restarts == restarts
+    assert len(found.step_losses) == 120
+    assert found.metrics["accuracy"] > 0.9
 
 
 def test_trainers_and_then_the_server_may_be_killed(

@@ -8,9 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from leptonhpc.errors import StoreError
+import leptonhpc as lh
+from leptonhpc.errors import MemoryBudgetError, StoreError
 from leptonhpc.train import Layout
+from leptonhpc.train.inputs import plan_order
+from leptonhpc.train.layout import held_nbytes
 from leptonhpc.train.making import laid_model
+from leptonhpc.train.recipe import Settings
 
 from .conftest import three_classes
 from .measured_memory import most_memory, own_nbytes
@@ -24,20 +28,28 @@ LAYER = WIDTH * WIDTH * 4
 @pytest.mark.parametrize(
     ("strategy", "kind"), [("model", "pipeline"), ("model", "tensor"), ("hybrid", "fsdp")]
 )
-def test_a_rank_takes_the_memory_of_its_part(ranks: Ranks, strategy: Any, kind: Any) -> None:
+def test_a_rank_takes_the_memory_of_its_part(
+    ranks: Ranks, strategy: Any, kind: Any, tmp_path: Path
+) -> None:
     layout = Layout(kind=kind, parts=4)
     recipes = (
-        ranks.recipe(4, model_fn, (X, Y), strategy=strategy, layout=layout)
+        ranks.recipe(
+            4, model_fn, (X, Y), strategy=strategy, layout=layout, optimiser="momentum"
+        )
         for model_fn in (wide, large)
-    )
-    found = ranks.run(4, most_memory, *recipes)
+    )  # fmt: skip
+    found = ranks.run(4, most_memory, *recipes, tmp_path)
     whole = LAYERS * LAYER + 4 * (7 * WIDTH + 3 * WIDTH + 3)
     # biases and the last layer are not divided by columns and rows
-    assert whole <= sum(part for part, _ in found) <= 1.02 * whole
-    for part, most in found:
+    assert whole <= sum(part for part, _, _ in found) <= 1.02 * whole
+    for part, most, _ in found:
         # beside it a layer and its gradients that are tried, or what is sent of one
         assert most <= part + 6 * LAYER
-    assert min(most for _, most in found) < whole * 2 / 3
+    assert min(most for _, most, _ in found) < whole * 2 / 3
+    # all parameters, and as many averages, went through the memory of the first: in pieces of
+    # 32 MiB, which are read and written, and some layers that are sent
+    assert (stored := (tmp_path / "state.pt").stat().st_size) > 2 * whole
+    assert max(most for _, _, most in found) < stored * 2 / 3
 
 
 class Tied(nn.Module):
@@ -95,3 +107,34 @@ def test_the_file_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     laid_model(odd, 0, {})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "layout"),
+    [
+        ("model", Layout()),
+        ("model", Layout(kind="tensor")),
+        ("hybrid", Layout(kind="fsdp")),
+    ],
+)
+def test_a_model_that_one_worker_has_no_room_for_may_be_divided(
+    strategy: Any, layout: Layout
+) -> None:
+    """It takes 1.15 GB with gradients, momentum and a copy to store; its layers 36 MB each."""
+    with torch.device("meta"):
+        layers = [nn.Linear(3000, 3000) for _ in range(8)]
+        model = nn.Sequential(*[part for layer in layers for part in (layer, nn.ReLU())])
+    settings, memory = Settings(optimiser="momentum", batch_size=10), "700 MB"
+    data = lh.open(X), lh.open(Y)
+    alone = held_nbytes(model, "data", "momentum", None, 8)
+    with pytest.raises(MemoryBudgetError, match="needs at least memory='1303 MB'"):
+        plan_order(*data, settings, alone, memory)
+    for workers in (1, 8):
+        held = held_nbytes(model, strategy, "momentum", layout, workers)
+        assert held[0] == alone[0] == 4 * sum(p.nbytes for p in model.parameters())
+        if workers == 8:
+            plan_order(*data, settings, held, memory)
+        else:
+            assert held[1] == alone[1]
+    unlike = held_nbytes(model, strategy, "adam", layout, 8)
+    assert unlike[1] - held[1] == pytest.approx(held[0] / 4 / 8, rel=1e-2)  # one average more
