@@ -104,6 +104,8 @@ def run_to_output(
             raise OptionError("resume= and overwrite= are about an output; give out=")
         outcome, workspace, report = run_job(job, progress=progress)
         return _named(job, outcome), workspace, report, False
+    if resume and overwrite:
+        raise OptionError("give one of resume= (go on with an output) and overwrite= (begin again)")
     check_place(job, out)
     description = describe_job(job)
     partial = store.partial_location(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +67,9 @@ _DRIVERS: dict[str, tuple[Callable[..., Job], Callable[..., Any]]] = {
 }
 
 
+_OF_RUN = ("out", "resume", "overwrite", "progress")
+
+
 def plan(
     driver: Driver,
     *arrays: Any,
@@ -108,18 +112,36 @@ def plan(
     >>> p.explanation.passes
     2.0
     """
-    if driver not in _DRIVERS:
-        raise OptionError(f"driver is one of {', '.join(_DRIVERS)}; found {driver!r}")
+    if not isinstance(driver, str) or driver not in _DRIVERS:
+        found = repr(driver) if isinstance(driver, str) else f"a {type(driver).__name__}"
+        raise OptionError(f"the first argument is one of {', '.join(_DRIVERS)}; found {found}")
     if policy is not None and policy not in POLICIES:
         raise OptionError(f"policy is one of {', '.join(POLICIES)}; found {policy!r}")
     planner, runner = _DRIVERS[driver]
+    _require_takes(driver, planner, arrays, options)
+    given: Any = machine
+    if not isinstance(given, Machine | str | Path | None):
+        raise OptionError(f"machine is a TOML file's path or a Machine; found {given!r}")
     elsewhere = read_machine(machine) if isinstance(machine, str | Path) else machine
-    try:
-        with planned_for(elsewhere):
-            job = planner(*arrays, **options)
-    except TypeError as error:
-        if "argument" not in str(error):
-            raise
-        raise OptionError(f"plan({driver!r}): {str(error).partition('() ')[2]}") from error
+    with planned_for(elsewhere):
+        job = planner(*arrays, **options)
     here = elsewhere is None
     return Plan(job, runner, cluster_machine() if here else elsewhere, policy, here=here)
+
+
+def _require_takes(
+    driver: str, planner: Callable[..., Job], arrays: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    """Refuse arrays and keywords that the driver does not have; say which it has."""
+    taken = signature(planner)
+    try:
+        taken.bind(*arrays, **options)
+    except TypeError as error:
+        names = [p.name for p in taken.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        keywords = [p.name for p in taken.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        message = f"plan({driver!r}): {error}; it takes {', '.join(names)}"
+        message += f", and by name {', '.join(keywords)}"
+        later = [name for name in options if name in _OF_RUN]
+        if later:
+            message += f". Give {', '.join(f'{name}=' for name in later)} to the plan's run()"
+        raise OptionError(message) from error

@@ -24,7 +24,7 @@ class Plan:
     """What it is planned for; None: this process."""
     policy: str | None = None
     here: bool = True
-    """Whether it can be run: not if it was planned for a machine from a file."""
+    """Whether it can be run: not if it was planned with ``machine=``."""
 
     @property
     def explanation(self) -> Explanation:
@@ -106,10 +106,11 @@ class Plan:
         Raises
         ------
         OptionError
-            If it was planned for a machine from a file.
+            If it was planned with ``machine=``.
         """
         if not self.here:
-            raise OptionError("a plan for a machine from a file is for looking at; plan without")
+            message = "a plan with machine= shows what would be; to run it, plan without machine="
+            raise OptionError(message)
         return self._run(self.job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
     def __repr__(self) -> str:

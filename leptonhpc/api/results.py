@@ -41,8 +41,11 @@ class Result:
     _workspace: Workspace | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
-        """Show shapes, certificate and report."""
-        shapes = ", ".join(f"{name}{value.shape}" for name, value in self.arrays().items())
+        """Show shapes, of single numbers themselves, certificate and report."""
+        shapes = ", ".join(
+            f"{name}{value.shape}" if value.shape else f"{name}={value}"
+            for name, value in self.arrays().items()
+        )
         certificate: Any = getattr(self, "certificate", None)
         return f"{type(self).__name__} {shapes}\n{certificate}\n{self.report}"
 

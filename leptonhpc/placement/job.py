@@ -119,11 +119,7 @@ class PlacedJob:
                 f"    {stage.name:<22}{placed.placement.policy}, "
                 f"{format_seconds(placed.simulation.seconds)}" + (f" ({others})" if others else "")
             )
-        left = list(self.left_out().items())
-        lines += [f"    not on {name}: {why}" for name, why in left[:_MOST_ROWS]]
-        if len(left) > _MOST_ROWS:
-            lines.append(f"    not on {len(left) - _MOST_ROWS} more")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"    {line}" for line in self._left_lines())])
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -134,13 +130,19 @@ class PlacedJob:
         text = (
             f"placed on {len(self.machine.devices)} devices: about {format_seconds(self.seconds)}"
         )
-        return f"{text}{self._limit()}<table><tr>{head}</tr>{rows}</table>{self.svg()}"
+        left = "".join(f"<p>{escape(line)}</p>" for line in self._left_lines())
+        return f"{text}{self._limit()}<table><tr>{head}</tr>{rows}</table>{left}{self.svg()}"
 
     def _rows(self) -> list[tuple[str, str, str, str]]:
         return [
             (name, f"{share:.1%}", f"{count:,}", f"busy {format_seconds(busy)}")
             for name, (count, share, busy) in list(self.shares().items())[:_MOST_ROWS]
         ]
+
+    def _left_lines(self) -> list[str]:
+        left = list(self.left_out().items())
+        lines = [f"not on {name}: {why}" for name, why in left[:_MOST_ROWS]]
+        return lines + [f"not on {n} more" for n in [len(left) - _MOST_ROWS] if n > 0]
 
     def _limit(self) -> str:
         if self.scheduler_busy > _BUSY:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from leptonhpc.errors import OptionError
+from leptonhpc.errors import MemoryBudgetError, OptionError
 from leptonhpc.planning import Precision, Rates, Resources
 from leptonhpc.planning.amounts import parse_nbytes
 
@@ -95,8 +95,17 @@ class Machine:
         -------
         Resources
             One worker for each device.
+
+        Raises
+        ------
+        MemoryBudgetError
+            If no device has that much.
         """
         worth = self.worthwhile()
+        most = max(device.memory_nbytes for device in self.devices)
+        if memory_nbytes is not None and memory_nbytes > most:
+            message = f"memory={memory_nbytes} is more than any device has: at most {most} bytes"
+            raise MemoryBudgetError(message)
         memory = memory_nbytes or min(device.memory_nbytes for device in worth.devices)
         rates, speeds = worth.speeds()
         return Resources(

@@ -295,6 +295,10 @@ _ARRAY_SECONDS = 0.003
 measured with arrays of a few kilobytes, 6 to 60 ms in all."""
 
 
+_KEPT_SECONDS = 0.008
+"""What a stage takes more where there is an output, whose journal is asked, told and given sums."""
+
+
 def beside_seconds(resources: Resources, tasks: int = 0, lanes: int = 1) -> float:
     """Predict what a stage takes beside its work.
 
@@ -320,6 +324,11 @@ def beside_seconds(resources: Resources, tasks: int = 0, lanes: int = 1) -> floa
 def around_seconds(resources: Resources, arrays: int) -> float:
     """Predict what a job takes beside its stages: to begin, and to make so many arrays."""
     return 0.0 if resources.distributed else _JOB_SECONDS + _ARRAY_SECONDS * arrays
+
+
+def kept_seconds(stages: float) -> float:
+    """Predict what so many stages take more where there is an output, with its journal."""
+    return _KEPT_SECONDS * stages
 
 
 def eigh_seconds(n: int, rates: Rates) -> float:

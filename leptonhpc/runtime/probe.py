@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import math
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ from leptonhpc.runtime import memory
 from leptonhpc.runtime.cores import usable_cores
 from leptonhpc.runtime.device import device_here
 
+_LIBRARIES = ("numpy", "scipy", "zarr", "numcodecs", "zarrs")
 _SECONDS = 0.25
 """Of each measurement."""
 
@@ -34,7 +39,8 @@ def probe(*, save: bool = True) -> Machine:
     Parameters
     ----------
     save : bool
-        Keep the rates in the user's cache on each machine, where plans find them.
+        Keep the rates in the user's cache on each machine, where plans find them: those of the same
+        kind of device with the same versions of the libraries that compute, read and decode.
 
     Returns
     -------
@@ -42,7 +48,8 @@ def probe(*, save: bool = True) -> Machine:
         A device for each worker (or one), with its rates: gemm at three sizes, syrk, skinny gemm at
         two widths, Cholesky, QR, eigh and sums of squares in float64 flops a second, how much
         faster float32 and TF32 are, and bytes a second that are read from and written to a Zarr
-        store (of arrays as stored by default: Zstandard).
+        store (of arrays as stored by default: Zstandard). Of a device with memory of its own also
+        bytes a second that are copied in and out, and the seconds that each copy takes beside.
     """
     from leptonhpc.runtime.backends import connected_client
 
@@ -85,7 +92,7 @@ def measure(*, save: bool) -> Device:
         gemm, syrk, skinny, _eigh_rate(), read, write, potrf, geqrf, single / gemm, half,
         skinny_half, sweep, rounded / gemm, measured=True,
     )  # fmt: skip
-    device = _device(kind, rates, math.inf if blas.array is None else _link_rate(blas))
+    device = _device(kind, rates, (math.inf, 0.0) if blas.array is None else _link(blas))
     _here[kind] = device
     if save:
         path = _cache_file(kind)
@@ -93,7 +100,7 @@ def measure(*, save: bool) -> Device:
         partial = path.with_suffix(f".{os.getpid()}")
         known: dict[str, Any] = {"rates": rates.to_dict()}
         if device.overlaps:
-            known["link_bytes"] = device.link_bytes
+            known["link"] = (device.link_bytes, device.link_seconds)
         partial.write_text(json.dumps(known))
         partial.replace(path)
     return device
@@ -122,20 +129,21 @@ def here() -> Device:
         return _here[kind]
     try:
         known = json.loads(_cache_file(kind).read_text())
-        return _device(kind, Rates(**known["rates"]), known.get("link_bytes", math.inf))
+        link_bytes, link_seconds = known.get("link", (math.inf, 0.0))
+        return _device(kind, Rates(**known["rates"]), (link_bytes, link_seconds))
     except (OSError, ValueError, TypeError, KeyError):
-        return _device(kind, Rates(), math.inf)
+        return _device(kind, Rates(), (math.inf, 0.0))
 
 
-def _device(kind: str, rates: Rates, link_bytes: float) -> Device:
+def _device(kind: str, rates: Rates, link: tuple[float, float]) -> Device:
     blas, free = primitives_of(kind), memory.free_nbytes()
     if blas.is_host:
-        return Device("this machine", kind, usable_cores(), free, rates, link_bytes)
+        return Device("this machine", kind, usable_cores(), free, rates, *link)
     chosen: Precision | None = "tf32" if blas.precision == "tf32" else None
     # one lane, whose blocks are in the memory of both
     least = free if blas.capacity_nbytes is None else min(free, blas.capacity_nbytes)
     return Device(
-        "this machine", kind, 1, least, rates, link_bytes, tf32=blas.has_tf32, precision=chosen
+        "this machine", kind, 1, least, rates, *link, tf32=blas.has_tf32, precision=chosen
     )
 
 
@@ -148,10 +156,25 @@ def cache_folder() -> Path:
 
 
 def _cache_file(kind: str) -> Path:
+    """Name the file of a device, and of what its rates depend on: they are those of no other."""
     import platform
 
-    versions = f"{kind}-{platform.node()}-{os.cpu_count()}-numpy{np.__version__}"
-    return cache_folder() / f"rates-{versions}.json"
+    name = f"{kind}-{platform.node()}-{os.cpu_count()}-{'-'.join(_versions(kind))}"
+    return cache_folder() / f"rates-{name}.json"
+
+
+@functools.cache
+def _versions(kind: str) -> tuple[str, ...]:
+    """Give the versions of the libraries that compute, read and decode."""
+    found = []
+    for library in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f"{library}{metadata.version(library)}")
+    array = primitives_of(kind).array
+    if array is not None:
+        library = array.__module__.partition(".")[0]
+        found.append(f"{library}{getattr(sys.modules[library], '__version__', '')}")
+    return tuple(found)
 
 
 def _done(blas: Blas, array: Any) -> None:
@@ -254,9 +277,14 @@ def _sweep_rate(kind: str, rows: int = 1024, columns: int = 512) -> float:
                  columns=columns))  # fmt: skip
 
 
-def _link_rate(blas: Blas, nbytes: int = 1 << 25) -> float:
+def _link(blas: Blas, nbytes: int = 1 << 25) -> tuple[float, float]:
+    """Give bytes a second, and seconds of a copy of nothing: large and small ones, in and out."""
     host = np.ones((nbytes >> 15, 1 << 12))
-    return _rate(lambda: blas.get(blas.put(host)), 2.0 * nbytes)
+    row = host[:1]
+    large = 1.0 / _rate(lambda: blas.get(blas.put(host)), 2.0)
+    small = 1.0 / _rate(lambda: blas.get(blas.put(row)), 2.0)
+    link_seconds = max(0.0, (len(host) * small - large) / (len(host) - 1))
+    return nbytes / max(large - link_seconds, large / 2), link_seconds
 
 
 def _eigh_rate(n: int = 512) -> float:

@@ -87,10 +87,12 @@ class Report:
     seconds: float
     predicted_seconds: float
     passes: float
-    """Readings of the whole input, by storage units that were really read."""
+    """Readings of the whole input, by storage units that were really read; of inputs in memory, by
+    bytes."""
     read_nbytes: int
     reads_per_chunk: float
-    """Most often that a stage read the input's chunks, per reading planned (1: each once)."""
+    """Most often that a stage read the input's chunks, per reading planned (1: each once); 0 where
+    the input has none, or was not read in a pass."""
     write_nbytes: int
     flops: float
     peak_nbytes: int
@@ -159,6 +161,12 @@ class Report:
         placed = [stage.placement for stage in self.stages if stage.placement is not None]
         return sum(getattr(each, name) for each in placed) if placed else None
 
+    def counted_reads(self) -> str:
+        """Say how often a chunk was read; nothing of inputs in memory, which have none."""
+        if not self.reads_per_chunk:
+            return ""
+        return f"each chunk at most {self.reads_per_chunk:.3g} times a pass"
+
     def by_device(self) -> tuple[DeviceReport, ...]:
         """Sum up what each device did in all stages; empty without a cluster."""
         whole = whole_placement([s.placement for s in self.stages if s.placement is not None])
@@ -196,8 +204,8 @@ class Report:
         lines = [
             f"{self.driver}: {format_seconds(self.seconds)} "
             f"(predicted {format_seconds(self.predicted_seconds)}), {rate:.3g} GFLOP/s",
-            f"  read    {format_nbytes(self.read_nbytes)}, {self.passes:.3g} times the input; "
-            f"each chunk at most {self.reads_per_chunk:.3g} times a pass",
+            f"  read    {format_nbytes(self.read_nbytes)}, {self.passes:.3g} times the input"
+            + (f"; {counted}" if (counted := self.counted_reads()) else ""),
             f"  wrote   {format_nbytes(self.write_nbytes)}",
             f"  peak    {format_nbytes(self.peak_nbytes)} "
             f"(predicted at most {format_nbytes(self.predicted_peak_nbytes)}, "

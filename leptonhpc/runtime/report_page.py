@@ -74,7 +74,7 @@ def _comparison(report: Report) -> str:
             "passes over the input",
             f"{report.predicted_passes:.3g}" if known else "",
             f"{report.passes:.3g}",
-            f"each chunk at most {report.reads_per_chunk:.3g} times a pass",
+            report.counted_reads(),
         ),
         (
             "bytes read",

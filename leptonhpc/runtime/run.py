@@ -19,6 +19,7 @@ from leptonhpc.kernels import Accumulator
 from leptonhpc.linalg import Job, Outcome
 from leptonhpc.placement import Machine, precisions_of
 from leptonhpc.planning import Resources, Stage, Target
+from leptonhpc.planning.costs import beside_seconds, kept_seconds
 from leptonhpc.planning.tasks import ADJOINT
 from leptonhpc.runtime.backends import (
     PICKLED_NBYTES,
@@ -118,6 +119,7 @@ class _Run:
     monitor: Monitor
     stages: list[StageReport] = field(default_factory=list)
     read_nbytes: int = 0
+    input_nbytes: int = 0
     write_nbytes: int = 0
     flops: float = 0.0
     stage_units: int = 0
@@ -256,7 +258,7 @@ class _Run:
                 stage.name,
                 len(stage.tasks),
                 seconds,
-                stage.seconds,
+                stage.seconds + self._beside_seconds(stage),
                 read,
                 flops,
                 resumed,
@@ -267,8 +269,14 @@ class _Run:
         self.read_nbytes += read
         self.flops += flops
         self.write_nbytes += sum(t.write_nbytes for t in ran)
-        if stage.passes > 0 and acc and self.stage_units:
-            self.readings.append((acc["units"] / self.stage_units, stage.passes))
+        if stage.passes > 0 and acc:
+            self.input_nbytes += read
+            if self.stage_units:
+                self.readings.append((acc["units"] / self.stage_units, stage.passes))
+
+    def _beside_seconds(self, stage: Stage) -> float:
+        beside = beside_seconds(self.job.resources, len(stage.tasks), stage.lanes)
+        return beside + (kept_seconds(1) if self.journal is not None else 0.0)
 
 
 def run_job(
@@ -339,11 +347,13 @@ def _report(run: _Run, seconds: float, used: Used) -> Report:
     size = sum(int(np.prod(s.shape)) * s.dtype.itemsize for s in job.sources.values())
     passes = sum(times for times, _ in run.readings)
     if not run.readings:  # NumPy and Dask inputs have no storage units: by bytes
-        passes = run.read_nbytes / max(1, size)
+        passes = run.input_nbytes / max(1, size)
+    planned = sum(stage.repeats for stage in job.explanation.planned)
+    kept = kept_seconds(planned) if run.journal is not None else 0.0
     return Report(
         driver=job.driver,
         seconds=seconds,
-        predicted_seconds=job.explanation.seconds,
+        predicted_seconds=job.explanation.seconds + kept,
         passes=passes,
         read_nbytes=run.read_nbytes,
         reads_per_chunk=max((times / planned for times, planned in run.readings), default=0.0),

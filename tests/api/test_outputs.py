@@ -208,6 +208,16 @@ def test_an_output_that_exists_is_refused(kind: str, stored: Path, tmp_path: Pat
         assert snapshot(tmp_path) == before
 
 
+def test_going_on_and_beginning_again_at_once_is_refused(stored: Path, tmp_path: Path) -> None:
+    for made in (False, True):
+        if made:
+            lh.svd(stored, out=tmp_path / "r", **OPTIONS)
+        before = snapshot(tmp_path)
+        with pytest.raises(OptionError, match="give one of resume= .* and overwrite="):
+            lh.svd(stored, out=tmp_path / "r", resume=True, overwrite=True, **OPTIONS)
+        assert snapshot(tmp_path) == before
+
+
 def test_overwriting_keeps_the_old_result_until_the_new_one_is_done(
     stored: Path, tmp_path: Path
 ) -> None:

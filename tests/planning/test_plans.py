@@ -21,6 +21,7 @@ from leptonhpc.errors import (
     LeptonError,
     MemoryBudgetError,
     NotConvergedWarning,
+    OptionError,
 )
 from leptonhpc.planning import Resources
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
@@ -292,6 +293,27 @@ def test_questions_that_make_no_sense_are_refused_when_planned(
 ) -> None:
     with pytest.raises(LeptonError):
         lh.plan(driver, np.ones((8, 4)), **options)
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "message"),
+    [(1, {"k": 3}, "'k'; it takes x, and by name rank, tol,"),
+     (1, {"rank": 2, "out": "r"}, "'out'; .* Give out= to the plan's run"),
+     (2, {}, "too many positional arguments; it takes x,"), (0, {}, "missing .* 'x'")],
+)  # fmt: skip
+def test_arrays_and_keywords_that_a_driver_does_not_take_are_named_beside_those_it_takes(
+    count: int, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        lh.plan("svd", *[np.ones((8, 4))] * count, **options)
+
+
+def test_what_is_no_driver_and_no_machine_is_named() -> None:
+    x: Any = np.ones((8, 4))
+    with pytest.raises(OptionError, match="first argument is one of svd, .*; found a ndarray"):
+        lh.plan(x, rank=2)
+    with pytest.raises(OptionError, match="path or a Machine; found 3"):
+        lh.plan("svd", x, rank=2, machine=3)  # type: ignore[arg-type]
 
 
 def test_cores_are_workers_times_threads() -> None:

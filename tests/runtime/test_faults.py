@@ -230,6 +230,38 @@ def test_a_job_goes_on_when_all_workers_died_and_came_back_under_other_addresses
     require_same("cholesky", result, folder)
 
 
+@pytest.mark.parametrize("job", ["svd", "cholesky"])
+def test_a_worker_that_leaves_and_returns_under_another_address_gets_work_again(
+    job: str, folder: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers, dealt = identities(client), Record.dealt
+    left, pid = next(iter(pids(client).items()))
+    name, returned = workers[left]["name"], set[str]()
+
+    def leave() -> None:
+        gate(folder).touch()  # the others wait until it is back
+        kill(pid)
+
+    def dealing(self: Any, placed: Any) -> None:
+        dealt(self, placed)
+        new = {device.name for device in placed.work.machine.devices} - set(workers)
+        known = identities(client)
+        returned.update(a for a in new if known.get(a, {}).get("name") == name)
+        if returned:
+            gate(folder).unlink(missing_ok=True)
+
+    monkeypatch.setattr(Record, "dealt", dealing)
+    try:
+        with within(120), after_tasks(2, leave):
+            result = JOBS[job](folder, tmp_path / "r")
+    finally:
+        gate(folder).unlink(missing_ok=True)
+    assert returned
+    assert returned <= {device.name for device in result.report.by_device()}
+    assert result.report.off_owner == 0
+    require_same(job, result, folder)
+
+
 @pytest.mark.parametrize("job", ["svd", "matmul"])
 def test_a_worker_that_is_stopped_is_given_up(
     job: str, folder: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from zarr.storage import LocalStore, WrapperStore
 
 import leptonhpc as lh
-from leptonhpc.errors import MemoryBudgetError, NonFiniteError, WorkerError
+from leptonhpc.errors import MemoryBudgetError, NonFiniteError, OptionError, WorkerError
+from leptonhpc.planning.costs import kept_seconds
 from leptonhpc.runtime import resources_of
 from leptonhpc.runtime.compile import compile_stage
 from leptonhpc.runtime.execute import Context
@@ -247,6 +248,28 @@ def test_reports_tell_what_happened_beside_what_was_predicted(job: str, stored: 
         assert word in str(report)
 
 
+def test_readings_of_chunks_are_told_of_only_where_there_are_chunks(stored: Path) -> None:
+    assert "each chunk at most 1 times a pass" in str(run("gram", stored).report)
+    # of rank 1: what has no mode is made orthogonal again, from scratch and not from the input
+    report = lh.svd(np.ones((300, 20)), rank=2, method="gram", memory="1 GB").report
+    assert report.read_nbytes > report.passes * 300 * 20 * 8
+    assert 1 <= report.passes <= report.predicted_passes
+    assert "chunk" not in str(report)
+
+
+def test_stages_are_predicted_as_planned_and_a_little_longer_with_an_output(
+    stored: Path, tmp_path: Path
+) -> None:
+    plan = lh.plan("svd", stored, rank=3, method="gram", memory="1 GB")
+    here, kept = plan.run().report, plan.run(out=tmp_path / "r").report
+    planned = [stage["seconds"] for stage in plan.explanation.stages]
+    assert [stage.predicted_seconds for stage in here.stages] == pytest.approx(planned)
+    more = kept_seconds(1)
+    assert [s.predicted_seconds for s in kept.stages] == pytest.approx([p + more for p in planned])
+    assert here.predicted_seconds == plan.explanation.seconds
+    assert kept.predicted_seconds == pytest.approx(here.predicted_seconds + more * len(planned))
+
+
 def test_reports_of_a_cluster_name_its_workers(stored: Path, client: Client) -> None:
     report = run("gram", stored).report
     assert (report.workers, report.threads) == (2, 1)
@@ -325,6 +348,21 @@ def test_limits_of_workers_are_kept(stored: Path) -> None:
         assert lh.plan("svd", stored, rank=2).explanation.memory_nbytes <= 400_000_000
         with pytest.raises(MemoryBudgetError, match="worker's limit"):
             lh.svd(stored, rank=2, memory="1 GB")
+
+
+def test_a_device_that_a_worker_does_not_have_is_refused_before_anything_runs(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster),
+    ):
+        monkeypatch.setenv("LEPTONHPC_DEVICE", "no_such_accelerator")
+        with pytest.raises(OptionError, match="worker inproc://.*'no_such_accelerator'"):
+            lh.svd(stored, rank=2, out=tmp_path / "r")
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_importing_starts_and_imports_nothing_heavy() -> None:

@@ -1,0 +1,64 @@
+"""What was measured is kept for the device and the libraries that it was measured with."""
+
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leptonhpc.runtime.probe import here, measure
+
+probing = sys.modules["leptonhpc.runtime.probe"]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Let measurements be short, and nothing be known."""
+    monkeypatch.setattr(probing, "_SECONDS", 0.001)
+    monkeypatch.setattr(probing, "_here", {})
+    monkeypatch.setenv("LEPTONHPC_CACHE", str(tmp_path))
+    probing._versions.cache_clear()
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["host", "leptonhpc.testing.strict_device"])
+def test_another_process_finds_what_was_measured_here(
+    kind: str, quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEPTONHPC_DEVICE", kind)
+    assert not here().rates.measured
+    device = measure(save=True)
+    monkeypatch.setattr(probing, "_here", {})  # as in another process
+    again = here()
+    assert again.rates == device.rates
+    assert (again.link_bytes, again.link_seconds) == (device.link_bytes, device.link_seconds)
+    if kind != "host":  # a small copy takes longer than its bytes
+        assert device.link_seconds > 0
+
+
+@pytest.mark.parametrize("changed", ["numpy", "zarr", "device"])
+def test_rates_of_other_libraries_or_another_device_are_not_taken(
+    changed: str, quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure(save=True)
+    monkeypatch.setattr(probing, "_here", {})
+    assert here().rates.measured
+    version = metadata.version
+
+    def newer(name: str) -> Any:
+        return "99.0" if name == changed else version(name)
+
+    monkeypatch.setattr(metadata, "version", newer)
+    probing._versions.cache_clear()
+    if changed == "device":
+        monkeypatch.setenv("LEPTONHPC_DEVICE", "leptonhpc.testing.strict_device")
+    assert not here().rates.measured
+    measure(save=True)
+    assert len(list(quick.iterdir())) == 2
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Any:
+    yield
+    probing._versions.cache_clear()
