@@ -1,12 +1,14 @@
 # From a fresh clone, with python3, make and a network: make demo, make test.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKFLOWS := $(filter-out quickstart slurm,$(notdir $(wildcard workflows/*)))
 
-.PHONY: help demo test gate docs bench clean
+.PHONY: help demo test gate docs bench clean $(WORKFLOWS)
 
 help:
 	@echo "make demo    install into .venv and run workflows/quickstart"
 	@echo "make test    install into .venv and run the tests"
+	@echo "make faces   run workflows/faces; so $(filter-out faces,$(WORKFLOWS))"
 	@echo "make gate    every other check: style, types, layers, docstrings, doctests, docs"
 	@echo "make docs    build docs/_build"
 	@echo "make bench   a tiny size of every benchmark"
@@ -14,6 +16,11 @@ help:
 
 demo: .venv/installed
 	$(BIN)/python workflows/quickstart/run.py
+
+# On real data where there are any to be had; make gwas ARGS="--people 100" for other options.
+genotype_pca: ARGS ?= --real
+$(WORKFLOWS): .venv/installed
+	cd workflows/$@ && ../../$(BIN)/python run.py $(ARGS)
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile  # many tests wait for processes: two at a time
@@ -37,20 +44,36 @@ bench: .venv/installed-bench
 clean:
 	rm -rf .venv build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
+FRESH = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+  || { echo "leptonhpc needs Python 3.11 to 3.13; say which: make PYTHON=python3.12 ..."; exit 1; }; \
+  $(PYTHON) -m venv --clear .venv
+
+# An installation that was interrupted leaves packages without metadata, on which pip itself fails.
+WHOLE := import importlib.metadata as m; m.version("pip"); \
+  assert all(d.name and d.version and d.read_text("RECORD") for d in m.distributions())
+
+define mended
+@$(BIN)/python -I -c '$(WHOLE)' 2> /dev/null \
+  || { echo "an installation was interrupted: .venv is made anew"; $(FRESH); }
+endef
+
+INSTALL := $(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable
+
 # An environment is as old as the last pyproject.toml that it was made from.
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
-	  || { echo "leptonhpc needs Python 3.11 to 3.13; say which: make PYTHON=python3.12 ..."; exit 1; }
-	$(PYTHON) -m venv .venv
+	@$(FRESH)
 
 .venv/installed: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[test,xarray]'
+	$(mended)
+	$(INSTALL) '.[test,xarray]'
 	touch $@
 
 .venv/installed-gate: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[test,xarray,docs]'
+	$(mended)
+	$(INSTALL) '.[test,xarray,docs]'
 	touch $@
 
 .venv/installed-bench: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[test,xarray,bench]'
+	$(mended)
+	$(INSTALL) '.[test,xarray,bench]'
 	touch $@
