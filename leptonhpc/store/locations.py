@@ -228,9 +228,6 @@ def require_free(location: Location, *, overwrite: bool) -> None:
     """
     if not exists(location):
         return
-    if not overwrite:
-        message = f"{describe(location)!r} exists; pass overwrite=True or choose another output"
-        raise OutputExistsError(message)
     store, path = resolve(location, read_only=not isinstance(location, Store))
     prefix = f"{path}/" if path else ""
     if is_local(location) and not local_path(location).is_dir():
@@ -241,6 +238,9 @@ def require_free(location: Location, *, overwrite: bool) -> None:
         message = (
             f"{describe(location)!r} is not Zarr, so it is not overwritten; choose another output"
         )
+        raise OutputExistsError(message)
+    if not overwrite:
+        message = f"{describe(location)!r} exists; pass overwrite=True or choose another output"
         raise OutputExistsError(message)
 
 
