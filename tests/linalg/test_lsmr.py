@@ -51,14 +51,15 @@ def ridge(a: np.ndarray, b: np.ndarray, damp: float) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
-@pytest.mark.parametrize(("rank", "damp"), [(0, 1e-1), (12, 1e-3), (None, 1e-3)])
+@pytest.mark.parametrize(("rank", "damp"), [(0, 1e-1), (12, 3e-3), (None, 3e-3)])
 def test_ridge_is_the_closed_form_to_1e_8(
     shape: tuple[int, int], dtype: str, rank: int | None, damp: float
 ) -> None:
     a = matrix_with_spectrum(shape, np.geomspace(1, 1e-3, min(shape)), dtype=dtype)
     b = draw((shape[0], 2), dtype)
-    # |x - x*| <= |A^H r - damp^2 x| / damp^2 <= tol |A| |(r, damp x)| / damp^2 is 1e-9 or less
-    r = lh.lsmr(a, b, damp=damp, rank=rank, tol=1e-12, memory=MEMORY)
+    # |x - x*| <= |A^H r - damp^2 x| / damp^2 <= tol |A| |(r, damp x)| / damp^2 is 3e-9 or less,
+    # and some ten times what rounding leaves of the gradient
+    r = lh.lsmr(a, b, damp=damp, rank=rank, tol=1e-11, memory=MEMORY)
     x = ridge(a, b, damp)
     assert r.certificate.converged
     assert r.x.dtype == dtype
