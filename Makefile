@@ -23,7 +23,7 @@ $(WORKFLOWS): .venv/installed
 	cd workflows/$@ && ../../$(BIN)/python run.py $(ARGS)
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile  # many tests wait for processes: two at a time
+	$(BIN)/python -m pytest -n 3 --dist loadfile  # many tests wait for processes: three at a time
 
 gate: .venv/installed-gate
 	$(BIN)/ruff check .

@@ -99,7 +99,7 @@ def test_an_output_of_which_some_objects_were_copied_gets_its_name(
             svd(source, out)
     foreign = f"{remote}/r/u/foreign"
     put_object(*resolve(foreign), b"of somebody else")
-    with pytest.raises(OutputExistsError, match="exists"):
+    with pytest.raises(OutputExistsError, match="choose another output"):
         svd(source, out)
     store.remove(foreign)
     monkeypatch.setattr("leptonhpc.api.outputs.run_job", die)  # nothing is done again

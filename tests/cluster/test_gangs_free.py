@@ -46,7 +46,7 @@ def add_one(seat: Seat, call: gangs_free.Call, name: str) -> int:
 def client() -> Iterator[Client]:
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None,
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0",
             protocol="tcp", host="127.0.0.1", worker_dashboard_address="127.0.0.1:0",
         ) as cluster,
         Client(cluster) as connected,
