@@ -188,7 +188,7 @@ class _Case:
             return None
         x = da.from_zarr(str(self._inputs[0]))
         if self.work == "cholesky":
-            da.linalg.cholesky(x, lower=True).to_zarr(str(self._out))
+            da.linalg.cholesky(x, lower=True).to_zarr(str(self._out / "l"))
             return None
         return da.compute(
             *da.linalg.svd_compressed(x, self._arguments.rank, n_power_iter=2, iterator="QR")

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -72,22 +73,27 @@ def measure(*, save: bool) -> Device:
     Returns
     -------
     Device
-        Its rates are averages over some tenths of a second each: a process that is slowed shows it.
+        Of a process that is stopped now and then, all rates are as much smaller: what it computes
+        with is measured while it runs, and the share of the time that it is let run in all of that.
     """
     from threadpoolctl import threadpool_limits
 
     kind = device_here()
     blas = primitives_of(kind).computing("float32")
+    rate = _Rate(on_host=blas.is_host)
     with threadpool_limits(limits=1, user_api="blas"):
-        gemm, half = _gemm_rates(blas, "f8")
-        single = _gemm_rates(blas, "f4")[0]
+        gemm, half = _gemm_rates(rate, blas, "f8")
+        single = _gemm_rates(rate, blas, "f4")[0]
         rounded = single
         if blas.has_tf32:
-            rounded = _gemm_rates(blas.computing("tf32"), "f4")[0]
-        (skinny, skinny_half), syrk = _skinny_rates(blas), _syrk_rate(blas)
-        potrf, geqrf = _potrf_rate(blas), _geqrf_rate(blas)
+            rounded = _gemm_rates(rate, blas.computing("tf32"), "f4")[0]
+        (skinny, skinny_half), syrk = _skinny_rates(rate, blas), _syrk_rate(rate, blas)
+        potrf, geqrf = _potrf_rate(rate, blas), _geqrf_rate(rate, blas)
         read, write = _store_rates()
-        sweep = _sweep_rate(kind)
+        sweep = _sweep_rate(rate, kind)
+    gemm, single, rounded, skinny, syrk, potrf, geqrf, sweep = (
+        rate.share * each for each in (gemm, single, rounded, skinny, syrk, potrf, geqrf, sweep)
+    )
     rates = Rates(
         gemm, syrk, skinny, _eigh_rate(), read, write, potrf, geqrf, single / gemm, half,
         skinny_half, sweep, rounded / gemm, measured=True,
@@ -183,15 +189,37 @@ def _done(blas: Blas, array: Any) -> None:
         blas.get(array[:1, :1])
 
 
-def _rate(work: Callable[[], object], amount: float, *, seconds: float | None = None) -> float:
-    """Repeat work for a while; give the amount per second."""
-    seconds = _SECONDS if seconds is None else seconds
-    work()
-    count, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
+@dataclass
+class _Rate:
+    """Amounts per second while this thread runs, and the share of the time that it is let run.
+
+    What stops a process for tenths of a second would make a rate that was measured meanwhile small
+    beside the others; the share of all measurements together is that of the process.
+    """
+
+    on_host: bool
+    ran: float = 0.0
+    took: float = 0.0
+
+    def __call__(
+        self, work: Callable[[], object], amount: float, *, seconds: float | None = None
+    ) -> float:
+        """Repeat work for a while; give the amount per second."""
+        seconds = _SECONDS if seconds is None else seconds
         work()
-        count += 1
-    return amount * count / (time.perf_counter() - began)
+        count, began, began_ran = 0, time.perf_counter(), time.thread_time()
+        while (took := time.perf_counter() - began) < seconds or (seconds and not count):
+            work()
+            count += 1
+        # a device works while the thread waits for it
+        ran = time.thread_time() - began_ran if self.on_host else took
+        self.ran, self.took = self.ran + ran, self.took + took
+        return amount * count / max(ran, 1e-9)
+
+    @property
+    def share(self) -> float:
+        """Of the time, that the thread was let run."""
+        return min(1.0, self.ran / self.took)
 
 
 _LARGEST = 768
@@ -199,17 +227,17 @@ _SHORT_SECONDS = 0.01
 """An accelerator that takes less for a product is asked for a larger one."""
 
 
-def _gemm_rates(blas: Blas, dtype: str) -> tuple[float, float]:
+def _gemm_rates(rate: _Rate, blas: Blas, dtype: str) -> tuple[float, float]:
     """Fit r n / (n + n_1/2) to three sizes; give both."""
     largest = _LARGEST
     while not blas.is_host and largest < 8 * _LARGEST:
         began = time.perf_counter()
-        _gemm_rate(blas, largest, dtype, seconds=0)
+        _gemm_rate(rate, blas, largest, dtype, seconds=0)
         if time.perf_counter() - began > _SHORT_SECONDS:
             break
         largest *= 2
     sizes = (largest // 8, largest // 3, largest)
-    return _fitted(sizes, [_gemm_rate(blas, n, dtype) for n in sizes])
+    return _fitted(sizes, [_gemm_rate(rate, blas, n, dtype) for n in sizes])
 
 
 def _fitted(sizes: Sequence[float], rates: Sequence[float]) -> tuple[float, float]:
@@ -220,44 +248,48 @@ def _fitted(sizes: Sequence[float], rates: Sequence[float]) -> tuple[float, floa
     return float(1.0 / offset), float(max(1.0, slope / offset))
 
 
-def _gemm_rate(blas: Blas, n: int, dtype: str, *, seconds: float | None = None) -> float:
+def _gemm_rate(
+    rate: _Rate, blas: Blas, n: int, dtype: str, *, seconds: float | None = None
+) -> float:
     a, c = blas.put(np.ones((n, n), dtype)), blas.zeros((n, n), dtype)
 
     def work() -> None:
         blas.gemm(c, a, a)
         _done(blas, c)
 
-    return _rate(work, 2.0 * n**3, seconds=seconds)
+    return rate(work, 2.0 * n**3, seconds=seconds)
 
 
-def _syrk_rate(blas: Blas, n: int = 1024) -> float:
+def _syrk_rate(rate: _Rate, blas: Blas, n: int = 1024) -> float:
     a, c = blas.put(np.ones((n, n))), blas.zeros((n, n), "f8")
 
     def work() -> None:
         blas.syrk(c, a)
         _done(blas, c)
 
-    return _rate(work, 1.0 * n**3)
+    return rate(work, 1.0 * n**3)
 
 
-def _potrf_rate(blas: Blas, n: int = 1024) -> float:
+def _potrf_rate(rate: _Rate, blas: Blas, n: int = 1024) -> float:
     a = blas.put(np.eye(n) + 1.0 / n)
-    return _rate(lambda: blas.potrf(a + 0), n**3 / 3.0)
+    return rate(lambda: blas.potrf(a + 0), n**3 / 3.0)
 
 
-def _geqrf_rate(blas: Blas, m: int = 2048, n: int = 128) -> float:
+def _geqrf_rate(rate: _Rate, blas: Blas, m: int = 2048, n: int = 128) -> float:
     a = blas.put(np.random.default_rng(0).standard_normal((m, n)))
-    return _rate(lambda: blas.geqrf(a + 0), 2.0 * m * n**2 - 2.0 * n**3 / 3.0)
+    return rate(lambda: blas.geqrf(a + 0), 2.0 * m * n**2 - 2.0 * n**3 / 3.0)
 
 
-def _skinny_rates(blas: Blas) -> tuple[float, float]:
+def _skinny_rates(rate: _Rate, blas: Blas) -> tuple[float, float]:
     """Give the rate with SKINNY columns, and the columns at which it is half of that with many."""
     widths = (SKINNY // 4, SKINNY)
-    rate, half = _fitted(widths, [_skinny_rate(blas, width) for width in widths])
-    return rate * SKINNY / (SKINNY + half), half
+    many, half = _fitted(widths, [_skinny_rate(rate, blas, width) for width in widths])
+    return many * SKINNY / (SKINNY + half), half
 
 
-def _skinny_rate(blas: Blas, width: int, rows: int = 2048, columns: int = 2048) -> float:
+def _skinny_rate(
+    rate: _Rate, blas: Blas, width: int, rows: int = 2048, columns: int = 2048
+) -> float:
     a, q = blas.put(np.ones((rows, columns))), blas.put(np.ones((columns, width)))
     z = blas.zeros((columns, width), "f8")
 
@@ -265,15 +297,15 @@ def _skinny_rate(blas: Blas, width: int, rows: int = 2048, columns: int = 2048) 
         blas.gemm(z, a, a @ q, adjoint=True)
         _done(blas, z)
 
-    return _rate(work, 4.0 * rows * columns * width)
+    return rate(work, 4.0 * rows * columns * width)
 
 
-def _sweep_rate(kind: str, rows: int = 1024, columns: int = 512) -> float:
+def _sweep_rate(rate: _Rate, kind: str, rows: int = 1024, columns: int = 512) -> float:
     """Fold a band of a norm again and again."""
     fold, at = table(kind)["norms"], ((0, rows), (0, columns))
     small = {"columns": columns, "power": 1.0}
     acc, block = fold.begin(small, at), primitives_of(kind).put(np.ones((rows, columns)))
-    return _rate(lambda: fold.step(acc, [block], small, at), flops("norms", "f8", rows=rows,
+    return rate(lambda: fold.step(acc, [block], small, at), flops("norms", "f8", rows=rows,
                  columns=columns))  # fmt: skip
 
 
@@ -281,20 +313,22 @@ def _link(blas: Blas, nbytes: int = 1 << 25) -> tuple[float, float]:
     """Give bytes a second, and seconds of a copy of nothing: large and small ones, in and out."""
     host = np.ones((nbytes >> 15, 1 << 12))
     row = host[:1]
-    large = 1.0 / _rate(lambda: blas.get(blas.put(host)), 2.0)
-    small = 1.0 / _rate(lambda: blas.get(blas.put(row)), 2.0)
+    rate = _Rate(on_host=False)
+    large = 1.0 / rate(lambda: blas.get(blas.put(host)), 2.0)
+    small = 1.0 / rate(lambda: blas.get(blas.put(row)), 2.0)
     link_seconds = max(0.0, (len(host) * small - large) / (len(host) - 1))
     return nbytes / max(large - link_seconds, large / 2), link_seconds
 
 
 def _eigh_rate(n: int = 512) -> float:
+    """Measure it by the clock: all threads of BLAS do it."""
     a = np.random.default_rng(0).standard_normal((n, n))
     a = a + a.T
 
     def work() -> Any:
         return np.linalg.eigh(a)
 
-    return _rate(work, 9.0 * n**3)
+    return _Rate(on_host=False)(work, 9.0 * n**3)
 
 
 def _store_rates() -> tuple[float, float]:
@@ -314,6 +348,7 @@ def _store_rates() -> tuple[float, float]:
             for i in range(4):
                 array.read(((512 * i, 512 * (i + 1)), (0, 2048)), out)
 
-        amount = 4.0 * block.nbytes
-        writing = lane.submit(_rate, write, amount).result()
-        return lane.submit(_rate, read, amount).result(), writing
+        # decoding is other threads' work, and waiting for files is nobody's
+        rate, amount = _Rate(on_host=False), 4.0 * block.nbytes
+        writing = lane.submit(rate, write, amount).result()
+        return lane.submit(rate, read, amount).result(), writing

@@ -1,8 +1,11 @@
 """What was measured is kept for the device and the libraries that it was measured with."""
 
+import itertools
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,3 +65,30 @@ def test_rates_of_other_libraries_or_another_device_are_not_taken(
 def _as_before() -> Any:
     yield
     probing._versions.cache_clear()
+
+
+def test_who_is_stopped_now_and_then_is_as_much_slower_in_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wall, ran = [0.0], [0.0]
+    clocks = SimpleNamespace(perf_counter=lambda: wall[0], thread_time=lambda: ran[0])
+    monkeypatch.setattr(probing, "time", clocks)
+
+    def stopping(every: int) -> Callable[[], None]:
+        calls = itertools.count(1)
+
+        def work() -> None:
+            ran[0] += 0.01
+            wall[0] += 0.01 + (3.0 if next(calls) % every == 0 else 0.0)
+
+        return work
+
+    rate = probing._Rate(on_host=True)
+    # of 0.25 s each: one never stopped, one that stands still for 3 s of it
+    assert rate(stopping(1000), 1.0, seconds=0.25) == pytest.approx(100.0)
+    assert rate(stopping(10), 1.0, seconds=0.25) == pytest.approx(100.0)
+    assert rate.share == pytest.approx(0.34 / 3.34, rel=0.1)
+    device = probing._Rate(on_host=False)
+    waiting = device(lambda: wall.__setitem__(0, wall[0] + 0.5), 1.0, seconds=2.0)
+    assert waiting == pytest.approx(2.0)
+    assert device.share == 1.0
