@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from distributed import Client, Future
+
+from leptonhpc.errors import WorkerError
 
 _ANSWER_SECONDS = 10.0
 """For those that are slower than others."""
@@ -128,6 +130,26 @@ def fetch(
             return None
         raise failures[0]
     return values
+
+
+def raise_failure(future: Future[Any], of: str) -> NoReturn:
+    """Raise what became of a future that is done, but not finished: the user's error as it is.
+
+    Parameters
+    ----------
+    future : distributed.Future
+        The future.
+    of : str
+        What it belongs to, in words.
+
+    Raises
+    ------
+    WorkerError
+        If the cluster let it go.
+    """
+    if future.status == "error":
+        future.result()
+    raise WorkerError(f"{future.key} of {of} was {future.status} by the cluster")
 
 
 def _in_thread(run: Callable[[], None]) -> threading.Thread:

@@ -11,6 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import dask
@@ -21,7 +22,7 @@ from distributed.protocol.pickle import dumps, loads
 from leptonhpc.cluster.clients import LOST, is_reached, reached
 from leptonhpc.errors import WorkerError
 from leptonhpc.planning import Resources
-from leptonhpc.runtime.asking import fetch
+from leptonhpc.runtime.asking import fetch, raise_failure
 from leptonhpc.runtime.backends import in_this_process
 from leptonhpc.runtime.placed import PlacedTask
 from leptonhpc.runtime.shared import submit
@@ -252,16 +253,12 @@ class Dealer:
     def _collect(self) -> list[Ended]:
         done = [(a, f) for a, flying in self._flying.items() for f in flying if f.future.done()]
         for address, flying in done:
-            if flying.future.status != "finished" and not self._is_gone(address):
-                self._failed(flying)
+            if flying.future.status != "finished" and not self._workers.are_gone([address]):
+                raise_failure(flying.future, flying.call.name)
         done = [(a, f) for a, f in done if f.future.status == "finished"]
         if not done:
             return []
-        addresses = {address for address, _ in done}
-
-        def is_lost() -> bool:
-            return any(self._is_gone(address) for address in addresses)
-
+        is_lost = partial(self._workers.are_gone, {address for address, _ in done})
         found = fetch(self._client, [flying.future for _, flying in done], is_lost)
         if found is None:
             return []  # what is left is asked again when the others were taken back
@@ -271,16 +268,6 @@ class Dealer:
             self._seconds[address] = (self._seconds.get(address, seconds) + seconds) / 2
             ended.append(Ended(flying.call.number, outcome, address))
         return ended
-
-    def _is_gone(self, address: str) -> bool:
-        self._workers.look(now=True)
-        return address not in self._workers.addresses
-
-    def _failed(self, flying: _Flying) -> None:
-        if flying.future.status == "error":
-            flying.future.result()
-        message = f"{flying.call.name} was {flying.future.status} by the cluster"
-        raise WorkerError(message)
 
 
 def _run(work: Callable[[bytes], bytes], payload: bytes) -> tuple[bytes, float]:

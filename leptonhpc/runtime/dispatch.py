@@ -11,19 +11,19 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from dask.task_spec import DataNode, List, TaskRef
 from distributed import Client, Future
 
-from leptonhpc.errors import WorkerError
 from leptonhpc.kernels import Accumulator
 from leptonhpc.placement import Work, items_of, place_work, work_of
 from leptonhpc.planning import Stage, Task
-from leptonhpc.runtime.asking import fetch
+from leptonhpc.runtime.asking import fetch, raise_failure
 from leptonhpc.runtime.execute import run_placed, sum_accumulators
-from leptonhpc.runtime.lanes import AHEAD_SECONDS, Begun, Flying, Lane
+from leptonhpc.runtime.lanes import AHEAD_SECONDS, Begun, Flying, Lane, is_uneven
 from leptonhpc.runtime.monitor import Monitor
 from leptonhpc.runtime.placed import PlacedTask
 from leptonhpc.runtime.reading import Context
@@ -31,9 +31,6 @@ from leptonhpc.runtime.record import Record
 from leptonhpc.runtime.report import PlacementReport
 from leptonhpc.runtime.shared import Shared, submit, sum_graph, unique_prefix
 from leptonhpc.runtime.workers import LOOK_SECONDS, Workers
-
-_UNEVEN = 1.1
-"""Work is dealt anew when lanes would end this much later than they might."""
 
 
 class Dispatcher:
@@ -74,7 +71,7 @@ class Dispatcher:
         self._ending = {item.key: item.number for item in self._items.values()}
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._finished: dict[int, Accumulator] = {}
-        """What items of a stage that is not chained left; it is in this process, and safe."""
+        """What items of a stage that is not chained left; in this process, where it is safe."""
         for number, item in self._items.items():
             kept = done.get(f"{stage.name}/{item.key}")
             if kept is not None:
@@ -115,8 +112,10 @@ class Dispatcher:
 
     def _drop(self) -> None:
         """Leave nothing on the cluster."""
-        for lane in self._lanes.values():
+        for place, lane in self._lanes.items():
             lane.drop()
+            if lane.given_up:  # what it does is in the memory of the next stage
+                self._workers.standing[place] = lane
         self._shared.clear()
         self._total = None
 
@@ -207,10 +206,13 @@ class Dispatcher:
         self._workers.take_note()
         for lane in self._lanes.values():
             while lane.flying and lane.flying[0].future.done():
+                if lane.given_up:
+                    lane.take_up()
+                    continue
                 if lane.flying[0].future.status != "finished":
-                    if self._is_gone(lane.address):
+                    if self._workers.are_gone([lane.address]):
                         break  # it is lost with its lane
-                    self._failed(lane.flying[0].future)
+                    raise_failure(lane.flying[0].future, self._stage.name)
                 flying = lane.flying.popleft()
                 lane.since = time.perf_counter()
                 lane.tail = flying.future  # the one before goes: this one took it over
@@ -225,7 +227,7 @@ class Dispatcher:
         landed = [(lane, f) for lane in self._lanes.values() for f in lane.landed]
         if not landed:
             return
-        is_lost = self._loss_of({lane.address for lane, _ in landed})
+        is_lost = partial(self._workers.are_gone, {lane.address for lane, _ in landed})
         found = fetch(self._client, [flying.future for _, flying in landed], is_lost)
         if found is None:
             return  # the lanes that are left are asked again when the others were taken away
@@ -234,19 +236,6 @@ class Dispatcher:
             lane.held.remove(flying.item)
         for lane, _ in landed:
             lane.landed.clear()
-
-    def _loss_of(self, addresses: set[str]) -> Callable[[], bool]:
-        return lambda: any(self._is_gone(address) for address in addresses)
-
-    def _is_gone(self, address: str) -> bool:
-        self._workers.look(now=True)
-        return address not in self._workers.addresses
-
-    def _failed(self, future: Future[Any]) -> None:
-        if future.status == "error":
-            future.result()
-        message = f"{future.key} of stage {self._stage.name} was {future.status} by the cluster"
-        raise WorkerError(message)
 
     # -- dealing
 
@@ -258,12 +247,15 @@ class Dispatcher:
             self._lose(lane)
         for address in present:
             for number in range(self._stage.lanes_per_worker):
-                self._lanes.setdefault((address, number), Lane(address, number))
+                if (place := (address, number)) not in self._lanes:
+                    standing = self._workers.standing.pop(place, None)
+                    self._lanes[place] = standing or Lane(*place)
         overdue: dict[str, float] = {}
         for lane in self._lanes.values():
             overdue[lane.address] = max(overdue.get(lane.address, 1.0), lane.overdue())
             self._step_back(lane)
         self._workers.overdue = overdue
+        self._give_up_standing()
         pause = max(LOOK_SECONDS, 20 * self._dealing_seconds)
         rested = time.perf_counter() - self._dealt_at > pause
         if first or changed or self._orphans() or (rested and self._is_uneven()):
@@ -279,6 +271,18 @@ class Dispatcher:
         self._record.lost(lane.address)
         self._shared.lose(lane.address)
         self._generation += 1
+
+    def _give_up_standing(self) -> None:
+        """Let idle lanes do what one that stands still has in its sum, if that is sooner done."""
+        idle = [lane for lane in self._lanes.values() if lane.is_idle]
+        if not idle or not self._continues_sum or self._stage.write_nbytes:
+            return
+        for lane in self._lanes.values():
+            again = self._seconds_of(lane.held, idle[0].address) / len(idle)
+            if lane.stands_still(again):
+                lane.give_up()
+                self._total = None
+                self._generation += 1
 
     def _orphans(self) -> set[int]:
         """Give items that are neither done nor with any lane."""
@@ -314,9 +318,7 @@ class Dispatcher:
             return
         if self._is_ready(begun.tasks[0]):
             return
-        lane.tail, lane.begun = None, None
-        lane.held.remove(begun.number)
-        lane.queue = deque(sorted((*lane.queue, begun.number)))
+        lane.step_back()
         self._generation += 1
 
     def _is_uneven(self) -> bool:
@@ -324,15 +326,14 @@ class Dispatcher:
         self._dealt_at = time.perf_counter()
         if not any(lane.queue for lane in self._lanes.values()):
             return False
-        ends, work, speeds = [0.0], 0.0, 0.0
-        for lane in self._lanes.values():
-            typical = self._workers.typical_seconds(lane.address)
-            rest = (task for number in lane.queue for task in self._items[number].tasks)
-            waiting = sum(self._workers.predicted(task, lane.address) for task in rest)
-            ends.append(self._busy(lane) + waiting)
-            work += ends[-1] / typical
-            speeds += 1.0 / typical
-        return max(ends) > _UNEVEN * work / speeds
+        lanes, typical = self._lanes.values(), self._workers.typical_seconds
+        rests = [self._busy(lane) + self._seconds_of(lane.queue, lane.address) for lane in lanes]
+        return is_uneven(rests, [typical(lane.address) for lane in lanes])
+
+    def _seconds_of(self, numbers: Iterable[int], address: str) -> float:
+        """Predict the seconds of items on a worker."""
+        tasks = (task for number in numbers for task in self._items[number].tasks)
+        return sum(self._workers.predicted(task, address) for task in tasks)
 
     def _work(self, numbers: list[int]) -> Work:
         devices = self._workers.machine.devices
@@ -366,6 +367,8 @@ class Dispatcher:
         for lane in self._lanes.values():
             if lane.queue or lane.begun is not None:
                 return
+            if lane.given_up:
+                continue
             level += [(future, lane.address) for future in lane.ended]
             if lane.flying:
                 level.append((lane.flying[-1].future, lane.address))
@@ -385,12 +388,12 @@ class Dispatcher:
         total = self._total
         if total is None or not total.done():
             return None
-        is_lost = self._loss_of({lane.address for lane in self._lanes.values()})
+        is_lost = partial(self._workers.are_gone, {lane.address for lane in self._lanes.values()})
         if total.status == "finished":
             found = fetch(self._client, [total], is_lost)
             if found is not None:
                 return dict(found[0])
         elif not is_lost():
-            self._failed(total)
+            raise_failure(total, self._stage.name)
         self._total = None
         return None

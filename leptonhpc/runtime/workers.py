@@ -7,7 +7,7 @@ import os
 import queue
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -20,7 +20,7 @@ from leptonhpc.errors import WorkerError
 from leptonhpc.placement import Device, Lane, Machine, Slowdown, Work
 from leptonhpc.planning import Read, Resources, Stage, Task
 from leptonhpc.planning.costs import rate_of
-from leptonhpc.runtime import energy, memory
+from leptonhpc.runtime import energy, lanes, memory
 from leptonhpc.runtime.asking import ask, tell_scheduler
 from leptonhpc.runtime.board import Board, post
 from leptonhpc.runtime.cluster import START_SECONDS, TASK_SECONDS, raise_options
@@ -72,6 +72,8 @@ class Workers:
         self._stage: Stage | None = None
         self.overdue: dict[str, float] = {}
         """How many times longer than predicted a worker's task already takes."""
+        self.standing: dict[tuple[str, int], lanes.Lane] = {}
+        """Those that were given up in the stage before, and have not moved on."""
         self._tasks: dict[str, Task] = {}
         self._rate = ""
         self._models: dict[int, Work] = {}
@@ -149,10 +151,27 @@ class Workers:
                 raise WorkerError("all workers of the cluster are gone")
             time.sleep(LOOK_SECONDS)
 
+    def are_gone(self, addresses: Iterable[str]) -> bool:
+        """Look, and say whether one of some workers is there no more.
+
+        Parameters
+        ----------
+        addresses : iterable of str
+            Of the workers.
+
+        Returns
+        -------
+        bool
+            Whether one left.
+        """
+        self.look(now=True)
+        return not self._devices.keys() >= set(addresses)
+
     def _take(self, found: Mapping[str, Mapping[str, Any]]) -> bool:
         gone = [address for address in self._devices if address not in found]
         for address in gone:
             del self._devices[address]
+            self.standing = {k: lane for k, lane in self.standing.items() if k[0] != address}
             self.homes = {read: home for read, home in self.homes.items() if home[0] != address}
         self._refused &= found.keys()
         new = [a for a in found if a not in self._devices and a not in self._refused]

@@ -23,6 +23,7 @@ from distributed import Client, LocalCluster
 import leptonhpc as lh
 from leptonhpc.cluster.clients import identities
 from leptonhpc.errors import NonFiniteError, WorkerError
+from leptonhpc.runtime import lanes
 from leptonhpc.runtime import workers as workers_module
 from leptonhpc.runtime.backends import in_this_process
 from leptonhpc.runtime.record import Record
@@ -295,6 +296,30 @@ def test_a_worker_that_is_stopped_for_a_moment_goes_on(
     assert {device.name for device in result.report.by_device()} <= set(workers)
     assert set(pids(client)) == set(workers)
     require_same("matmul", result, folder)
+
+
+def test_what_a_worker_has_that_stands_still_is_done_by_others(
+    folder: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "PATIENCE_SECONDS", 0.5)
+    slow, closed = next(iter(pids(client))), tmp_path / "closed"
+
+    def close() -> None:
+        closed.touch()
+
+    client.run(pause_before_reads, PAUSE_SECONDS, str(closed), workers=[slow])
+    try:
+        with within(120), after_tasks(3, close) as struck:
+            result = svd(folder)
+        assert struck.is_set()
+    finally:  # only now can it go on
+        closed.unlink()
+    assert result.report.off_owner == 0
+    assert slow in pids(client)
+    require_same("svd", result, folder)
+    again = svd(folder)  # nothing of what it did meanwhile is taken
+    assert slow in {device.name for device in again.report.by_device()}
+    require_same("svd", again, folder)
 
 
 @pytest.mark.parametrize("job", ["svd", "cholesky"])
