@@ -8,12 +8,14 @@ as their column-major transposes.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from leptonhpc.kernels import threads
 
 _WIDENED = 1 << 13
 """Numbers that are widened at once: they stay in the first cache, and on one thread."""
@@ -66,10 +68,32 @@ def gemm(
         _gemv(c, a, b, alpha, trans)
         return
     b, b_trans, b_lead = _operand(b, right_adjoint)
+
+    def multiply(part: NDArray[Any], left: NDArray[Any], right: NDArray[Any]) -> None:
+        """Add to part of C what comes of the same rows of op(A), or columns of op(B)."""
+        _gemm(part, left, right, k, alpha, (trans, a_lead), (b_trans, b_lead))
+
+    if m > n:
+        pieces = threads.pieces_of(m, 2.0 * m * n * k)
+        lefts = [a[s] if trans == b"N" else a[:, s] for s in pieces]
+        calls = [partial(multiply, c[s], part, b) for s, part in zip(pieces, lefts, strict=True)]
+    else:
+        pieces = threads.pieces_of(n, 2.0 * m * n * k)
+        rights = [b[:, s] if b_trans == b"N" else b[s] for s in pieces]
+        calls = [partial(multiply, c[:, s], a, p) for s, p in zip(pieces, rights, strict=True)]
+    _each(calls)
+
+
+def _gemm(
+    c: NDArray[Any], a: NDArray[Any], b: NDArray[Any], k: int, alpha: float,
+    how_a: tuple[bytes, int], how_b: tuple[bytes, int],
+) -> None:  # fmt: skip
+    """Call BLAS; of A and B is known how they are to be taken, and their leading dimension."""
+    rows, columns = c.shape
     routine("gemm", c.dtype, 13)(
-        char(b_trans), char(trans), integer(n), integer(m), integer(k), scalar(alpha, c.dtype),
-        address(b), integer(b_lead), address(a), integer(a_lead), scalar(1.0, c.dtype), address(c),
-        integer(leading(c)),
+        char(how_b[0]), char(how_a[0]), integer(columns), integer(rows), integer(k),
+        scalar(alpha, c.dtype), address(b), integer(how_b[1]), address(a), integer(how_a[1]),
+        scalar(1.0, c.dtype), address(c), integer(leading(c)),
     )  # fmt: skip
 
 
@@ -120,6 +144,26 @@ def syrk(
         raise ValueError(message)
     if not (k and n):
         return
+    pieces = threads.pieces_of(n, 1.0 * k * n * n)
+    if len(pieces) == 1:
+        _syrk(c, a, alpha, right_adjoint)
+        return
+
+    turned, plain = (_adjoint_char(c.dtype), leading(a)), (b"N", leading(a))
+    hows = (plain, turned) if right_adjoint else (turned, plain)
+
+    def add(piece: slice) -> None:
+        """Add to some rows of the triangle: what is left of the diagonal, and the diagonal."""
+        parts = [a[s] if right_adjoint else a[:, s] for s in (piece, slice(0, piece.start))]
+        if piece.start:
+            _gemm(c[piece, : piece.start], *parts, k, alpha, *hows)
+        _syrk(c[piece, piece], parts[0], alpha, right_adjoint)
+
+    threads.do_all([partial(add, piece) for piece in reversed(pieces)])
+
+
+def _syrk(c: NDArray[Any], a: NDArray[Any], alpha: float, right_adjoint: bool) -> None:
+    k, n = a.shape[::-1] if right_adjoint else a.shape
     name, real = ("herk", c.dtype.char.lower()) if c.dtype.kind == "c" else ("syrk", c.dtype.char)
     # column-major sees X = A^T and C^T = (A^H A)^T = X X^H, whose upper triangle is C's lower one
     trans = _adjoint_char(c.dtype) if right_adjoint else b"N"
@@ -186,13 +230,28 @@ def _triangular(
         raise ValueError(message)
     if not (m and n):
         return
-    # column-major sees T^T and B^T: the sides and the triangles are exchanged
-    routine(name, b.dtype, 11)(
-        char(b"L" if right else b"R"), char(b"U" if lower else b"L"),
-        char(_adjoint_char(b.dtype) if adjoint else b"N"), char(b"U" if unit else b"N"),
-        integer(n), integer(m), scalar(1.0, b.dtype), address(t), integer(leading(t)), address(b),
-        integer(leading(b)),
-    )  # fmt: skip
+    pieces = threads.pieces_of(m if right else n, float(k * k) * (m if right else n))
+    parts = [b[piece] if right else b[:, piece] for piece in pieces]
+
+    def solve(part: NDArray[Any]) -> None:
+        """Do some rows, or columns; column-major sees T^T and B^T: all is exchanged."""
+        rows, columns = part.shape
+        routine(name, b.dtype, 11)(
+            char(b"L" if right else b"R"), char(b"U" if lower else b"L"),
+            char(_adjoint_char(b.dtype) if adjoint else b"N"), char(b"U" if unit else b"N"),
+            integer(columns), integer(rows), scalar(1.0, b.dtype), address(t), integer(leading(t)),
+            address(part), integer(leading(b)),
+        )  # fmt: skip
+
+    _each([partial(solve, part) for part in parts])
+
+
+def _each(calls: Sequence[Callable[[], None]]) -> None:
+    """Make one call here, or several on the lane's threads."""
+    if len(calls) == 1:
+        calls[0]()
+    else:
+        threads.do_all(calls)
 
 
 def sum_of_squares(a: NDArray[Any]) -> float:

@@ -12,7 +12,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,6 +144,8 @@ class GoesOn:
 class UpdateCholesky(GoesOn):
     """A panel of A, less what earlier panels of L contribute."""
 
+    cuts_products: ClassVar[bool] = True
+
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region
     ) -> None:
@@ -200,6 +202,8 @@ class FactorCholesky(GoesOn):
 @dataclass(frozen=True)
 class UpdateLu(GoesOn):
     """A panel of A, with the row exchanges and the elimination of an earlier panel."""
+
+    cuts_products: ClassVar[bool] = True
 
     def step(
         self, acc: Accumulator, blocks: Sequence[NDArray[Any]], small: Small, at: Region

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ class Gemm:
     """
 
     blas: Blas
+    cuts_products: ClassVar[bool] = True
+    """Its work is large products, beside which readers decode: they are cut for threads."""
 
     def begin(self, small: Small, at: Region) -> Accumulator:
         """Give a block of zeros and a random vector for its columns."""
@@ -107,6 +109,7 @@ class Syrk:
     """One diagonal block of A^H A, by half the flops."""
 
     blas: Blas
+    cuts_products: ClassVar[bool] = True
 
     def begin(self, small: Small, at: Region) -> Accumulator:
         """Give a block of zeros and a random vector."""

@@ -19,16 +19,25 @@ _SMALL_NBYTES = 2 << 20
 """Of arrays that one core does as soon as several: 512 x 512."""
 _lock = threading.Lock()
 _before: list[tuple[Any, int]] = []
-_set_to: int | None = None
+_set_to: tuple[int, bool] | None = None
 
 
-def limit(threads: int) -> None:
-    """Give the kernels' BLAS so many threads and every other one; undone by `restore`."""
+def limit(threads: int, *, cut_products: bool = False) -> None:
+    """Give kernels so many threads, by their BLAS, and every other one; undone by `restore`.
+
+    Parameters
+    ----------
+    threads : int
+        Of a lane.
+    cut_products : bool
+        Not by BLAS, but by cutting products.
+    """
     global _set_to  # noqa: PLW0603  (the pools belong to the process too)
-    if _set_to == threads:
+    wanted = (threads, cut_products and threads > 1)
+    if _set_to == wanted:
         return
     with _lock:
-        if _set_to == threads:
+        if _set_to == wanted:
             return
         import scipy.linalg.cython_blas  # noqa: F401  (its BLAS must be loaded to be limited)
         from threadpoolctl import ThreadpoolController
@@ -38,9 +47,9 @@ def limit(threads: int) -> None:
         if not _before:
             _before.extend((lib, lib.num_threads) for lib in libraries)
         for lib in libraries:
-            _set(lib, threads if lib in own else 1)
-        lane_threads.allow(threads)
-        _set_to = threads
+            _set(lib, threads if lib in own and not wanted[1] else 1)
+        lane_threads.allow(threads, cut_products=wanted[1])
+        _set_to = wanted
 
 
 def between_stages(result: Mapping[str, Any]) -> None:

@@ -123,7 +123,8 @@ def run_task(
     device = context.device or device_here()
     fold = table(device, context.precision)[task.kernel]
     blas = fold.blas
-    blas_limits.limit(_blas_threads(context, device))
+    cuts = blas.is_host and getattr(fold, "cuts_products", False)
+    blas_limits.limit(_blas_threads(context, device), cut_products=cuts)
     if needed:
         small = {**small, "needed": needed}
     if (context.chained or task.continues) and previous is not None:

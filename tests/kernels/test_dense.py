@@ -252,6 +252,7 @@ def test_permute_exchanges_one_after_the_other(first: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.usefixtures("cut")
 def test_triangles_multiply_and_solve_as_the_reference_does(dtype: str) -> None:
     sizes = [(1, 1), (1, 6), (7, 1), (33, 20), (70, 9)]
     for options, (number, (k, n)) in itertools.product(TRIANGLES, enumerate(sizes)):
@@ -270,6 +271,7 @@ def test_triangles_multiply_and_solve_as_the_reference_does(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("alpha", [1.0, -1.0, 0.5])
+@pytest.mark.usefixtures("cut")
 def test_products_with_a_factor_and_an_adjoint_on_the_right(
     dtype: str, layout: str, alpha: float
 ) -> None:
@@ -288,6 +290,7 @@ def test_products_with_a_factor_and_an_adjoint_on_the_right(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.usefixtures("cut")
 def test_gram_matrix_of_rows_is_added_to_the_lower_triangle_only(dtype: str, layout: str) -> None:
     for n, k in ((1, 1), (9, 1), (33, 17), (64, 129)):
         a, start = draw((n, k), dtype), draw((n, n), dtype, 1)
