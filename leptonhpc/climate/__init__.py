@@ -1,5 +1,6 @@
 """Climate statistics on fields larger than memory: xarray in, xarray out."""
 
+from leptonhpc.climate.accessor import register as _register
 from leptonhpc.climate.coupled import cca, mca
 from leptonhpc.climate.eofs import eof
 from leptonhpc.climate.gaps import fill_gaps
@@ -30,3 +31,5 @@ __all__ = [
     "rule_n",
     "scores",
 ]
+
+_register()

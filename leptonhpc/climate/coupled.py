@@ -26,7 +26,7 @@ from leptonhpc.api.destinations import Destination
 from leptonhpc.api.kept import KeptParts
 from leptonhpc.climate.cross import Total, squared_covariance
 from leptonhpc.climate.eofs import Calendar
-from leptonhpc.climate.formats import require_complex_format
+from leptonhpc.climate.formats import require_complex_format, require_storable
 from leptonhpc.climate.matrix import digest
 from leptonhpc.climate.prepared import Prepared, prepare, require_one_grid, rest_of
 from leptonhpc.climate.reduced import (
@@ -36,7 +36,9 @@ from leptonhpc.climate.reduced import (
     reduce_field,
     small_nbytes,
 )
+from leptonhpc.climate.spectra import require_ddof
 from leptonhpc.climate.unstacking import Grid, coordinates, mode_index
+from leptonhpc.climate.variance import forgetting_constants
 from leptonhpc.climate.weights import Weighting
 from leptonhpc.errors import OptionError, ShapeError
 from leptonhpc.planning.amounts import parse_nbytes
@@ -196,6 +198,8 @@ def _coupled(
     sides = _sides(fields, weights, dim, anomalies, detrend, memory)
     if any(side.matrix.dtype.kind == "c" for side in sides):
         require_complex_format(out)
+    require_storable(out, sides)
+    require_ddof(ddof, sides)
     most = min(kept_eofs([side], eofs) for side in sides)
     if not 1 <= modes <= most:
         raise OptionError(f"modes is from 1 to {most}, the EOFs of each field; found {modes}")
@@ -203,7 +207,7 @@ def _coupled(
     small = _small_nbytes(sides, eofs, total)
     aside = _set_aside(sides, eofs, memory) if out is None else None
     decomposed: list[Reduced] = []
-    with kept.working():
+    with forgetting_constants(destination.scratch), kept.working():
         for name, side in zip(_SIDES, sides, strict=True):
             beside: list[Reduced | Prepared] = [*decomposed]
             beside += [other for other in sides if other is not side]

@@ -12,11 +12,12 @@ from leptonhpc.api.destinations import Destination
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.climate.assembled import assemble
 from leptonhpc.climate.fields import open_fields
-from leptonhpc.climate.formats import require_complex_format
+from leptonhpc.climate.formats import require_complex_format, require_storable
 from leptonhpc.climate.gaps import fill_gaps
 from leptonhpc.climate.prepared import Prepared, joined, prepare
-from leptonhpc.climate.reduced import require_variance
 from leptonhpc.climate.room import room
+from leptonhpc.climate.spectra import require_ddof
+from leptonhpc.climate.variance import forgetting_constants, require_variance, rounding_of
 from leptonhpc.climate.weights import Weighting
 from leptonhpc.errors import OptionError
 
@@ -146,6 +147,8 @@ def eof(
     matrix = joined(prepared)
     if matrix.dtype.kind == "c":
         require_complex_format(out)
+    require_storable(out, prepared)
+    require_ddof(ddof, prepared)
     _check_modes(prepared, modes)
     with destination.explaining(), room(memory, prepared) as rest:
         result = lh.svd(
@@ -154,7 +157,9 @@ def eof(
             most_passes=most_passes, seed=seed, memory=rest,
             out=destination.scratch, overwrite=overwrite, progress=progress,
         )  # fmt: skip
-    require_variance(result.certificate.norm, [one.name for one in prepared])
+    with forgetting_constants(destination.scratch):
+        rounding = rounding_of(prepared, np.asarray(result.mean))
+        require_variance(result.certificate.norm, rounding, [one.name for one in prepared])
     dataset = assemble(
         prepared, scores=np.asarray(result.u) * result.s, s=result.s, vh=result.vh,
         mean=result.mean, norm=result.certificate.norm, ddof=ddof, method="eof",

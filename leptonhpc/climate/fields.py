@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import leptonhpc as lh
 from leptonhpc.blocks import Region, Source
+from leptonhpc.climate.accessor import register
 from leptonhpc.errors import DTypeError, NotAnArrayError, OptionError, ShapeError, StoreError
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def _require_xarray() -> None:
     except ImportError as error:
         message = f"fields are read with xarray ({error}); install leptonhpc[xarray]"
         raise StoreError(message) from error
+    register()
 
 
 def _are_paths(items: Sequence[Any]) -> bool:
@@ -173,16 +175,23 @@ def _arrays(
     given = isinstance(data, xr.Dataset)
     dataset = data if given else _open_dataset(data)
     group = None if given or not _is_zarr(data) else os.fspath(data).rstrip("/")
-    names = [variable] if isinstance(variable, str) else list(variable or dataset.data_vars)
-    found = [str(name) for name in dataset.data_vars]
+    found = [str(name) for name in dataset.data_vars if str(name) not in _described_by(dataset)]
+    names = [variable] if isinstance(variable, str) else list(variable or found)
     if variable is None and len(found) != 1:
         message = f"variable= says which is meant; there are {', '.join(found) or 'none'}"
         raise OptionError(message)
     for name in names:
-        if name not in found:
+        if name not in dataset.data_vars:
             message = f"there is no variable {name!r}; there are {', '.join(found) or 'none'}"
             raise OptionError(message)
     return [(dataset[name], group) for name in names]
+
+
+def _described_by(dataset: xr.Dataset) -> set[str]:
+    """Name the variables that only describe others, by the CF conventions: edges of cells, maps."""
+    told = [{**v.encoding, **v.attrs} for v in dataset.variables.values()]
+    words = ("bounds", "climatology", "grid_mapping")
+    return {str(notes[word]) for notes in told for word in words if word in notes}
 
 
 def _open_dataset(data: Any) -> xr.Dataset:
@@ -205,6 +214,9 @@ def _open_dataset(data: Any) -> xr.Dataset:
     except (OSError, ValueError) as error:
         message = f"{data!r} cannot be opened as a Zarr group, netCDF or GRIB file: {error}"
         raise StoreError(message) from error
+    except TypeError as error:  # dates of several calendars
+        message = f"{data!r} cannot be joined: {error} x.convert_calendar brings dates to one"
+        raise StoreError(f"{message} calendar") from error
     return opened
 
 
@@ -215,6 +227,10 @@ def _is_zarr(data: Any) -> bool:
 
 
 def _field(array: xr.DataArray, dim: str, group: str | None) -> Field:
+    named: Any = dim
+    if isinstance(named, list | tuple):
+        message = "dim is the name of one dimension; x.stack(sample=('member', 'time')) makes one"
+        raise OptionError(f"{message} of several; found {named!r}")
     if dim not in array.dims:
         message = f"{array.name} has no dimension {dim!r}; it has {', '.join(map(str, array.dims))}"
         raise OptionError(f"{message}. Name the one of samples with dim=")

@@ -21,10 +21,12 @@ from leptonhpc.api.destinations import Destination
 from leptonhpc.climate.assembled import assemble
 from leptonhpc.climate.eofs import Calendar
 from leptonhpc.climate.fields import Field
-from leptonhpc.climate.formats import require_complex_format
+from leptonhpc.climate.formats import require_complex_format, require_storable
 from leptonhpc.climate.prepared import prepare
 from leptonhpc.climate.reduced import Reduced, kept_eofs, reduce_field, small_nbytes
 from leptonhpc.climate.removal import numbers
+from leptonhpc.climate.spectra import require_ddof
+from leptonhpc.climate.variance import forgetting_constants
 from leptonhpc.climate.weights import Weighting
 from leptonhpc.errors import DTypeError, OptionError
 
@@ -105,11 +107,13 @@ def hilbert_eof(
     for one in prepared:
         if one.matrix.dtype.kind == "c":
             raise DTypeError(f"an analytic signal is that of a real field; {one.name} is complex")
+    require_storable(out, prepared)
+    require_ddof(ddof, prepared)
     _require_equal_steps(prepared[0].field)
     most = kept_eofs(prepared, eofs)
     if not 1 <= modes <= most:
         raise OptionError(f"modes is from 1 to {most}, the EOFs kept; found {modes}")
-    with destination.explaining():
+    with destination.explaining(), forgetting_constants(destination.scratch):
         reduced = reduce_field(
             prepared, eofs, seed=seed, memory=memory, out=destination.scratch,
             here_nbytes=small_nbytes(prepared, eofs, **_SIGNAL), overwrite=overwrite,

@@ -15,12 +15,13 @@ from leptonhpc.api.destinations import Destination
 from leptonhpc.blocks import BlockedArray, Region
 from leptonhpc.climate.eofs import Calendar
 from leptonhpc.climate.fitting import fit_terms
+from leptonhpc.climate.formats import require_storable
 from leptonhpc.climate.matrix import FieldMatrix, Removed
 from leptonhpc.climate.passes import blocks_of, few_at_once
 from leptonhpc.climate.prepared import Prepared, matrix_of, prepare, rest_of
-from leptonhpc.climate.reduced import require_variance
 from leptonhpc.climate.room import room
 from leptonhpc.climate.unstacking import Grid, mode_index
+from leptonhpc.climate.variance import forgetting_constants, require_variance, rounding_of
 from leptonhpc.climate.weights import Weighting
 from leptonhpc.errors import OptionError, ShapeError
 
@@ -98,6 +99,7 @@ def common_eofs(
             raise OptionError(f"each model is one field; found {len(found)}")
         each.append(_without_mean(found[0], rest))
     _require_same_grid(list(models), each)
+    require_storable(out, each)
     land = np.any([one.matrix.land for one in each], axis=0)
     factors = np.where(land, 0.0, each[0].weights)
     free = [one.matrix.shape[0] - ddof for one in each]
@@ -109,7 +111,9 @@ def common_eofs(
             most_passes=most_passes, seed=seed, memory=rest,
             out=destination.scratch, overwrite=overwrite, progress=progress,
         )  # fmt: skip
-    require_variance(result.certificate.norm, list(models))
+    with forgetting_constants(destination.scratch):
+        rounding = [rounding_of([one]) / np.sqrt(n) for one, n in zip(each, free, strict=True)]
+        require_variance(result.certificate.norm, float(np.linalg.norm(rounding)), list(models))
     totals = np.array([_sum_of_squares(one.matrix, factors, memory) for one in each]) / free
     grid = Grid(_with_land(each[0], land), 0, land.size, "")
     return destination.keep(_dataset(list(models), each, free, totals, result, grid))
@@ -210,6 +214,8 @@ def _require_same_grid(names: Sequence[str], each: Sequence[Prepared]) -> None:
 
 def _check_modes(modes: int, free: Mapping[str, int], ddof: int, factors: NDArray[Any]) -> None:
     for name, samples in free.items():
+        if ddof < 0:
+            raise OptionError(f"ddof is 0 or more; found {ddof}")
         if samples < 1:
             message = f"each model needs more samples than ddof={ddof}; {name} has {samples + ddof}"
             raise OptionError(f"{message}. Leave it out, or give a longer one")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leptonhpc.climate.axes import draw_coastlines, globe, goes_down, in_order, up_and_across
 from leptonhpc.climate.parts import field_names, one_field, part, require_modes, sample_dim
 from leptonhpc.climate.significance import north_separated
 from leptonhpc.errors import OptionError, ShapeError
@@ -14,8 +15,6 @@ from leptonhpc.errors import OptionError, ShapeError
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
-
-_POINTS = ("lat", "latitude", "y"), ("lon", "longitude", "x")
 
 
 def plot_eof(
@@ -32,7 +31,8 @@ def plot_eof(
     Parameters
     ----------
     modes : Dataset
-        A result of `eof` or `rotate`, with one or two dimensions of space; of more, select first.
+        A result of `eof`, `rotate` or `hilbert_eof` (of which the real parts are drawn), with one
+        or two dimensions of space; of more, select first.
     n_modes : int, optional
         So many from the first; default all, at most 4.
     field : str, optional
@@ -42,7 +42,8 @@ def plot_eof(
     cmap : str
         A diverging colour map of matplotlib; zero is in its middle.
     projection : cartopy.crs.CRS, optional
-        Draw maps of latitude and longitude in it, with coastlines (cartopy fetches them once).
+        Draw maps of latitude and longitude in it, also of grids that are curved, with coastlines
+        (cartopy fetches them once; where it cannot, there are none, and a warning).
 
     Returns
     -------
@@ -52,7 +53,7 @@ def plot_eof(
     Raises
     ------
     OptionError, ShapeError
-        If there are no such modes, or too many dimensions.
+        If there are no such modes, too many dimensions, or no latitudes for a projection.
     ImportError
         If matplotlib, or cartopy where it is asked for, is not installed.
     """
@@ -65,7 +66,8 @@ def plot_eof(
         raise OptionError(f"n_modes is from 1 to {there}; found {n_modes}")
     patterns = _patterns(modes, name, count)
     figure = Figure(figsize=(0.8 + 3.7 * count, 4.6), dpi=110, layout="constrained")
-    figure.suptitle(title or f"EOFs of {name}")
+    parts = "real parts of EOFs" if modes.pcs.dtype.kind == "c" else "EOFs"
+    figure.suptitle(title or f"{parts[0].upper()}{parts[1:]} of {name}")
     rows = figure.add_gridspec(2, count, height_ratios=(3, 2))
     for number in range(count):
         mode = patterns.isel(mode=number)
@@ -164,39 +166,37 @@ def _draw_map(figure: Figure, axes: Any, mode: xr.DataArray, cmap: str, projecti
     units = mode.attrs["units"]
     label = f"{units} per standard deviation" if units else "per standard deviation"
     if mode.ndim == 1:
-        axes.plot(mode[mode.dims[0]], mode, color="0.2", linewidth=1)
+        places, values = in_order(mode, str(mode.dims[0]))
+        axes.plot(places, values.values, color="0.2", linewidth=1)
         axes.axhline(0, color="0.7", linewidth=0.6, zorder=0)
         axes.set(xlabel=mode.dims[0], ylabel=label)
         return
-    y, x = _axes_of(mode)
+    y, x = up_and_across(mode)
     limit = float(abs(mode).max()) or 1.0
     options: dict[str, Any] = {"cmap": cmap, "vmin": -limit, "vmax": limit, "shading": "nearest"}
     if projection is not None:
         crs: Any = import_module("cartopy.crs")
         options["transform"] = crs.PlateCarree()
-        axes.coastlines(linewidth=0.5)
+        across, up = globe(mode, y, x)
+        draw_coastlines(axes, across)
+        values = mode.transpose(y, x)
     else:
         axes.set_facecolor("0.85")  # land
         axes.set(xlabel=x, ylabel=y)
-    drawn = axes.pcolormesh(mode[x].values, mode[y].values, mode.transpose(y, x).values, **options)
+        up, values = in_order(mode.transpose(y, x), y)
+        across, values = in_order(values, x)
+        if goes_down(mode, y):
+            axes.invert_yaxis()
+    drawn = axes.pcolormesh(across, up, values.values, **options)
     bar = figure.colorbar(drawn, ax=axes, orientation="horizontal", shrink=0.9, pad=0.04)
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=8)
 
 
-def _axes_of(mode: xr.DataArray) -> tuple[str, str]:
-    """Give the dimension that goes up, and the other."""
-    first, second = (str(dim) for dim in mode.dims)
-    swapped = first.lower() in _POINTS[1] or second.lower() in _POINTS[0]
-    return (second, first) if swapped else (first, second)
-
-
 def _draw_series(axes: Any, modes: xr.Dataset, number: int, *, first: bool) -> None:
     dim = sample_dim(modes)
     series = (modes.pcs / np.sqrt(modes.eigenvalues)).isel(mode=number).real
-    when = series[dim].values
-    if when.dtype == object:  # dates of other calendars, as years
-        when = np.array([date.year + (date.dayofyr - 1) / 365.25 for date in when])
+    when, series = in_order(series, dim)
     axes.plot(when, series.values, color="0.2", linewidth=0.9)
     axes.axhline(0, color="0.7", linewidth=0.6, zorder=0)
     axes.margins(x=0.01)

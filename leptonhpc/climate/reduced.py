@@ -13,6 +13,7 @@ import leptonhpc as lh
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.climate.prepared import Prepared, joined
 from leptonhpc.climate.room import room
+from leptonhpc.climate.variance import require_variance, rounding_of
 from leptonhpc.errors import OptionError
 
 
@@ -105,7 +106,7 @@ def reduce_field(
     Raises
     ------
     OptionError
-        If there are fewer, or the fields do not vary.
+        If there are fewer, or the fields do not vary (`ConstantFieldError`).
     MemoryBudgetError
         If they do not fit into the budget beside `here_nbytes`.
     """
@@ -117,28 +118,9 @@ def reduce_field(
             method="gram" if eofs is None else "auto", accuracy=1e-6, most_passes=30, seed=seed,
             memory=rest, out=out, overwrite=overwrite, progress=progress,
         )  # fmt: skip
-    require_variance(result.certificate.norm, [one.name for one in prepared])
+    rounding = rounding_of(prepared, np.asarray(result.mean))
+    require_variance(result.certificate.norm, rounding, [one.name for one in prepared])
     return Reduced(prepared, result, rank == most)
-
-
-def require_variance(norm: float, names: Sequence[str]) -> None:
-    """Refuse fields that are the same at all samples: shares of their variance are none.
-
-    Parameters
-    ----------
-    norm : float
-        Of what was decomposed.
-    names : sequence of str
-        Of the fields.
-
-    Raises
-    ------
-    OptionError
-        If it is zero.
-    """
-    if not norm > 0:
-        message = f"{', '.join(names)} does not vary once its mean, and what else is fitted, is"
-        raise OptionError(f"{message} removed: it has no EOFs")
 
 
 def most_eofs(prepared: Sequence[Prepared]) -> int:

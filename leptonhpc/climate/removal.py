@@ -137,8 +137,14 @@ def numbers(coordinate: Any) -> NDArray[np.float64]:
     -------
     array of shape (m,)
         In double precision.
+
+    Raises
+    ------
+    OptionError
+        If one is missing.
     """
     values = coordinate.values
+    _require_known(coordinate)
     if values.dtype.kind == "M":
         days = (values - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
         return np.asarray(days, dtype=np.float64)
@@ -150,6 +156,13 @@ def numbers(coordinate: Any) -> NDArray[np.float64]:
     return np.asarray(values, dtype=np.float64)
 
 
+def _require_known(coordinate: Any) -> None:
+    missing = np.flatnonzero(coordinate.isnull().values)
+    if missing.size:
+        message = f"{coordinate.name} must be known of all samples; it is missing of number"
+        raise OptionError(f"{message} {missing[0]}. Leave that out, or give its place a value")
+
+
 def _groups(coordinate: Any, anomalies: str) -> tuple[Any, ...]:
     if anomalies not in CALENDAR:
         message = f"anomalies is one of {', '.join(CALENDAR)}, or None; found {anomalies!r}"
@@ -159,6 +172,7 @@ def _groups(coordinate: Any, anomalies: str) -> tuple[Any, ...]:
             f"anomalies={anomalies!r} needs dates; {coordinate.name} has dtype {coordinate.dtype}"
         )
         raise OptionError(message)
+    _require_known(coordinate)
     labels, counts = np.unique(_labels(coordinate, anomalies), return_counts=True)
     if counts.min() < 2:
         message = (

@@ -17,7 +17,9 @@ from leptonhpc.climate.parts import field_names, part, require_modes
 from leptonhpc.climate.passes import Pauses
 from leptonhpc.climate.prepared import prepare
 from leptonhpc.climate.reduced import kept_eofs, reduce_field, small_nbytes
+from leptonhpc.climate.spectra import require_ddof
 from leptonhpc.climate.unstacking import mode_index
+from leptonhpc.climate.variance import forgetting_constants
 from leptonhpc.climate.weights import Weighting
 from leptonhpc.errors import OptionError
 
@@ -216,6 +218,7 @@ def bootstrap(
         memory=memory,
     )  # fmt: skip
     samples = prepared[0].matrix.shape[0]
+    require_ddof(ddof, prepared)
     _check_draws(modes, kept_eofs(prepared, eofs), samples, block, draws, level)
     inputs = {} if out is None else {
         one.name: [one.matrix.identity(), digest(one.weights)] for one in prepared
@@ -223,7 +226,7 @@ def bootstrap(
     asked = {"modes": modes, "draws": draws, "block": block, "eofs": eofs, "seed": seed}
     kept = KeptParts(destination.scratch, inputs, asked, overwrite=overwrite)
     small = small_nbytes(prepared, eofs, **_DRAW) + 8 * _NUMBERS * draws * modes
-    with kept.working():
+    with forgetting_constants(destination.scratch), kept.working():
         reduced = reduce_field(
             prepared, eofs, seed=seed, memory=memory, here_nbytes=small, out=kept.at("eofs"),
             progress=progress,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from leptonhpc.climate.prepared import Prepared
+from leptonhpc.errors import OptionError, ShapeError
 
 
 def spectrum(s: NDArray[Any], norm: float, *, samples: int, ddof: int) -> dict[str, Any]:
@@ -57,3 +61,29 @@ def spectrum(s: NDArray[Any], norm: float, *, samples: int, ddof: int) -> dict[s
     found["variance_fraction"].attrs["units"] = "1"
     found["total_variance"] = xr.Variable((), total, {"long_name": "variance of all modes"})
     return found
+
+
+def require_ddof(ddof: int, prepared: Sequence[Prepared]) -> None:
+    """Refuse samples, and what is taken off them, that leave no divisor of variances.
+
+    Parameters
+    ----------
+    ddof : int
+        What is taken off the samples.
+    prepared : sequence of Prepared
+        Fields of the same samples.
+
+    Raises
+    ------
+    ShapeError
+        If there is one sample.
+    OptionError
+        If `ddof` is not from 0 to one less than the samples.
+    """
+    first = prepared[0]
+    samples = first.matrix.shape[0]
+    if samples < 2:
+        message = f"variance is that of two samples or more; {first.name} has {samples} along"
+        raise ShapeError(f"{message} {first.field.dim}. Name another dimension with dim=")
+    if not 0 <= ddof < samples:
+        raise OptionError(f"ddof is from 0 to {samples - 1}, less than the samples; found {ddof}")

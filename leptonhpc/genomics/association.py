@@ -125,7 +125,8 @@ def gwas(
     UserWarning
         If variants have no statistics (NaN): they do not vary among the analysed samples, follow
         from covariates, or (with ``firth="never"``) separate cases from controls. If logistic fits
-        did not converge. If variants are not on autosomes.
+        did not converge. If variants are not on autosomes. If -9 stands far below all other numbers
+        of an array.
 
     Notes
     -----

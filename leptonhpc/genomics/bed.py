@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from leptonhpc.errors import ShapeError, StoreError
 from leptonhpc.genomics.genotypes import Genotypes, Samples, Variants
 from leptonhpc.genomics.orientation import Turned
 from leptonhpc.genomics.packed import MISSING, decoding_table
+from leptonhpc.store import units_touched
 
 _MAGIC = bytes([0x6C, 0x1B])
 _VARIANT_MAJOR = 0x01
@@ -22,6 +24,14 @@ _HEADER_NBYTES = 3
 # PLINK's codes: two copies of the first allele, missing, one copy, none
 _QUADS = decoding_table(np.array([2, MISSING, 1, 0], np.int8)).view(np.uint32)[:, 0]
 _READ_NBYTES = 1 << 22
+_LOOKED_AT = 256
+"""Variants of a file whose last samples are looked at when it is opened,"""
+_LAST_NBYTES = 1024
+"""and so many bytes of each."""
+_HOMOZYGOUS = 2
+"""Copies of the first allele in bits that are zero, as those are that fill the last byte."""
+_CHANCE = 1e-9
+"""That a person is homozygous at all variants looked at: below it, whoever is may be no person."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +82,7 @@ class BedRows:
 
     def units_in(self, region: Region) -> int:
         """Count the pieces that a region touches."""
-        (top, bottom), height = region[0], self.unit[0]
-        return -(-bottom // height) - top // height if bottom > top else 0
+        return units_touched(region, self.unit)
 
     def identity(self) -> dict[str, Any]:
         """Describe the file by its path, size and time of change."""
@@ -97,8 +106,20 @@ def read_bed(path: str | os.PathLike[str]) -> Genotypes:
     Raises
     ------
     StoreError
-        If a file is not there, is not what it should be, or is too short or too long: before
-        anything is computed.
+        If a file is not there, is not what it should be, is too short or too long, or has calls of
+        more samples than its .fam: before anything is computed.
+
+    Warns
+    -----
+    UserWarning
+        If the last samples have the same bits as are behind them, at all variants looked at: the
+        .fam may have samples that the .bed has not.
+
+    Notes
+    -----
+    A .bed does not say how many samples it has, and four share a byte: up to three too many or too
+    few leave its length as it should be. They are seen in the last byte of 256 variants. A .fam of
+    the right length and of other samples, or in another order, is not seen.
     """
     bed = Path(path)
     if bed.suffix != ".bed":
@@ -111,6 +132,7 @@ def read_bed(path: str | os.PathLike[str]) -> Genotypes:
     variants = _read_bim(bed.with_suffix(".bim"))
     _check_bed(bed, len(samples), len(variants))
     rows = BedRows(str(bed.resolve()), len(samples), len(variants))
+    _check_last_samples(rows, samples)
     return Genotypes(BlockedArray(Turned(rows)), samples, variants)
 
 
@@ -144,6 +166,36 @@ def _check_bed(bed: Path, samples: int, variants: int) -> None:
         f"found {found}. Copy it again, or use the .bim and .fam that belong to it"
     )
     raise StoreError(message)
+
+
+def _check_last_samples(rows: BedRows, samples: Samples) -> None:
+    """Refuse calls behind the last sample; warn of last samples that may be nothing but zeros."""
+    stride = -(-rows.samples // 4)
+    mapped = np.memmap(rows.path, np.uint8, "r", _HEADER_NBYTES, (rows.variants, stride))
+    some = np.linspace(0, rows.variants - 1, min(rows.variants, _LOOKED_AT)).astype(np.int64)
+    begin = max(0, stride - _LAST_NBYTES)
+    calls = _QUADS.take(mapped[some, begin:]).view(np.int8)
+    there = rows.samples - 4 * begin
+    if np.any(calls[:, there:] != calls[:1, there:]):  # fillings are the same everywhere
+        message = (
+            f"{rows.path!r} has calls of more than the {rows.samples} samples of its .fam: what is "
+            "behind the last of them differs from variant to variant. Use the .fam that belongs to "
+            "it; if this is the one, plink2 --make-bed writes the file anew, filled up with zeros"
+        )
+        raise StoreError(message)
+    full = calls[:, :there] == _HOMOZYGOUS
+    sharing = (rows.samples - 1) % 4  # of the last byte, less one: without that it would not be
+    in_all = full[:, there - sharing :].all(axis=0)
+    zeros = int(np.argmin(np.append(in_all[::-1], False)))
+    others = full[:, : there - zeros]
+    if zeros and np.prod(others.mean(axis=1)) < _CHANCE:
+        message = (
+            f"the last {zeros} of the {rows.samples} samples of {rows.path!r}, from "
+            f"{samples.label(rows.samples - zeros)!r}, have two copies of the first allele at all "
+            f"{len(some)} variants looked at, which is what fills up a byte. If that cannot be, "
+            "the .fam has more samples than the .bed, and others may have calls that are not theirs"
+        )
+        warnings.warn(message, UserWarning, stacklevel=3)
 
 
 def _read_fam(path: Path) -> Samples:

@@ -141,8 +141,8 @@ def _zero_one(design: Design) -> Floats:
         f"logistic regression needs a trait of 0 and 1 (or 1 and 2); {design.trait!r} has "
         f"{len(values)} values, {values[0]:g} to {values[-1]:g}. "
     ) + (
-        "Beside 1 and 2 PLINK's 0 is missing: write NA"
-        if np.array_equal(values, [0, 1, 2])
+        f"Beside 1 and 2 PLINK's {values[0]:g} is missing: write NA, or NaN"
+        if len(values) == 3 and values[0] in (-9, 0) and np.array_equal(values[1:], [1, 2])
         else "Use model='linear'"
     )
     raise LinAlgError(message)

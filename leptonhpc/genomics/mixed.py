@@ -165,7 +165,7 @@ def relationship_parts(
         return
     contigs, first = np.unique(cohort.variants.contig, return_index=True)
     if len(contigs) < 2:
-        message = f"loco=True needs two contigs or more; all of {cohort.name} is on {contigs[0]!r}"
+        message = f"loco=True needs two contigs or more; all of {cohort.name} is on {contigs[0]}"
         raise OptionError(message)
     for contig in contigs[np.argsort(first)]:
         variants = np.flatnonzero(cohort.variants.contig == contig)

@@ -69,6 +69,9 @@ def _at(location: str | os.PathLike[str]) -> Genotypes:
     if path.is_file() and path.name.removesuffix(".gz").endswith(_CONVERTED):
         message = f"{str(path)!r} is of a format that is not read here: make a .bed file of it"
         raise StoreError(f"{message} (plink2 --make-bed), or of VCF a VCF-Zarr (bio2zarr)")
+    if path.is_file() and path.suffix in (".bim", ".fam"):
+        message = f"{str(path)!r} has the names of a PLINK 1 file set; its calls are in"
+        raise StoreError(f"{message} {path.with_suffix('.bed').name!r}: give that")
     attributes = store.read_attributes(location) if store.exists(location) else {}
     if attributes.get("format") == FORMAT:
         return open_stored(location)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from leptonhpc.genomics.genotypes import Genotypes
 Unmatched = Literal["raise", "drop"]
 _MISSING = {"NA", "NaN", "nan", "na", "."}
 _MISSING_NUMBER = -9.0  # PLINK's
+_APART = 0.5
+"""Of the range of all other numbers: farther below them, -9 is none of them."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,11 @@ def aligned(
         If one is infinite; the message names its sample.
     OptionError
         If `unmatched` is unknown.
+
+    Warns
+    -----
+    UserWarning
+        If -9, which is missing in a table and a number elsewhere, stands far below all others.
     """
     if unmatched not in ("raise", "drop"):
         raise OptionError(f"unmatched is 'raise' or 'drop'; found {unmatched!r}")
@@ -135,12 +143,30 @@ def aligned(
         values, names = _matched(given, cohort, what, unmatched), given.columns
     else:
         values, names = _in_order(given, cohort, what)
+    _warn_of_missing(values, names, what)
     infinite = np.argwhere(np.isinf(values))
     if len(infinite):
         sample, column = infinite[0]
         message = f"{what}: {names[column]!r} of sample {cohort.samples.label(sample)!r} is"
         raise NonFiniteError(f"{message} {values[sample, column]}; NaN is what is missing")
     return values, names
+
+
+def _warn_of_missing(values: NDArray[np.float64], names: Sequence[str], what: str) -> None:
+    """Warn of -9 where PLINK's users mean that there is no number; tables have none left."""
+    for name, column in zip(names, values.T, strict=True):
+        others = column[np.isfinite(column) & (column != _MISSING_NUMBER)]
+        count = np.count_nonzero(column == _MISSING_NUMBER)
+        if not count or not others.size:
+            continue
+        least, span = float(others.min()), float(np.ptp(others))
+        if least >= 0 or least - _MISSING_NUMBER > _APART * span:
+            message = (
+                f"{what}: {name!r} is -9 for {count} samples, far from all others; PLINK takes -9 "
+                "as missing, and so does a table of text, but in arrays it is a number. Write NaN "
+                "where it is missing"
+            )
+            warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def _from_pandas(given: Any, cohort: Genotypes, what: str) -> Any:

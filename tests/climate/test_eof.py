@@ -12,7 +12,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from leptonhpc.climate import eof
-from leptonhpc.errors import LeptonError, NonFiniteError, OptionError, OutputExistsError, ShapeError
+from leptonhpc.errors import (
+    LeptonError,
+    NonFiniteError,
+    OptionError,
+    OutputExistsError,
+    ShapeError,
+    StoreError,
+)
 
 MakeField = Callable[..., xr.DataArray]
 EPS = np.finfo(float).eps
@@ -274,6 +281,10 @@ def wrong_latitude(field: xr.DataArray) -> xr.DataArray:
     return attributed
 
 
+def unknown_time(field: xr.DataArray) -> xr.DataArray:
+    return field.assign_coords(time=field.time.where(field.time != field.time[3]))
+
+
 @pytest.mark.parametrize(
     ("change", "options", "error", "words"),
     [
@@ -299,6 +310,12 @@ def wrong_latitude(field: xr.DataArray) -> xr.DataArray:
         (lambda x: [x, x], {}, OptionError, "names of their own"),
         (lambda x: "nowhere.nc", {}, LeptonError, "nowhere.nc"),
         (lambda x: x, {"out": "eofs.csv"}, OptionError, "ends in .zarr or .nc"),
+        (lambda x: x, {"ddof": 60}, OptionError, "ddof is from 0 to 59"),
+        (lambda x: x, {"ddof": -1}, OptionError, "ddof is from 0 to 59"),
+        (lambda x: x.isel(time=[0]), {"modes": 1}, ShapeError, "two samples or more; air has 1"),
+        (lambda x: x, {"dim": ("lat", "time")}, OptionError, "x.stack.*makes one of several"),
+        (lambda x: unknown_time(x), {"detrend": True}, OptionError, "missing of number 3"),
+        (lambda x: unknown_time(x), {"anomalies": "month"}, OptionError, "missing of number 3"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_a_way_out(
@@ -306,3 +323,37 @@ def test_what_makes_no_sense_is_refused_with_a_way_out(
 ) -> None:
     with pytest.raises(error, match=words):
         eof(change(field), **options)
+
+
+def test_members_and_times_are_samples_when_they_are_stacked(
+    field: xr.DataArray, tmp_path: Path
+) -> None:
+    members = xr.concat([field, field * 1.1, field - 1], "member")
+    stacked = members.stack(sample=("member", "time"))
+    found = eof(stacked, modes=2, dim="sample")
+    joined = xr.concat([field, field * 1.1, field - 1], "time")
+    expected = eof(joined.assign_coords(time=np.arange(180)), modes=2)
+    np.testing.assert_allclose(found.singular_values, expected.singular_values, rtol=1e-12)
+    assert found.pcs.unstack("sample").sizes == {"mode": 2, "member": 3, "time": 60}
+    with pytest.raises(OptionError, match=r"x.reset_index\('sample'\) keeps its levels"):
+        eof(stacked, modes=2, dim="sample", out=tmp_path / "x.zarr")
+    assert list(tmp_path.iterdir()) == []
+    plain = eof(stacked.reset_index("sample"), modes=2, dim="sample", out=tmp_path / "x.zarr")
+    np.testing.assert_array_equal(plain.member, stacked.member)
+
+
+def test_edges_of_cells_are_no_field(field: xr.DataArray, tmp_path: Path) -> None:
+    """Most files of models have them beside the one variable that is meant."""
+    dataset = field.to_dataset().assign(lat_bnds=(("lat", "bnds"), np.zeros((9, 2))))
+    dataset.lat.attrs["bounds"] = "lat_bnds"
+    dataset.to_netcdf(tmp_path / "x.nc")
+    for given in (dataset, tmp_path / "x.nc"):
+        assert eof(given, modes=1).attrs["fields"] == '["air"]'
+
+
+def test_files_of_several_calendars_are_not_joined(field: xr.DataArray, tmp_path: Path) -> None:
+    for year, calendar in ((2000, "noleap"), (2005, "360_day")):
+        dates = xr.date_range(f"{year}", periods=60, freq="MS", calendar=calendar, use_cftime=True)
+        field.assign_coords(time=dates).to_netcdf(tmp_path / f"{year}.nc")
+    with pytest.raises(StoreError, match="Datetime360Day.*x.convert_calendar"):
+        eof(str(tmp_path / "*.nc"), modes=1)

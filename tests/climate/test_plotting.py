@@ -1,13 +1,18 @@
 """Pictures show the numbers of the modes."""
 
 import io
+import subprocess
+import sys
 from collections.abc import Callable
+from types import ModuleType
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from leptonhpc.climate import eof, plot_eof, plot_scree, rotate
+from leptonhpc.climate import eof, hilbert_eof, plot_eof, plot_scree, rotate
+from leptonhpc.climate.axes import draw_coastlines, globe, in_order
 from leptonhpc.errors import OptionError, ShapeError
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -95,3 +100,95 @@ def test_scree_of_rotated_modes_is_refused(field: xr.DataArray) -> None:
         plot_scree(rotate(modes))
     with pytest.raises(OptionError, match="from 1 to 3; found 0"):
         plot_scree(modes, 0)
+
+
+def test_longitudes_that_wrap_are_drawn_in_order(field: xr.DataArray) -> None:
+    """Those from 0 to 330 that a user calls -180 to 150 are no longer sorted."""
+    wrapped = field.assign_coords(lon=(field.lon + 180) % 360 - 180)
+    drawn = [
+        plot_eof(eof(one, modes=1)).axes[0].collections[0]
+        for one in (wrapped, wrapped.sortby("lon"))
+    ]
+    first, second = (np.abs(one.get_array().filled(np.nan)) for one in drawn)
+    np.testing.assert_allclose(first, second, rtol=1e-6)
+    np.testing.assert_array_equal(drawn[0].get_coordinates(), drawn[1].get_coordinates())
+    assert np.all(np.diff(drawn[0].get_coordinates()[0, :, 0]) > 0)
+
+
+def test_pressure_goes_up_the_page_as_it_falls(field: xr.DataArray) -> None:
+    levels = xr.DataArray([1000.0, 500.0], dims="plev", attrs={"units": "hPa"})
+    section = xr.concat([field[..., 0], field[..., 1]], levels)
+    axes = plot_eof(eof(section, modes=1)).axes[0]
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("plev", "lat")
+    assert axes.yaxis.get_inverted()
+    assert not plot_eof(eof(field, modes=1)).axes[0].yaxis.get_inverted()
+
+
+def test_samples_of_every_kind_have_a_place(field: xr.DataArray) -> None:
+    days = field.assign_coords(time=field.time - field.time[0])
+    assert in_order(days, "time")[0][1] == 31
+    calendar = xr.date_range("2000-01", periods=60, freq="MS", calendar="360_day", use_cftime=True)
+    years, _ = in_order(field.assign_coords(time=calendar), "time")
+    assert np.all(np.abs(years - 2000 - np.arange(60) / 12) < 0.1)
+    places, sorted_field = in_order(field.isel(time=[5, 3, 4]), "time")
+    assert np.all(np.diff(places) > np.timedelta64(0))
+    np.testing.assert_array_equal(sorted_field, field.isel(time=[3, 4, 5]))
+    members = xr.concat([field, field * 1.1], "member").stack(sample=("member", "time"))
+    figure = plot_eof(eof(members, modes=1, dim="sample"))
+    line = next(axes for axes in figure.axes if axes.get_xlabel() == "sample").lines[0]
+    np.testing.assert_array_equal(line.get_xdata(), np.arange(120))
+
+
+def test_curved_grids_are_on_the_globe_where_their_coordinates_are(field: xr.DataArray) -> None:
+    lat, lon = xr.broadcast(field.lat, field.lon)
+    curved = field[0].drop_vars(["lat", "lon"]).rename(lat="j", lon="i")
+    curved = curved.assign_coords(
+        nav_lat=(("j", "i"), (lat + lon / 90).values, {"standard_name": "latitude"}),
+        nav_lon=(("j", "i"), lon.values, {"units": "degrees_east"}),
+    )
+    across, up = globe(curved.transpose("i", "j"), "j", "i")
+    np.testing.assert_array_equal(across, curved.nav_lon)
+    np.testing.assert_array_equal(up, curved.nav_lat)
+    np.testing.assert_array_equal(globe(field[0], "lat", "lon")[0], field.lon)
+    with pytest.raises(OptionError, match="no longitude among time, nav_lat"):
+        globe(curved.drop_vars("nav_lon"), "j", "i")
+
+
+def test_without_a_network_maps_have_no_coastlines_and_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def natural_earth(**_: str) -> None:
+        raise URLError("no network")
+
+    reader = ModuleType("cartopy.io.shapereader")
+    reader.natural_earth = natural_earth  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cartopy.io.shapereader", reader)
+    with pytest.warns(UserWarning, match="no coastlines.*no network"):
+        draw_coastlines(None, np.array([0.0, 350.0]))
+
+
+def test_datasets_have_their_pictures(field: xr.DataArray) -> None:
+    modes = eof(field, modes=3)
+    figure = modes.leptonhpc.plot(2, title="Air")
+    assert figure.get_suptitle() == "Air"
+    assert sum(bool(axes.get_title()) for axes in figure.axes) == 2
+    assert modes.leptonhpc.plot_scree().get_suptitle() == "Eigenvalues of air"
+    assert (
+        hilbert_eof(field, modes=1).leptonhpc.plot().get_suptitle() == "Real parts of EOFs of air"
+    )
+    with pytest.raises(OptionError, match="that leptonhpc.climate.eof gave"):
+        field.to_dataset().leptonhpc.plot()
+
+
+def test_pictures_are_there_once_xarray_is_and_do_not_load_it() -> None:
+    code = """
+import sys
+from leptonhpc import climate
+assert "xarray" not in sys.modules  # a worker's memory
+import numpy as np, xarray as xr
+field = xr.DataArray(np.random.default_rng(0).random((9, 4)), dims=("time", "x"))
+climate.eof(field, modes=1, weights=None).leptonhpc
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import xarray; from leptonhpc import climate; xarray.Dataset().leptonhpc"
+    subprocess.run([sys.executable, "-c", code], check=True)
