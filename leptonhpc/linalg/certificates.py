@@ -52,9 +52,9 @@ class SvdCertificate(Certificate):
     norm: float
     """Frobenius norm of A, after centring, scaling and weights."""
     residuals: tuple[float, ...]
-    """|A^H u - s v| of each mode; A v = s u holds by construction. Some singular value of A lies
-    within this distance (plus `rounding`) of s [1]_. For one pass: bounds of the larger of this and
-    |A v - s u|, by independent draws, all of which hold at 99.9 % confidence."""
+    """Of each mode the larger of |A^H u - s v| and |A v - s u|, which are no more than this and
+    `rounding`; some singular value of A lies within that distance of s [1]_. For one pass: bounds
+    by independent draws, all of which hold at 99.9 % confidence. Without vectors: of s alone."""
     rounding: float
     """What the arithmetic may have added: c eps |A|."""
     captured: float
@@ -65,7 +65,8 @@ class SvdCertificate(Certificate):
     frobenius_bound: float
     """An upper bound of it: with rounding, and for one pass at 99.9 % confidence."""
     orthogonality: float
-    """Largest entry of |U^H U - I|, as written; 0 if no vectors were asked for."""
+    """Largest entry of |U^H U - I|, U the longer factor, as written; 0 if no vectors were asked
+    for."""
     # [1] B. N. Parlett, The Symmetric Eigenvalue Problem, Theorem 4.5.1, for [[0, A], [A^H, 0]].
 
     def __str__(self) -> str:

@@ -266,9 +266,10 @@ def unpack_stage(
         One task per column of chunks.
     """
     k, m = min(panels.shape), panels.shape[0]
-    itemsize = np.dtype(target.dtype).itemsize
+    itemsize, most = np.dtype(target.dtype).itemsize, m if part == "lower" else k
     # nothing but numbers that move: in narrow pieces, as many at once as cores and memory allow
-    own = itemsize * (m * (panels.unit + 2 * panels.sweep) + 8 * panels.unit**2)
+    unit = min(panels.unit, panels.shape[1])
+    own = itemsize * (most * (unit + 2 * min(panels.sweep, unit)) + 8 * unit**2)
     lanes = max(1, min(resources.threads, resources.arrays_nbytes // own))
     tasks: list[Task] = []
     previous: dict[int, str] = {}

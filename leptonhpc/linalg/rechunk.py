@@ -7,8 +7,10 @@ chunks that are; everything after it works as on a well-chunked array.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,8 @@ from leptonhpc.planning import Read, Resources, Stage, Step, Target, Task, secon
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.planning.tasks import StepList
 from leptonhpc.store import units_touched
+
+Planned = TypeVar("Planned")
 
 SQUARE = 1024
 """Rows and columns of a chunk that suits products and factorisations, about."""
@@ -173,6 +177,32 @@ def in_squares(
     planned, stage = rechunk_stage(operand, x.source, (SQUARE, SQUARE), resources)
     before.append(stage)
     return BlockedArray(planned)
+
+
+def in_chunks_that_fit(plan: Callable[[int], Planned]) -> Planned:
+    """Plan a copy and what reads it; where that does not fit, with smaller chunks.
+
+    There may be room for copying in chunks that are too large for the panels that read them.
+
+    Parameters
+    ----------
+    plan : callable
+        Plans both, given the rows and columns of a chunk of the copy.
+
+    Returns
+    -------
+    object
+        What it gives.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If small chunks do not fit either.
+    """
+    for side in (SQUARE, SQUARE // 4):
+        with contextlib.suppress(MemoryBudgetError):
+            return plan(side)
+    return plan(SQUARE // 16)
 
 
 def _fitting(old: int, preferred: int, size: int) -> int:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.blocks import BlockedArray, Source
-from leptonhpc.linalg.rechunk import SQUARE, rechunk_stage
-from leptonhpc.linalg.scratch import made, with_operands
+from leptonhpc.linalg.rechunk import SQUARE, in_chunks_that_fit, rechunk_stage
+from leptonhpc.linalg.scratch import ScratchSource, made, with_operands
 from leptonhpc.linalg.solve_choices import Factored, factored
 from leptonhpc.linalg.substitution import product_stage
 from leptonhpc.planning import Resources, Stage, Target
@@ -151,18 +151,26 @@ def plan_scaling(
             ),
         )
     )
-    matrix = _copy("a", a.source, _SCALED, resources, dtype)
-    assert matrix.target is not None
-    scaled, scaled_sides, solution, into = made(matrix.target), None, None, None
+    scaled_sides, solution, into = None, None, None
     if target is not None:
         scaled_sides = _copy("b", sides, _SIDES, resources, dtype)
         into = replace(target, name=_SOLUTION, scratch=True)
         solution = replace(
             _copy(_SOLUTION, made(into), target.name, resources, dtype), target=target
         )
-    plain = factored(
-        BlockedArray(scaled), sides, resources, dtype, "gen", seed, shape, into, driver
-    )
+
+    def copied(side: int) -> tuple[Stage, ScratchSource, Factored]:
+        matrix = _copy("a", a.source, _SCALED, resources, dtype, side=side)
+        assert matrix.target is not None
+        scaled = made(matrix.target)
+        array = BlockedArray(scaled)
+        return (
+            matrix,
+            scaled,
+            factored(array, sides, resources, dtype, "gen", seed, shape, into, driver),
+        )
+
+    matrix, scaled, plain = in_chunks_that_fit(copied)
     first = plain.first
     if scaled_sides is not None and scaled_sides.target is not None:
         first = with_operands(first, {"b": made(scaled_sides.target)}, into, inputs=())
@@ -174,10 +182,11 @@ def plan_scaling(
 
 
 def _copy(
-    operand: str, source: Source, into: str, resources: Resources, dtype: np.dtype[Any]
-) -> Stage:
+    operand: str, source: Source, into: str, resources: Resources, dtype: np.dtype[Any], *,
+    side: int = SQUARE,
+) -> Stage:  # fmt: skip
     """Plan a scaled copy of a matrix."""
-    _, stage = rechunk_stage(operand, source, (SQUARE, SQUARE), resources)
+    _, stage = rechunk_stage(operand, source, (side, side), resources)
     assert stage.target is not None
     target = replace(stage.target, name=into, dtype=dtype.str)
     tasks = tuple(replace(t, kernel="scaled") for t in stage.tasks)

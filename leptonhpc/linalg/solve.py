@@ -29,6 +29,7 @@ from leptonhpc.linalg.solution import PROBES, Question, Refused, Solution, Step,
 from leptonhpc.linalg.solve_choices import Assume, Factored, factored, factored_mixed
 from leptonhpc.linalg.substitution import product_stage
 from leptonhpc.planning import Explanation, Resources, Stage, Target
+from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.planning.explain import explain
 from leptonhpc.planning.layout import compute_dtype
 
@@ -199,12 +200,17 @@ def plan_solve(
     target = None if held else Target("x", (n, k), dtype.str, (min(n, 1024), min(k, 1024)))
     dtypes = [dtype]
     if precision == "mixed" and not held:
+        nbytes = n * k * dtype.itemsize
         message = (
-            f"{driver} refines a solution that is in memory whole; that of {b.name}, "
-            f"{format_nbytes(n * k * dtype.itemsize)}, is not: give more memory=, fewer columns at "
-            "a time, or precision='full'"
+            f"{driver} refines a solution that is in memory whole; that of {b.name} takes "
+            f"{format_nbytes(nbytes)}"
         )
-        raise OptionError(message)
+        if nbytes > _HELD_NBYTES:
+            message += f", and {format_nbytes(_HELD_NBYTES)} are the most: give fewer columns at a"
+            raise OptionError(f"{message} time, or precision='full'")
+        least = -(-(8 * nbytes + LIBRARIES_NBYTES) // 10**6)
+        message += f" and needs at least memory='{least} MB', fewer columns at a time, or"
+        raise MemoryBudgetError(f"{message} precision='full'")
     if precision == "mixed" and dtype.char in _NARROW:
         dtypes.insert(0, np.dtype(_NARROW[dtype.char]))
     choices = tuple(

@@ -13,7 +13,7 @@ from leptonhpc.blocks import BlockedArray, Source
 from leptonhpc.blocks.mixed import Butterfly, MixedRowsSource
 from leptonhpc.linalg.cholesky import factor_cholesky
 from leptonhpc.linalg.lu import PACKED, factor_stage
-from leptonhpc.linalg.rechunk import SQUARE, rechunk_stage
+from leptonhpc.linalg.rechunk import in_chunks_that_fit, rechunk_stage
 from leptonhpc.linalg.scratch import made, stored_input, with_operands
 from leptonhpc.linalg.substitution import substitution_stage
 from leptonhpc.planning import Resources, Stage, Target
@@ -128,11 +128,14 @@ def factored_mixed(
     """
     mixed_a = MixedRowsSource(a.source, dtype, seed)
     mixed_b = MixedRowsSource(sides, dtype, seed)
-    planned, copy = rechunk_stage(MIXED, mixed_a, (SQUARE, SQUARE), resources)
+
+    def copied(side: int) -> tuple[Stage, Factored]:
+        planned, copy = rechunk_stage(MIXED, mixed_a, (side, side), resources)
+        array = BlockedArray(planned)
+        return copy, factored(array, mixed_b, resources, dtype, "gen", seed, shape, target, driver)
+
+    copy, plain = in_chunks_that_fit(copied)
     assert copy.target is not None
-    plain = factored(
-        BlockedArray(planned), mixed_b, resources, dtype, "gen", seed, shape, target, driver
-    )
     inputs = {"a": made(copy.target)}
     there = stored_input(MIXED_SIDES, mixed_b)
     choice = replace(

@@ -26,13 +26,12 @@ from leptonhpc.linalg.gram_matrix import (
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.operator import Operator
 from leptonhpc.linalg.svd_modes import TooManyModesError, layout_with_room, rank_is_found
+from leptonhpc.linalg.svd_ritz import Basis, rayleigh_ritz
 from leptonhpc.linalg.svd_shared import (
-    Basis,
     SvdOptions,
     deviation,
     long_target,
     outcome,
-    rayleigh_ritz,
     rounding_bound,
     scratch_target,
     signs,
@@ -85,8 +84,9 @@ class GramSvd:
             return n * n * item + tile + height * k * item
 
         numbers = eigh_descending_numbers(n, options.rank)
-        # of small values A^H A V, V, their two factors, and what the SVD of a small matrix needs
-        numbers = max(numbers, 2 * n * k + (1 + NUMBERS) * k * k)
+        # of small values A^H A V, V, their two factors, and what the SVD of a small matrix needs;
+        # where V is not complete, the coefficients of what was written anew
+        numbers = max(numbers, 2 * n * k + (1 + (k < n) + NUMBERS) * k * k)
         # V as it was found, turned, over s, lifted and rounded; A^H A V and what it is compared
         # with: in place of a lane's Gram matrix, as that of U is
         numbers = max(numbers, 8 * n * k + 3 * k * k - n * n)

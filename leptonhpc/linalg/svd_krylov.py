@@ -31,13 +31,11 @@ from leptonhpc.linalg.svd_modes import (
     layout_with_room,
     rank_is_found,
 )
+from leptonhpc.linalg.svd_ritz import Basis, Modes, rayleigh_ritz
 from leptonhpc.linalg.svd_shared import (
-    Basis,
-    Modes,
     SvdOptions,
     long_target,
     outcome,
-    rayleigh_ritz,
     rounding_bound,
     scratch_target,
 )

@@ -28,12 +28,11 @@ from leptonhpc.linalg.gram_matrix import (
 )
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.operator import Operator
+from leptonhpc.linalg.svd_ritz import Basis, rayleigh_ritz
 from leptonhpc.linalg.svd_shared import (
-    Basis,
     SvdOptions,
     long_target,
     outcome,
-    rayleigh_ritz,
     rounding_bound,
     scratch_target,
 )

@@ -1,9 +1,8 @@
-"""What the SVD methods share: options, choice of rank, signs, and the factor of the long side."""
+"""What the SVD methods share: options, choice of rank, signs, targets, and the certificate."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -13,11 +12,9 @@ from numpy.typing import NDArray
 
 from leptonhpc.errors import NumericRangeError, OptionError, ShapeError
 from leptonhpc.linalg.certificates import SvdCertificate
-from leptonhpc.linalg.gram_matrix import mirror_lower
-from leptonhpc.linalg.jobs import Execute, Outcome
+from leptonhpc.linalg.jobs import Outcome
 from leptonhpc.linalg.operator import Operator
 from leptonhpc.linalg.sizes import grain
-from leptonhpc.linalg.svd_small import small_svd
 from leptonhpc.planning import Target, rounding
 
 OVERSAMPLING = 12
@@ -126,28 +123,6 @@ class SvdOptions:
         return int(enough[0]) + 1 if len(enough) else None
 
 
-@dataclass(frozen=True)
-class Basis:
-    """Y = A K for an orthonormal-to-be long factor, and Z = A^H Y, all by pieces."""
-
-    operands: tuple[tuple[str, int], ...]
-    """Scratch arrays and their columns."""
-    offset: NDArray[Any]
-    """Row to be subtracted from [Y1 .. Yt]."""
-    z: NDArray[Any]
-    """A^H (A K), (n, p)."""
-
-
-@dataclass(frozen=True)
-class Modes:
-    """Singular triplets, the long factor still as a combination of Y."""
-
-    s: NDArray[Any]
-    v: NDArray[Any]
-    residuals: NDArray[Any]
-    orthogonality: float
-
-
 def long_target(operator: Operator, k: int) -> Target:
     """Give the output array of the long factor: u, or vh where the user's matrix is wide."""
     height, wide = operator.layout.height, operator.transposed
@@ -169,148 +144,9 @@ def scratch_target(operator: Operator, name: str, width: int) -> Target:
     )  # fmt: skip
 
 
-def rayleigh_ritz(
-    operator: Operator,
-    execute: Execute,
-    basis: Basis,
-    coefficients: NDArray[Any] | None,
-    v: NDArray[Any],
-    *,
-    seed: int,
-    write: bool,
-    limit: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
-) -> Modes | None:
-    """Give singular triplets of A on span(V) by passes over the scratch Y only.
-
-    Parameters
-    ----------
-    operator : Operator
-        A.
-    execute : callable
-        The runtime.
-    basis : Basis
-        Y = A K and Z = A^H Y.
-    coefficients : array of shape (p, k), optional
-        C with V = K C orthonormal; None: the identity.
-    v : array of shape (n, k)
-        V.
-    seed : int
-        For directions in which A has nothing.
-    write : bool
-        Write the long factor; else only the values are refined.
-    limit : callable, optional
-        Gives the largest residuals allowed for singular values; nothing is written beyond.
-
-    Returns
-    -------
-    Modes or None
-        None if a residual is beyond its limit. Else values come from the Gram matrix of the columns
-        of A V in double precision, each scaled to one: small values keep the digits that the
-        product A V has (cf. one-sided Jacobi [1]_).
-
-    References
-    ----------
-    .. [1] J. Demmel, K. Veselic, Jacobi's method is more accurate than QR, SIAM J. Matrix Anal.
-       Appl. 13 (1992), Theorem 4.
-    """
-    k = v.shape[1]
-    identity = np.eye(k) if coefficients is None else coefficients
-    gram, _ = _rotate(operator, execute, basis, identity, seed=seed)
-    del identity  # what is deleted is of the order of the basis, which may be that of A
-    length = np.sqrt(np.maximum(np.real(np.diagonal(gram)), 0))
-    scale = np.where(length > 0, length, 1.0)
-    gram /= scale[:, None]
-    gram /= scale
-    mu, e = np.linalg.eigh(gram)
-    del gram
-    live = mu > 1e-14
-    if not live.all():
-        e = e[:, live]
-    root = np.sqrt(mu[live])
-    # A V = Q M with Q orthonormal: Q = A V S^-1 E mu^-1/2, M = mu^1/2 E^H S
-    m = np.zeros((k, k), e.dtype)
-    np.multiply(e.conj().T, root[:, None], out=m[: len(root)])
-    m *= scale
-    e /= root
-    e /= scale[:, None]
-    p, s, wh = small_svd(operator, execute, m)
-    del m
-    # below this A V is rounding: such a u would be noise, so fresh columns take its place
-    r = int(np.count_nonzero(s > 8 * operator.eps * s[0]))
-    v = v @ wh.conj().T
-    del wh
-    w = e @ p[: len(root), :r]
-    del e, p
-    if coefficients is not None:
-        w = coefficients @ w
-    v, w = _with_signs(v, w)
-    residuals = np.array(s)  # |A v - s u| of a fresh u
-    residuals[:r] = np.linalg.norm(basis.z @ w - v[:, :r] * s[:r], axis=0)
-    if limit is not None and np.any(residuals > limit(s)):
-        return None
-    orthogonality = 0.0
-    if write:
-        orthogonality = write_long(operator, execute, basis, w, k, mu, seed=seed)
-    return Modes(s, v, residuals, orthogonality)
-
-
-def write_long(
-    operator: Operator, execute: Execute, basis: Basis, w: NDArray[Any], k: int, mu: NDArray[Any],
-    *, seed: int,
-) -> float:  # fmt: skip
-    """Write Y W as k orthonormal columns; where W has fewer, random ones complete it."""
-    fresh = k - w.shape[1]
-    if fresh:
-        rows, columns = w.shape
-        wider = np.zeros((rows + fresh, k), w.dtype)
-        wider[:rows, :columns] = w
-        wider[rows:, columns:] = np.eye(fresh)
-        w = wider
-    if mu.min() < 1e-6:  # Y W cancels: what it gives is kept, and made orthonormal in its turn
-        target = scratch_target(operator, "q", k)
-        _rotate(operator, execute, basis, w, seed=seed, fresh=fresh, target=target)
-        basis = Basis((("q", k),), np.zeros(k), basis.z)
-        w, fresh = np.eye(k, dtype=w.dtype), 0
-    if w.shape[0] > basis.offset.size or mu.min() < 0.5:  # CholeskyQR, over the scratch arrays
-        for _ in range(2):
-            gram, _ = _rotate(operator, execute, basis, w, seed=seed, fresh=fresh)
-            lower = np.linalg.cholesky(gram)
-            del gram
-            w = w @ np.linalg.inv(lower.conj().T)
-    target = long_target(operator, k)
-    gram, _ = _rotate(operator, execute, basis, w, seed=seed, fresh=fresh, target=target)
-    return deviation(gram)
-
-
-def _rotate(
-    operator: Operator, execute: Execute, basis: Basis, w: NDArray[Any], *, seed: int,
-    fresh: int = 0, target: Target | None = None, psi: int = 0, theta: int = 0,
-) -> tuple[NDArray[Any], dict[str, Any]]:  # fmt: skip
-    name = operator.counter.next("rotate" if target is None else "write")
-    stage = operator.rotate_stage(name, basis.operands, w.shape[1], target)
-    p = basis.offset.size
-    small = operator.small(
-        w=w, offset=basis.offset @ w[:p], fresh=fresh, seed=seed, write=target is not None,
-        psi=psi, theta=theta, first=False,
-    )  # fmt: skip
-    acc = execute(stage, small)
-    gram = acc.pop("gram")
-    mirror_lower(gram)
-    return gram, acc
-
-
-rotate = _rotate
-
-
 def deviation(gram: NDArray[Any]) -> float:
     """Give the largest entry of |U^H U - I|."""
     return float(np.max(np.abs(gram - np.eye(len(gram)))))
-
-
-def _with_signs(v: NDArray[Any], w: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Make the largest entry of each v real and positive, and turn u with it."""
-    phase = signs(v)
-    return v * phase, w * phase[: w.shape[1]]
 
 
 def signs(v: NDArray[Any]) -> NDArray[Any]:

@@ -31,16 +31,14 @@ from leptonhpc.linalg.drawn import drawn
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.operator import Operator
 from leptonhpc.linalg.svd_krylov import _random_block
+from leptonhpc.linalg.svd_ritz import Basis, rotate, write_long
 from leptonhpc.linalg.svd_shared import (
-    Basis,
     SvdOptions,
     long_target,
     outcome,
-    rotate,
     rounding_bound,
     scratch_target,
     signs,
-    write_long,
 )
 from leptonhpc.planning import BandLayout, Resources, Stage, Target, choose_bands
 from leptonhpc.planning.layout import compute_dtype
@@ -151,7 +149,9 @@ class SketchSvd:
         orthogonality = 0.0
         if options.compute_uv:
             rotated = w @ p * phase[:r]
-            orthogonality = write_long(operator, execute, basis, rotated, k, np.ones(1), seed=seed)
+            orthogonality, _ = write_long(
+                operator, execute, basis, rotated, k, np.ones(1), seed=seed
+            )
         rounding = rounding_bound(operator, float(s[0]))
         return outcome(
             operator, options, method="one-pass sketch", s=s, v=v * phase, residuals=residuals,

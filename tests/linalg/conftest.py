@@ -6,7 +6,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)  # tests of other folders have it as it was
 def _blas_on_one_thread() -> Iterator[None]:
     with threadpool_limits(limits=1, user_api="blas"):
         yield

@@ -290,7 +290,7 @@ def test_killed_job_goes_on_after_its_last_pass(
     whole = lh.cg(*files, out=tmp_path / "whole", memory=MEMORY, rank=5)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *map(str, files), str(tmp_path / "r")],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == -9, done.stderr
     assert not (tmp_path / "r").exists()

@@ -11,6 +11,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+import scipy.linalg
 
 import leptonhpc as lh
 import leptonhpc.array_api as xp
@@ -22,8 +23,9 @@ EPS = float(np.finfo(float).eps)
 
 TALL = [
     (20, 10, 10), (20, 10, (3, 10)), (20, 10, ((8, 4, 8), 10)), (40, 10, ((15, 5, 5, 8, 7), 10)),
-    (128, 2, (16, 2)), (129, 2, (16, 2)), (131, 2, (16, 2)), (300, 10, (40, 10)),
-    (300, 10, (20, 10)), (10, 5, 10), (10, 5, ((4, 0, 1, 0, 5), (5,))),
+    (128, 2, (16, 2)), (129, 2, (16, 2)), (130, 2, (16, 2)), (131, 2, (16, 2)),
+    (300, 10, (40, 10)), (300, 10, (30, 10)), (300, 10, (20, 10)), (10, 5, 10),
+    (10, 5, ((4, 0, 1, 0, 5), (5,))),
 ]  # fmt: skip
 WIDE = [
     (5, 10, 10), (10, 40, (10, 10)), (10, 40, (10, 15)), (10, 40, (10, (15, 5, 5, 8, 7))),
@@ -79,14 +81,45 @@ def test_svd_of_any_chunks(m: int, n: int, chunks: Any, rng: np.random.Generator
         near(found, true, allowed(a) / gap)
 
 
-def test_columns_chosen_by_a_condition_have_known_chunks_first(rng: np.random.Generator) -> None:
-    a = rng.random((40, 5))
-    chosen = da.from_array(a, chunks=(10, 5))
-    chosen = chosen[chosen[:, 0] > 0.5]  # lengths of chunks are not known
-    with pytest.raises(ShapeError, match="compute_chunk_sizes"):
-        lh.qr(chosen, memory=MEMORY)
-    q, r = map(np.asarray, lh.qr(chosen.compute_chunk_sizes(), memory=MEMORY))
-    near(q @ r, a[a[:, 0] > 0.5], allowed(a))
+@pytest.mark.parametrize(("rows", "columns"), [(True, False), (False, True), (True, True)])
+def test_what_a_condition_chose_has_known_chunks_first(
+    rows: bool, columns: bool, rng: np.random.Generator
+) -> None:
+    a = rng.random((40, 10))
+    a[:10, 0], a[0, :4] = 0, 0  # so that a whole chunk of rows, or of columns, is not chosen
+    d = da.from_array(a, chunks=(10, 4))
+    if rows:
+        d, a = d[d[:, 0] > 0.3], a[a[:, 0] > 0.3]
+    if columns:
+        d, a = d[:, da.from_array(a[0] > 0.2, chunks=4)], a[:, a[0] > 0.2]
+    for driver in (lh.qr, lh.svd):
+        with pytest.raises(ShapeError, match="compute_chunk_sizes"):
+            driver(d, memory=MEMORY)  # lengths of chunks are not known
+    known = d.compute_chunk_sizes()
+    q, r = map(np.asarray, lh.qr(known, memory=MEMORY))
+    near(q @ r, a, allowed(a))
+    near(lh.svd(known, memory=MEMORY).s, np.linalg.svd(a, compute_uv=False), allowed(a))
+
+
+def test_the_same_question_has_the_same_answer_to_the_bit(rng: np.random.Generator) -> None:
+    x = da.from_array(rng.random((20, 10)), chunks=(10, 10))
+    for driver in (lh.qr, lh.svd, lh.lu):
+        for one, other in zip(driver(x, memory=MEMORY), driver(x, memory=MEMORY), strict=True):
+            assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("method", ["gram", "krylov", "sketch"])
+def test_more_modes_than_there_are_have_the_value_zero(method: Any) -> None:
+    x = da.ones((100, 100), chunks=(10, 10))
+    r = lh.svd(x, rank=2, method=method, memory=MEMORY)
+    near(r.s, [100, 0], allowed(np.ones((100, 100))))
+    assert orthogonality(r.u) <= 16 * 100 * EPS
+    assert orthogonality(np.asarray(r.vh).T) <= 16 * 100 * EPS
+    near(
+        (np.asarray(r.u) * r.s) @ np.asarray(r.vh),
+        np.ones((100, 100)),
+        allowed(np.ones((100,) * 2)),
+    )
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "c16"])
@@ -128,12 +161,13 @@ def test_svd_of_what_is_no_matrix_is_refused(ndim: int) -> None:
         lh.svd(da.ones((10,) * ndim, chunks=5), memory=MEMORY)
 
 
-def test_full_singular_vectors(rng: np.random.Generator) -> None:
-    a = rng.random((12, 7))
+@pytest.mark.parametrize("shape", [(12, 7), (7, 12), (10, 10)])
+def test_full_singular_vectors(shape: tuple[int, int], rng: np.random.Generator) -> None:
+    a, k = rng.random(shape), min(shape)
     u, s, vh = xp.linalg.svd(lh.open(da.from_array(a, chunks=(5, 4))), full_matrices=True)
-    assert (u.shape, vh.shape) == ((12, 12), (7, 7))
-    assert max(orthogonality(u), orthogonality(vh.T)) <= 16 * 12 * EPS
-    near((u[:, :7] * s) @ vh, a, allowed(a))
+    assert (u.shape, vh.shape) == ((shape[0],) * 2, (shape[1],) * 2)
+    assert max(orthogonality(u), orthogonality(np.asarray(vh).T)) <= 16 * 12 * EPS
+    near((np.asarray(u)[:, :k] * s) @ np.asarray(vh)[:k], a, allowed(a))
 
 
 LU_CASES = [
@@ -154,6 +188,20 @@ def test_lu_of_any_shape_and_chunks(
     assert np.array_equal(low, np.tril(low))
     assert np.array_equal(up, np.triu(up))
     assert np.max(np.abs(low)) <= 1 + EPS  # partial pivoting down whole columns
+
+
+LARGE = np.diag(np.linspace(40, 60, 8)) + np.cos(np.arange(64.0)).reshape(8, 8)
+
+
+@pytest.mark.parametrize("order", [np.arange(8), np.arange(8)[::-1], [4, 5, 6, 7, 0, 1, 2, 3]])
+@pytest.mark.parametrize("a", [LARGE, np.diag(np.arange(3.0, 11.0))])
+def test_factors_are_scipys_with_rows_exchanged_or_not(a: np.ndarray, order: Any) -> None:
+    a = a[order]  # pivots are on the diagonal, or in other blocks
+    p, low, up = scipy.linalg.lu(a)
+    perm, found_low, found_up = lh.lu(da.from_array(a, chunks=2), memory=MEMORY)
+    assert np.array_equal(np.eye(8)[perm], p.T)
+    near(found_low, low, 64 * EPS)
+    near(found_up, up, 64 * EPS * 60)
 
 
 @pytest.mark.parametrize("swap", [np.eye(2)[::-1], 1e-8 * np.eye(2) + np.eye(2)[::-1]])
@@ -253,6 +301,22 @@ def test_norms_of_matrices(shape: Any, chunks: Any, order: Any, keepdims: bool, 
     near(found, np.linalg.norm(a, ord=order, axis=(0, 1), keepdims=keepdims), allowed(a))
     if order is not None:
         near(float(lh.norm(x, ord=order)), np.linalg.norm(a, ord=order), allowed(a))
+
+
+@pytest.mark.parametrize("order", ["fro", 1, -np.inf])
+@pytest.mark.parametrize("shape", [(5, 3), (4, 5, 3), (3, 2, 4, 3)])
+def test_norms_over_any_axis_and_any_two(shape: Any, order: Any, rng: np.random.Generator) -> None:
+    a = rng.random(shape)
+    d = da.from_array(a, chunks=2)
+    for first in range(len(shape)):
+        for second in range(len(shape)):
+            if first != second:
+                x = lh.open(da.moveaxis(d, (first, second), (-2, -1)))
+                found = xp.linalg.matrix_norm(x, ord=order)
+                near(found, np.linalg.norm(a, ord=order, axis=(first, second)), 64 * EPS * 5)
+            elif order != "fro":
+                found = xp.linalg.vector_norm(lh.open(d), ord=order, axis=first)
+                near(found, np.linalg.norm(a, ord=order, axis=first), 64 * EPS * 5)
 
 
 @pytest.mark.parametrize("order", ["nuc", 2, -2, "fro", 1])

@@ -229,7 +229,7 @@ def test_measured_peak_stays_under_the_budget_whatever_the_chunks(tmp_path: Path
     places = [str(tmp_path / name) for name in grids]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(BUDGET), *places],
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-1500:]
     for line, (count, norm) in zip(done.stdout.splitlines(), known, strict=True):

@@ -1,5 +1,6 @@
 """Solutions are right, and their certificates bound the true error, also where it is large."""
 
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import leptonhpc as lh
 from leptonhpc.errors import (
+    MemoryBudgetError,
     NonFiniteError,
     NotConvergedWarning,
     NotHermitianError,
@@ -19,6 +21,7 @@ from leptonhpc.errors import (
     SingularMatrixError,
 )
 from leptonhpc.kernels import DEVICES, table, tables
+from leptonhpc.linalg.solve import plan_solve
 from leptonhpc.testing import matrix_with_spectrum, put
 from leptonhpc.testing.hard import HARD, graded, small_corner, swapped
 
@@ -126,6 +129,26 @@ def test_mixed_precision_in_panels_stores_what_it_gives(dtype: str, tmp_path: Pa
     assert np.array_equal(lh.load(tmp_path / "r").x, r.x)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_no_larger_budget_is_refused_where_a_smaller_one_does(threads: int, tmp_path: Path) -> None:
+    # chunks of the scratch copy of mixed rows grow with the budget, and must still fit in a panel
+    x = lh.open(put(draw((463, 463), "complex128"), tmp_path / "a", chunks=(64, 64)))
+    b = lh.open(draw((463, 3), "complex128"))
+    resources = lh.plan("solve", x, b, precision="mixed", memory=MEMORY).job.resources
+
+    def fits(megabytes: int) -> bool:
+        found = replace(resources, threads=threads, memory_nbytes=megabytes * 10**6)
+        try:
+            plan_solve(x, b, found, precision="mixed")
+        except MemoryBudgetError:
+            return False
+        return True
+
+    answers = [fits(megabytes) for megabytes in range(151, 162)]
+    assert answers == sorted(answers)
+    assert answers[-1]
+
+
 def test_what_is_only_singular_out_of_range_or_indefinite_in_single_precision_is_solved() -> None:
     close = np.array([[1.0, 1.0], [1.0, 1.0 + 1e-10]])
     for a in (close, close * 1e-60, close * 1e60):
@@ -210,8 +233,18 @@ def test_inverses_of_what_grows_are_right_and_singular_matrices_are_not_factored
 
 def test_mixed_precision_of_what_is_not_held_is_refused() -> None:
     a = draw((700, 700))
-    with pytest.raises(OptionError, match="in memory whole"):
+    with pytest.raises(MemoryBudgetError, match="in memory whole") as refused:
         lh.solve(a, a, precision="mixed", memory="175 MB")
+    enough = re.findall("memory='(.*?)'", str(refused.value))[0]
+    assert lh.plan("solve", a, a, precision="mixed", memory=enough).explanation.peak_nbytes
+
+
+def test_mixed_precision_of_what_is_never_held_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from leptonhpc.linalg import solve as module
+
+    monkeypatch.setattr(module, "_HELD_NBYTES", 1000)
+    with pytest.raises(OptionError, match="fewer columns at a time, or precision='full'"):
+        lh.solve(draw((30, 30)), draw((30, 30)), precision="mixed")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import warnings
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from zarr.storage import LocalStore, WrapperStore
 
 import leptonhpc as lh
 from leptonhpc.blocks import BlockedArray, BlockGrid
+from leptonhpc.blocks.drawing import format_nbytes
 from leptonhpc.errors import (
     CorruptChunkError,
     LeptonError,
@@ -24,7 +26,7 @@ from leptonhpc.errors import (
     OptionError,
 )
 from leptonhpc.planning import Resources
-from leptonhpc.planning.costs import LIBRARIES_NBYTES
+from leptonhpc.planning.costs import LIBRARIES_NBYTES, format_seconds
 
 
 class Imagined:
@@ -104,6 +106,26 @@ def test_the_smallest_budget_named_by_norm_is_accepted(
     shape: tuple[int, int], unit: tuple[int, int], dtype: str, order: Any
 ) -> None:
     require_smallest_budget("norm", imagined(shape, unit, dtype), ord=order)
+
+
+SQUARE = ("cholesky", "inv", "slogdet", "eigh", "solve", "cg")
+OTHERS = (*SQUARE, "lu", "qr", "lstsq", "matrix_rank", "cond", "pinv", "polar", "lsmr", "nmf")
+
+
+@pytest.mark.parametrize("driver", OTHERS)
+@given(shape=sizes, unit=units, sides=st.integers(1, 50), dtype=dtypes)
+@settings(max_examples=5)
+def test_the_smallest_budget_named_by_any_driver_is_accepted(
+    driver: Any, shape: tuple[int, int], unit: tuple[int, int], sides: int, dtype: str
+) -> None:
+    shape = (min(shape),) * 2 if driver in SQUARE else shape
+    dtype = "f8" if driver == "nmf" else dtype  # which takes no complex numbers
+    arrays = [imagined(shape, unit, dtype)]
+    if driver in {"solve", "cg", "lsmr", "lstsq"}:
+        arrays.append(imagined((shape[0], sides), unit, dtype))
+    side = "right" if shape[0] >= shape[1] else "left"
+    options: dict[str, Any] = {"nmf": {"rank": 1}, "polar": {"side": side}}.get(driver, {})
+    require_smallest_budget(driver, *arrays, **options)
 
 
 @given(shape=sizes, unit=units, dtype=dtypes, budget=st.integers(160, 4000))
@@ -253,6 +275,28 @@ def test_explanations_say_the_same_in_text_html_and_json(stored: Path) -> None:
     assert told["passes"] <= told["most_passes"]
     assert told["peak_nbytes"] <= told["memory_nbytes"] == 10**9
     assert {"read_nbytes", "write_nbytes", "flops", "tasks", "seconds"} <= set(told)
+
+
+def test_every_cost_is_in_the_text_in_the_html_and_in_the_json() -> None:
+    x = imagined((9000, 400), (90, 400))
+    plan = lh.plan("svd", x, rank=3, memory="1 GB", method="krylov")
+    told, html = json.loads(plan.to_json()), plan._repr_html_()
+    rows = dict(re.findall(r"^  (\w+) {2,}(\S.*)$", plan.explain(), re.M))
+    shown = {
+        "method": told["method"],
+        "why": told["why"],
+        "passes": f"{told['passes']:.3g} expected, at most {told['most_passes']:.3g}",
+        "reads": format_nbytes(told["read_nbytes"]),
+        "writes": f"{format_nbytes(told['write_nbytes'])}, scratch "
+        f"{format_nbytes(told['scratch_nbytes'])}",
+        "memory": f"{format_nbytes(told['peak_nbytes'])} of 1 GB on each",
+        "tasks": f"{told['tasks']:,}",
+        "flops": f"{told['flops']:.3g}",
+        "time": f"about {format_seconds(told['seconds'])}",
+    }
+    for label, words in shown.items():
+        assert rows[label].startswith(words), label
+        assert f"<tr><th>{label}</th><td>{escape(rows[label])}</td></tr>" in html, label
 
 
 def test_names_are_escaped_in_html(tmp_path: Path) -> None:
