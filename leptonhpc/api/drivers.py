@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
 from leptonhpc.api.inputs import open as open_array
+from leptonhpc.api.numbers import real_numbers, with_numbers
 from leptonhpc.api.outputs import is_finished, run_to_output
 from leptonhpc.api.precisions import Precision, converted, refuse_rounding
 from leptonhpc.api.results import (
@@ -259,6 +260,7 @@ def norm(
     return _run_norm(job, progress=progress)
 
 
+@with_numbers
 def _plan_svd(
     x: Any,
     *,
@@ -281,8 +283,8 @@ def _plan_svd(
     options = SvdOptions(rank, tol, variance, compute_uv, accuracy, most_passes, seed)
     conditioning = Conditioning(
         center,
-        scale if scale is None or isinstance(scale, str) else np.asarray(scale, float),
-        None if weights is None else np.asarray(weights, float),
+        scale if scale is None or isinstance(scale, str) else real_numbers("scale", scale),
+        None if weights is None else real_numbers("weights", weights),
         missing,
     )
 
@@ -300,6 +302,7 @@ def _plan_svd(
     return job
 
 
+@with_numbers
 def _plan_matmul(
     a: Any, b: Any, *, precision: Precision | None = None, seed: int = 0, memory: Nbytes = None
 ) -> Job:
@@ -310,13 +313,8 @@ def _plan_matmul(
     )  # fmt: skip
 
 
-def _plan_norm(
-    x: Any,
-    *,
-    ord: Any = "fro",  # noqa: A002
-    memory: Nbytes = None,
-    seed: int = 0,
-) -> Job:
+@with_numbers
+def _plan_norm(x: Any, *, ord: Any = "fro", memory: Nbytes = None, seed: int = 0) -> Job:
     if ord == "nuc":
         return _plan_svd(x, compute_uv=False, accuracy=1e-6, seed=seed, memory=memory)
     array = open_array(x)

@@ -7,6 +7,7 @@ from typing import Any
 
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
 from leptonhpc.api.factors import CholeskyResult, LuResult
+from leptonhpc.api.numbers import with_numbers
 from leptonhpc.api.origins import Origin
 from leptonhpc.api.precisions import Precision, converted
 from leptonhpc.api.running import run
@@ -149,6 +150,7 @@ def lu(
     return _run_lu(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
+@with_numbers
 def _plan_cholesky(
     x: Any, *, precision: Precision | None = None, seed: int = 0, memory: Nbytes = None
 ) -> Job:
@@ -166,6 +168,7 @@ def _run_cholesky(
     return replace(found, _origin=Origin(job.sources["a"]))
 
 
+@with_numbers
 def _plan_lu(
     x: Any, *, precision: Precision | None = None, seed: int = 0, memory: Nbytes = None
 ) -> Job:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
 from leptonhpc.api.inputs import open as open_array
+from leptonhpc.api.numbers import with_numbers
 from leptonhpc.api.results import Result
 from leptonhpc.api.running import run
 from leptonhpc.linalg import Job
@@ -208,6 +209,7 @@ def lsmr(
     return _run_lsmr(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
+@with_numbers
 def _plan_cg(
     a: Any,
     b: Any,
@@ -228,6 +230,7 @@ def _plan_cg(
     )
 
 
+@with_numbers
 def _plan_lsmr(
     a: Any,
     b: Any,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
+from leptonhpc.api.numbers import with_numbers
 from leptonhpc.api.precisions import DtypePrecision, converted, refuse_rounding
 from leptonhpc.api.results import Array, Result
 from leptonhpc.api.running import run
@@ -140,6 +141,7 @@ def nmf(
     return _run_nmf(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
+@with_numbers
 def _plan_nmf(
     x: Any,
     *,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
+from leptonhpc.api.numbers import with_numbers
 from leptonhpc.api.precisions import (
     DtypePrecision,
     Precision,
@@ -222,6 +223,7 @@ def lstsq(
     return _run_lstsq(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
+@with_numbers
 def _plan_qr(
     x: Any,
     *,
@@ -244,6 +246,7 @@ def _run_qr(
     return run(QrResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
+@with_numbers
 def _plan_lstsq(
     a: Any, b: Any, *, rcond: float | None = None, precision: DtypePrecision | None = None,
     memory: Nbytes = None,

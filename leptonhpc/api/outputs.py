@@ -31,17 +31,18 @@ from leptonhpc.errors import (
 from leptonhpc.linalg import Job, Outcome
 from leptonhpc.runtime import Report, run_job
 from leptonhpc.runtime.targets import Workspace
-from leptonhpc.store.journal import FOLDER, differences, digest
+from leptonhpc.store.journal import FOLDER, differences, digest, read_note
 from leptonhpc.store.leasing import Lease, require_nobody
 from leptonhpc.store.locations import (
     Location,
     describe,
     full_disk,
     is_local,
-    local_path,
+    require_name,
     same_place,
 )
 from leptonhpc.store.making import output_lease
+from leptonhpc.store.standing import is_alive
 
 FORMAT = "leptonhpc-result-1"
 _NO_ANSWER = (
@@ -106,6 +107,7 @@ def run_to_output(
         return _named(job, outcome), workspace, report, False
     if resume and overwrite:
         raise OptionError("give one of resume= (go on with an output) and overwrite= (begin again)")
+    require_name(out)
     check_place(job, out)
     description = describe_job(job)
     partial = store.partial_location(out)
@@ -193,7 +195,18 @@ def is_finished(job: Job, out: Location | None) -> bool:
         return False
     if is_local(out):  # killed within the last step
         store.remove(store.join(out, FOLDER))
+        store.remove_replaced(out)
+    if _is_left_over(job, partial, output_lease(out).owner()):
+        store.remove(partial)
     return True
+
+
+def _is_left_over(job: Job, partial: Location, owner: Mapping[str, Any]) -> bool:
+    """Say whether a kill came when the array of this job had its name, and the journal was left."""
+    begun = read_note(partial, "job")
+    if not begun or result_digest(begun) != result_digest(describe_job(job)):
+        return False
+    return not owner or is_alive(dict(owner)) is False
 
 
 def _holds_result(job: Job, place: Location) -> bool:
@@ -280,8 +293,7 @@ def is_ours(partial: Location) -> bool:
         return True
     if not is_local(partial):
         return False
-    left = {path.name for path in local_path(partial).iterdir()}
-    return FOLDER in left or all(name.startswith("zarr.json.") for name in left)
+    return store.exists(store.join(partial, FOLDER)) or store.is_only_begun(partial)
 
 
 def _finish(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
 from leptonhpc.api.inputs import open as open_array
+from leptonhpc.api.numbers import with_numbers
 from leptonhpc.api.results import Array, Result
 from leptonhpc.api.running import run
 from leptonhpc.linalg import FactorCertificate, Job
@@ -174,6 +175,7 @@ def polar(
     return _run_polar(job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
+@with_numbers
 def _plan_pinv(x: Any, *, rcond: float | None = None, seed: int = 0, memory: Nbytes = None) -> Job:
     array = open_array(x)
     return within(lambda resources: plan_pinv(array, resources, rcond=rcond, seed=seed), memory)
@@ -186,6 +188,7 @@ def _run_pinv(
     return run(PinvResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
+@with_numbers
 def _plan_polar(x: Any, *, side: Side = "right", seed: int = 0, memory: Nbytes = None) -> Job:
     array = open_array(x)
     return within(lambda resources: plan_polar(array, resources, side=side, seed=seed), memory)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
 from leptonhpc.api.inputs import open as open_array
+from leptonhpc.api.numbers import with_numbers
 from leptonhpc.api.outputs import run_to_output
 from leptonhpc.api.precisions import (
     DtypePrecision,
@@ -271,6 +272,7 @@ def cond(
     return _run_cond(_plan_cond(x, p=p, memory=memory), progress=progress)
 
 
+@with_numbers
 def _plan_eigh(
     x: Any,
     *,
@@ -298,6 +300,7 @@ def _run_eigh(
     return run(EighResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
+@with_numbers
 def _plan_matrix_rank(x: Any, *, tol: float | None = None, memory: Nbytes = None) -> Job:
     array = open_array(x)
     return within(
@@ -313,6 +316,7 @@ def _run_matrix_rank(
     return MatrixRankResult(int(fields["value"]), fields["s"], certificate, report)
 
 
+@with_numbers
 def _plan_cond(x: Any, *, p: Any = 2, memory: Nbytes = None) -> Job:
     array = open_array(x)
     return within(lambda resources: plan_condition(array, resources, order=p), memory)

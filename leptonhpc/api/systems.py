@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from leptonhpc.api.budget import Nbytes, chosen_budget, within
 from leptonhpc.api.factors import SolveResult
 from leptonhpc.api.inputs import open as open_array
+from leptonhpc.api.numbers import with_numbers
 from leptonhpc.api.precisions import Precision, converted
 from leptonhpc.api.results import Array, Result
 from leptonhpc.api.running import run
@@ -289,6 +290,7 @@ def det(
     return slogdet(x, seed=seed, memory=memory, progress=progress).det()
 
 
+@with_numbers
 def _plan_solve(
     a: Any,
     b: Any,
@@ -321,6 +323,7 @@ def _run_solve(
     return run(SolveResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
+@with_numbers
 def _plan_inv(
     a: Any, *, assume: Assume = "gen", precision: Precision | None = None, seed: int = 0,
     memory: Nbytes = None,
@@ -345,6 +348,7 @@ def _run_inv(
     return run(InvResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
+@with_numbers
 def _plan_slogdet(x: Any, *, seed: int = 0, memory: Nbytes = None) -> Job:
     array = open_array(x)
     return within(lambda resources: plan_slogdet(array, resources, seed=seed), memory, rounds=True)

@@ -22,6 +22,7 @@ class DaskSource:
     """
 
     shareable = True
+    name = "dask array"
 
     def __init__(self, array: Any) -> None:
         self.array = array
@@ -32,7 +33,6 @@ class DaskSource:
         self.dtype = np.dtype(array.dtype)
         require_numbers(self.dtype, "the dask array")
         self.unit = tuple(max(lengths) if lengths else 1 for lengths in array.chunks)
-        self.name = f"dask array of shape {self.shape}"
 
     def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Compute the values of a region on this thread."""

@@ -87,13 +87,13 @@ class MemorySource:
     """
 
     shareable = True
+    name = "numpy array"
 
     def __init__(self, array: NDArray[Any]) -> None:
         self.array = array
         self.shape = array.shape
         self.dtype = array.dtype
         self.unit = (1,) * array.ndim
-        self.name = f"numpy array of shape {array.shape}"
 
     def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Give a copy of a region (the caller may change it)."""

@@ -21,7 +21,7 @@ from leptonhpc.datasets.planted_modes import MOST_MODES
 from leptonhpc.datasets.prices import write_prices
 from leptonhpc.datasets.simulated_climate import write_climate
 from leptonhpc.datasets.simulated_genotypes import write_genotypes
-from leptonhpc.errors import OptionError, OutputExistsError
+from leptonhpc.errors import OptionError
 from leptonhpc.store.locations import Location
 
 
@@ -106,9 +106,7 @@ def fetch(
     _require_seed(dataset, seed)
     shape = _shape(dataset, sizes)
     fitted = None if chunks is None else _fit_chunks(dataset, shape, chunks)
-    if store.exists(out) and not overwrite:
-        message = f"{os.fspath(out)!r} exists; pass overwrite=True or choose another output"
-        raise OutputExistsError(message)
+    store.require_free(out, overwrite=overwrite)
     store.require_space(out, prod(shape) * np.dtype(dataset.dtype).itemsize)
     with store.being_made(out, overwrite=overwrite, leave=False) as place:
         _write(dataset, place, sizes, chunks=fitted, cache=cache, seed=seed)

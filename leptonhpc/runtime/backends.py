@@ -75,6 +75,12 @@ class Backend(Protocol):
     ) -> tuple[Accumulator, PlacementReport | None]:  # fmt: skip
         """Run a stage; give its summed accumulator, with `total` in it."""
 
+    def take(self, stage: Stage, kept: Mapping[str, Any]) -> None:
+        """Leave BLAS as it is after every stage, also one that was taken from the journal.
+
+        What is computed between stages is then the same to the bit.
+        """
+
     def tell(self, monitor: Monitor, state: str) -> None:
         """Let those who watch the machines see how far the job is."""
 
@@ -137,8 +143,13 @@ class Threads:
             pool.shutdown(wait=True, cancel_futures=True)
             told.clear()  # of a stage that failed; the next one is told of its own tasks only
             memory.return_free_memory()  # what ended threads had; the next stage has others
-        blas_limits.between_stages(acc)
+        self.take(stage, acc)
         return acc, None
+
+    def take(self, stage: Stage, kept: Mapping[str, Any]) -> None:
+        """Leave BLAS the threads of a lane."""
+        blas_limits.limit(execute.lane_cores(stage.blas_threads, device_here()))
+        blas_limits.between_stages(kept)
 
     def tell(self, monitor: Monitor, state: str) -> None:
         """Tell nobody: there is no server."""
@@ -198,8 +209,13 @@ class Cluster:
                 self._stopped = True
                 ask(self.client, execute.cancel, self._job, workers=self._workers.addresses)
                 raise
-        blas_limits.between_stages(acc)
+        self.take(stage, acc)
         return acc if total is None else sum_accumulators([total, acc]), report
+
+    def take(self, stage: Stage, kept: Mapping[str, Any]) -> None:
+        """Leave BLAS one thread, as while the workers compute."""
+        blas_limits.limit(1)
+        blas_limits.between_stages(kept)
 
     def tell(self, monitor: Monitor, state: str) -> None:
         """Tell the scheduler, for its metrics and its dashboard."""

@@ -193,16 +193,21 @@ def _watched(context: Context) -> Callable[[], None]:
 
 
 def _blas_threads(context: Context, device: str) -> int:
-    """Give the cores of a lane: a plan counts those of the smallest worker, this may have more.
-
-    In this process an accelerator's one lane has all cores for what it leaves to the host.
-    """
+    """Give the cores of a lane: a plan counts those of the smallest worker, this may have more."""
     if context.topic is None:
-        return context.blas_threads if primitives_of(device).is_host else usable_cores()
+        return lane_cores(context.blas_threads, device)
     from distributed import get_worker
 
     own: int = get_worker().state.nthreads
     return max(context.blas_threads, own // context.lanes_per_worker)
+
+
+def lane_cores(planned: int, device: str) -> int:
+    """Give the cores of a lane of this process, without a cluster.
+
+    An accelerator's one lane has all cores for what it leaves to the host.
+    """
+    return planned if primitives_of(device).is_host else usable_cores()
 
 
 def listen(job: str) -> deque[Told]:

@@ -15,6 +15,7 @@ from leptonhpc.runtime.timeline_drawing import draw_timeline
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --over: #c4302b; }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; }
+body { padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin: 1.8rem 0 .4rem; }
 table { border-collapse: collapse; } td, th { padding: .15rem .8rem .15rem 0; text-align: right; }
 td:first-child, th:first-child, td.words { text-align: left; }
@@ -74,7 +75,7 @@ def _comparison(report: Report) -> str:
             "passes over the input",
             f"{report.predicted_passes:.3g}" if known else "",
             f"{report.passes:.3g}",
-            report.counted_reads(),
+            "; ".join(filter(None, (report.counted_reads(), _kept_in_memory(report)))),
         ),
         (
             "bytes read",
@@ -107,6 +108,13 @@ def _verdict(report: Report) -> str:
         return f"OVER the allowed {allowed}"
     more = report.peak_nbytes > report.predicted_peak_nbytes
     return f"allowed {allowed}" + ", more than predicted" * more
+
+
+def _kept_in_memory(report: Report) -> str:
+    """Say why an input was read less often than there were passes over it."""
+    less = report.passes < 0.95 * report.predicted_passes
+    resumed = any(stage.resumed or stage.resumed_tasks for stage in report.stages)
+    return "what fits stays in memory" if less and report.passes and not resumed else ""
 
 
 def _resumed_note(stages: Sequence[StageReport]) -> str:

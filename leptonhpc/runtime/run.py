@@ -124,7 +124,7 @@ class _Run:
     flops: float = 0.0
     stage_units: int = 0
     readings: list[tuple[float, float]] = field(default_factory=list)
-    """Of each stage over the input: how often it read the storage units, and how often planned."""
+    """Of each stage over the input: how often it read storage units, and how often planned."""
     scratch: list[Target] = field(default_factory=list)
     placement: PlacementReport | None = None
     """Of the stage that ran last."""
@@ -138,6 +138,7 @@ class _Run:
         if kept is not None:
             if stage.target is not None:
                 self.workspace.reopen(stage.target)
+            self.backend.take(stage, kept)
             self.monitor.end(stage, ran=False)
             self._note(stage, began, {}, skipped=True, resumed=True)
             return kept
@@ -207,8 +208,7 @@ class _Run:
             self.name, stage.name, {k: v for k, v in sources.items() if k in needed},
             inputs, writer,
             self.journal if not stage.chained else None, stage.blas_threads, stage.chained,
-            stage.prefetch, self.device, self.backend.topic,
-            stage.lanes_per_worker,
+            stage.prefetch, self.device, self.backend.topic, stage.lanes_per_worker,
             None if self.backend.topic is None else stage.resident_nbytes,
             self.job.resources.precision,
         )  # fmt: skip

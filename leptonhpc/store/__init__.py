@@ -14,8 +14,8 @@ from leptonhpc.store.locations import (
     require_space,
     update_attributes,
 )
-from leptonhpc.store.making import being_made
-from leptonhpc.store.publishing import is_half_published, publish
+from leptonhpc.store.making import being_made, is_only_begun
+from leptonhpc.store.publishing import is_half_published, publish, remove_replaced
 from leptonhpc.store.units import units_touched
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "create_group",
     "exists",
     "is_half_published",
+    "is_only_begun",
     "is_store",
     "join",
     "open_array",
@@ -34,6 +35,7 @@ __all__ = [
     "publish",
     "read_attributes",
     "remove",
+    "remove_replaced",
     "require_free",
     "require_space",
     "snapshot_of",

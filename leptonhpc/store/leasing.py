@@ -34,6 +34,7 @@ from leptonhpc.store.locations import (
     store_errors,
 )
 from leptonhpc.store.objects import get_object, put_object, remove_object
+from leptonhpc.store.retrying import retried
 from leptonhpc.store.standing import is_alive, this_process
 
 logger = logging.getLogger(__name__)
@@ -257,9 +258,10 @@ class Lease:
             done = replace_object(self._store, self._key, judged, mark)
         else:
             done = False
-            with contextlib.suppress(FileNotFoundError), _alone_in(path.parent):
+            gone = contextlib.suppress(FileNotFoundError)
+            with store_errors(self._place), gone, _alone_in(path.parent) as folder:
                 if path.read_bytes() == judged:
-                    put_object(self._store, self._key, mark)
+                    retried(lambda: _put_in(folder, path.name, mark))
                     done = True
         self._mark = mark if done else self._mark
         return done
@@ -280,15 +282,30 @@ class Lease:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _alone_in(folder: Path) -> Iterator[int]:
     """Keep out others who take a place in the same folder, where its file system can."""
     file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with contextlib.suppress(OSError):  # NFS locks no folders: there two may meet
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file
     finally:
         os.close(file)
+
+
+def _put_in(folder: int, name: str, data: bytes) -> None:
+    """Write a file of an open folder whole; one that was removed since is not made anew."""
+    unfinished = f"{name}.{uuid.uuid4().hex}.partial"
+    try:
+        file = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666, dir_fd=folder)
+        try:
+            os.write(file, data)
+        finally:
+            os.close(file)
+        os.replace(unfinished, name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished, dir_fd=folder)
 
 
 def require_nobody(owner: dict[str, Any], place: Location) -> None:

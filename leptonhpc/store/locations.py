@@ -20,7 +20,7 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore
 
-from leptonhpc.errors import LeptonError, OutputExistsError, StoreError
+from leptonhpc.errors import LeptonError, OptionError, OutputExistsError, StoreError
 from leptonhpc.store.icechunk_repository import (
     exists_in_icechunk,
     is_icechunk,
@@ -96,7 +96,7 @@ def local_path(location: Location) -> Path:
 
 def describe(location: Location) -> str:
     """Give the location's name for messages and reports."""
-    return str(location) if isinstance(location, Store) else os.fspath(location)
+    return os.fspath(location) if isinstance(location, str | os.PathLike) else str(location)
 
 
 def same_place(first: Location, second: Location) -> bool:
@@ -172,12 +172,12 @@ def exists(location: Location) -> bool:
     bool
         True if a file, a folder or at least one object is there.
     """
-    if is_local(location):
-        return local_path(location).exists()
     if is_icechunk(location):
         return exists_in_icechunk(str(location))
-    store, path = resolve(location, read_only=not isinstance(location, Store))
     with store_errors(location):
+        if is_local(location):
+            return local_path(location).exists()
+        store, path = resolve(location, read_only=not isinstance(location, Store))
         return not sync(store.is_empty(path))
     raise AssertionError  # store_errors lets no exception pass in silence
 
@@ -194,7 +194,8 @@ def remove(location: Location) -> None:
         _remove_folder(local_path(location))
         return
     store, path = resolve(location)
-    sync(store.delete_dir(path))
+    with store_errors(location):
+        sync(store.delete_dir(path))
 
 
 def _remove_folder(folder: Path) -> None:
@@ -211,6 +212,27 @@ def _remove_folder(folder: Path) -> None:
         folder.rmdir()
 
 
+def require_name(location: Location) -> None:
+    """Refuse an output without a name: it is made beside its place, and renamed.
+
+    Parameters
+    ----------
+    location : str, path or zarr store
+        Where an output shall be.
+
+    Raises
+    ------
+    OptionError
+        If it is empty, a whole file system, or ends in ``.`` or ``..``.
+    """
+    if not isinstance(location, str | os.PathLike):
+        return
+    text = os.fspath(location)
+    if text.rpartition("://")[2].rstrip("/").rpartition("/")[2] in ("", ".", ".."):
+        message = f"an output needs a name of its own, such as 'result.zarr'; found {text!r}"
+        raise OptionError(message)
+
+
 def require_free(location: Location, *, overwrite: bool) -> None:
     """Refuse a place that is taken; with `overwrite`, one that holds anything but Zarr.
 
@@ -225,7 +247,10 @@ def require_free(location: Location, *, overwrite: bool) -> None:
     ------
     OutputExistsError
         If the place may not be used.
+    OptionError
+        If it has no name.
     """
+    require_name(location)
     if not exists(location):
         return
     store, path = resolve(location, read_only=not isinstance(location, Store))
@@ -233,7 +258,8 @@ def require_free(location: Location, *, overwrite: bool) -> None:
     if is_local(location) and not local_path(location).is_dir():
         found = False
     else:
-        found = any(sync(store.exists(prefix + name)) for name in METADATA)
+        with store_errors(location):
+            found = any(sync(store.exists(prefix + name)) for name in METADATA)
     if not found:
         message = (
             f"{describe(location)!r} is not Zarr, so it is not overwritten; choose another output"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -28,6 +29,8 @@ from leptonhpc.store.standing import this_process
 
 MARK = "leptonhpc_unfinished"
 """Attribute of the group in which an output is made: who makes it."""
+_METADATA_IN_WRITING = re.compile(r"zarr\.[0-9a-f]{32}\.partial|zarr\.json\..*")
+"""What versions of Zarr call it until it is whole."""
 
 
 @contextlib.contextmanager
@@ -112,13 +115,32 @@ def require_no_maker(out: Location) -> None:
     if not exists(partial):
         return
     lease = output_lease(out)
-    if not _maker(partial) and not lease.owner() and not _is_empty(partial):
+    if not _maker(partial) and not lease.owner() and not is_only_begun(partial):
         message = (
             f"{describe(partial)!r}, where the output would be made, is something else; move it, "
             "or choose another output"
         )
         raise OutputExistsError(message)
     require_nobody(lease.living_owner(), partial)
+
+
+def is_only_begun(partial: Location) -> bool:
+    """Say whether a process was killed before it had written anything, or as it had removed it.
+
+    Parameters
+    ----------
+    partial : str or path
+        Where an output is made.
+
+    Returns
+    -------
+    bool
+        Whether nothing is there but a folder, who has it, and metadata that are not whole.
+    """
+    if not is_local(partial) or not local_path(partial).is_dir():
+        return False
+    names = (path.name for path in local_path(partial).iterdir())
+    return all(name == FOLDER or _METADATA_IN_WRITING.fullmatch(name) for name in names)
 
 
 def _maker(partial: Location) -> dict[str, Any]:
@@ -128,11 +150,3 @@ def _maker(partial: Location) -> dict[str, Any]:
     except LeptonError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _is_empty(partial: Location) -> bool:
-    """Say whether a process was killed before it had written anything, or as it had removed it."""
-    if not is_local(partial) or not local_path(partial).is_dir():
-        return False
-    names = [path.name for path in local_path(partial).iterdir()]
-    return all(name.startswith("zarr.json.") or name == FOLDER for name in names)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import uuid
 from collections.abc import Callable
 
 from zarr.abc.store import Store
@@ -21,6 +23,9 @@ from leptonhpc.store.locations import (
     store_errors,
 )
 from leptonhpc.store.objects import get_object, list_objects, put_object
+
+_REPLACED = re.compile(r"\.replaced-[0-9a-f]{32}")
+"""What the name of an output that was replaced ends in, until it is removed."""
 
 
 def publish(
@@ -74,17 +79,30 @@ def publish(
         return snapshot
     leaving()
     target = local_path(final)
-    if target.exists():  # the old one goes only when the new one is in its place
-        old = target.with_name(f"{target.name}.old-{os.getpid()}")
-        os.replace(target, old)
+    with store_errors(final):
+        if target.exists():  # the old one goes only when the new one is in its place
+            os.replace(target, target.with_name(f"{target.name}.replaced-{uuid.uuid4().hex}"))
         os.replace(local_path(partial), target)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        with store_errors(final):
-            os.replace(local_path(partial), target)
+    remove_replaced(final)
     if without is not None:
         shutil.rmtree(target / without, ignore_errors=True)
     return None
+
+
+def remove_replaced(final: Location) -> None:
+    """Remove outputs that another one has replaced, where a kill came between.
+
+    Parameters
+    ----------
+    final : str or path
+        The name that they had.
+    """
+    if not is_local(final):
+        return
+    target = local_path(final)
+    for path in target.parent.iterdir():
+        if path.name.startswith(target.name) and _REPLACED.fullmatch(path.name[len(target.name) :]):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def is_half_published(partial: Location, final: Location) -> bool:

@@ -1,11 +1,9 @@
-"""Jobs in a process of their own, slow enough to be stopped where a test wants."""
+"""Jobs in a process of their own, which ends itself where a test wants."""
 
 import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,9 @@ import zarr
 
 from leptonhpc.testing import matrix_with_spectrum, spectrum
 
+PATIENCE_SECONDS = 300
 PROGRAM = """
-import asyncio, hashlib, json, sys, warnings
+import asyncio, hashlib, json, os, pathlib, signal, sys, threading, warnings
 warnings.simplefilter("error")
 import numpy as np, zarr
 from zarr.storage import LocalStore, WrapperStore
@@ -28,7 +27,34 @@ class Slow(WrapperStore):
     async def get(self, key, *args, **options):
         if key.startswith("c/"):
             await asyncio.sleep(spec["delay"])
+            while sent.is_set() and not taken.is_set():  # nothing is read on from here
+                await asyncio.sleep(1)
         return await self._store.get(key, *args, **options)
+
+sent, taken = threading.Event(), threading.Event()
+
+def stopping(keep):
+    # this process stops itself as soon as its journal has so many objects
+    def keeping(self, *args):
+        keep(self, *args)
+        number, folder, pattern, count = spec["stop"]
+        if not sent.is_set() and len(kept_in(pathlib.Path(folder), pattern)) >= count:
+            sent.set()
+            os.kill(os.getpid(), number)
+    return keeping
+
+def kept_in(folder, pattern):
+    return [p for p in folder.glob(pattern) if p.suffix != ".partial"]
+
+def interrupt(*args):
+    taken.set()
+    signal.default_int_handler(*args)
+
+if spec["stop"] is not None:
+    from leptonhpc.store import Journal
+    signal.signal(signal.SIGINT, interrupt)
+    for name in ("mark", "save_stage", "save_part"):
+        setattr(Journal, name, stopping(getattr(Journal, name)))
 
 def slow(path):
     return lh.open(zarr.open_array(Slow(LocalStore(path, read_only=True)), mode="r"))
@@ -71,49 +97,43 @@ class Job:
     def journal(self) -> Path:
         return Path(f"{self.out}.partial") / ".leptonhpc"
 
-    def command(self, **options: Any) -> list[str]:
+    def kept(self, pattern: str) -> int:
+        """Count what the journal has; what a kill cut short is nothing."""
+        return len([p for p in self.journal.glob(pattern) if p.suffix != ".partial"])
+
+    def command(self, *, stop: list[Any] | None = None, **options: Any) -> list[str]:
         spec = {
             "driver": self.driver, "arrays": self.arrays, "delay": self.delay,
-            "every_seconds": self.every_seconds,
+            "every_seconds": self.every_seconds, "stop": stop,
             "options": {**self.options, "out": str(self.out), **options},
         }  # fmt: skip
         return [sys.executable, "-c", PROGRAM, json.dumps(spec)]
 
     def run(self, **options: Any) -> dict[str, Any]:
-        done = subprocess.run(
-            self.command(**options), capture_output=True, text=True, timeout=60, check=False
-        )
+        done = _ended(self.command(**options))
         assert done.returncode == 0, done.stderr[-1500:]
         return json.loads(done.stdout.splitlines()[-1])
 
     def refused(self, **options: Any) -> str:
-        done = subprocess.run(
-            self.command(**options), capture_output=True, text=True, timeout=60, check=False
-        )
+        done = _ended(self.command(**options))
         assert done.returncode == 1, done.stdout
-        return done.stderr.splitlines()[-1]
+        # zarr may add what it left undone
+        return next(line for line in done.stderr.splitlines()[::-1] if "Error" in line)
 
-    def stop(
-        self, number: signal.Signals, ready: Callable[["Job"], bool], **options: Any
-    ) -> tuple[float, str]:
-        """Run until `ready`, send a signal, and give how long it took to end, and its words."""
-        with subprocess.Popen(
-            self.command(**options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            deadline = time.monotonic() + 40
-            while not ready(self):
-                assert process.poll() is None, process.communicate()
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            process.send_signal(number)
-            began = time.monotonic()
-            try:
-                _, words = process.communicate(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-        assert process.returncode != 0
-        return time.monotonic() - began, words
+    def stop(self, number: signal.Signals, kept: tuple[str, int], **options: Any) -> str:
+        """Run until the journal has so many objects of a pattern; give the job's words.
+
+        The process sends itself the signal, before it goes on: nobody has to look in time.
+        """
+        done = _ended(self.command(stop=[int(number), str(self.journal), *kept], **options))
+        assert done.returncode == -number, done.stderr[-1500:]
+        return done.stderr
+
+
+def _ended(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
 
 
 @pytest.fixture

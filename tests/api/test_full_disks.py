@@ -37,7 +37,7 @@ def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("needs a file system of its own")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_full_disk_is_a_clear_error(small_disk: Path, tmp_path: Path) -> None:
@@ -63,11 +63,11 @@ def test_a_write_that_fails_in_the_middle_is_a_clear_error(stored: Path, tmp_pat
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(stored), str(tmp_path / "r")],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "leptonhpc.errors.StoreError" in done.stderr.splitlines()[-1]
-    assert str(tmp_path / "r") in done.stderr.splitlines()[-1]
+    said = [line for line in done.stderr.splitlines() if "leptonhpc.errors.StoreError" in line]
+    assert str(tmp_path / "r") in said[-1]  # zarr may add what it left undone
     assert not (tmp_path / "r").exists()
     # and with room again the same call goes on
     assert lh.svd(stored, rank=60, method="gram", memory="1 GB", out=tmp_path / "r").s.shape == (

@@ -1,5 +1,6 @@
 """The last step of a job: its output gets the final name, and nobody sees or loses a half of it."""
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -114,5 +115,56 @@ def test_a_job_that_ends_while_it_is_looked_at_is_finished(
     svd(source, out)
     out.rename(partial)  # all is there but the journal, and the name
 
-    monkeypatch.setattr(jobs.time, "sleep", lambda _: partial.rename(out))
+    now = SimpleNamespace(time=time.time, sleep=lambda _: partial.rename(out))
+    monkeypatch.setattr(jobs, "time", now)  # of this module: other threads sleep, too
     assert lh.status(out).state == "finished"
+
+
+def test_killed_when_an_array_has_its_name_the_same_call_removes_the_rest(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gram() -> lh.MatmulResult:
+        return lh.matmul(lh.open(source).H, source, out=tmp_path / "r", progress=False)
+
+    publish = store.publish
+
+    def stop(*arguments: Any, **options: Any) -> None:
+        publish(*arguments, **options)
+        die()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "publish", stop)
+        with pytest.raises(Killed):
+            gram()
+    assert (tmp_path / "r.partial").exists()
+    monkeypatch.setattr("leptonhpc.api.outputs.run_job", die)  # nothing is done again
+    gram()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "r"]
+    assert lh.status(tmp_path / "r").state == "finished"
+
+
+def test_killed_as_the_old_output_was_removed_the_same_call_removes_the_rest(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lh.svd(source, rank=3, method="gram", out=tmp_path / "r", progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "shutil", SimpleNamespace(rmtree=die))
+        with pytest.raises(Killed):
+            lh.svd(source, rank=2, method="gram", out=tmp_path / "r", overwrite=True)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert len(svd(source, tmp_path / "r").s) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "r"]
+
+
+def test_killed_as_the_first_metadata_were_written_the_same_call_begins(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", die)
+        with pytest.raises(Killed):
+            svd(source, tmp_path / "r")
+    (left,) = (tmp_path / "r.partial").iterdir()
+    assert left.name != "zarr.json"
+    assert lh.status(tmp_path / "r").state == "stopped"
+    assert svd(source, tmp_path / "r").s.shape == (2,)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "r"]

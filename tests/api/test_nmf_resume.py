@@ -17,19 +17,15 @@ def test_sweeps_of_a_killed_factorisation_are_not_made_again(
 ) -> None:
     nmf_job.options |= options
     whole = nmf_job.run(out=str(nmf_job.out.with_name("whole")))
-    nmf_job.stop(signal.SIGKILL, lambda job: _stages(job) >= 4)
+    nmf_job.stop(signal.SIGKILL, ("stages/*.npz", 4))
     assert not nmf_job.out.exists()
-    kept = _stages(nmf_job)
+    kept = nmf_job.kept("stages/*.npz")
     resumed = nmf_job.run()
     assert [name for name, *_ in resumed["stages"]] == [name for name, *_ in whole["stages"]]
     assert [taken for _, taken, *_ in resumed["stages"]].count(True) == kept >= 4
     assert resumed["digests"] == whole["digests"]
     assert resumed["certificate"] == whole["certificate"]
     assert not Path(f"{nmf_job.out}.partial").exists()
-
-
-def _stages(job: Any) -> int:
-    return len(list(job.journal.glob("stages/*.npz")))
 
 
 @pytest.fixture

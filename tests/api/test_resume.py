@@ -7,6 +7,8 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,21 +28,17 @@ from leptonhpc.errors import (
 from leptonhpc.store import leasing
 from leptonhpc.testing import rounding
 
-
-def stages_kept(count: int) -> Any:
-    return lambda job: len(list(job.journal.glob("stages/*.npz"))) >= count
-
-
-def blocks_marked(count: int) -> Any:
-    return lambda job: len(list(job.journal.glob("done/multiply/*-*"))) >= count
+STAGES, BLOCKS, PARTS = "stages/*.npz", "done/multiply/*-*", "parts/*.npz"
+"""What a journal keeps."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_stages_of_a_stopped_svd_are_not_run_again(number: signal.Signals, svd_job: Any) -> None:
     whole = svd_job.run(out=str(svd_job.out.with_name("whole")))
-    seconds, words = svd_job.stop(number, stages_kept(2))
+    words = svd_job.stop(number, (STAGES, 2))
     assert not svd_job.out.exists()
-    kept = len(list(svd_job.journal.glob("stages/*.npz")))
+    kept = svd_job.kept(STAGES)
+    assert 2 <= kept < len(whole["stages"])  # Ctrl-C does not wait for the others
     resumed = svd_job.run()
     assert [name for name, *_ in resumed["stages"]] == [name for name, *_ in whole["stages"]]
     assert [taken for _, taken, *_ in resumed["stages"]].count(True) == kept
@@ -49,7 +47,6 @@ def test_stages_of_a_stopped_svd_are_not_run_again(number: signal.Signals, svd_j
     assert resumed["certificate"] == whole["certificate"]
     assert not Path(f"{svd_job.out}.partial").exists()
     if number == signal.SIGINT:
-        assert seconds < 5
         assert "KeyboardInterrupt" in words.splitlines()  # zarr may add what it left undone
 
 
@@ -58,18 +55,17 @@ def test_blocks_of_a_stopped_product_are_not_computed_again(
     number: signal.Signals, matmul_job: Any
 ) -> None:
     whole = matmul_job.run(out=str(matmul_job.out.with_name("whole")))
-    assert whole["stages"][-1][3] >= 3
-    seconds, words = matmul_job.stop(number, blocks_marked(2))
+    words = matmul_job.stop(number, (BLOCKS, 2))
     assert not matmul_job.out.exists()
-    marks = len(list(matmul_job.journal.glob("done/multiply/*-*")))
+    marks = matmul_job.kept(BLOCKS)
+    assert 2 <= marks < whole["stages"][-1][3]  # Ctrl-C does not wait for the others
     resumed = matmul_job.run()
-    assert resumed["stages"][-1][2] == marks >= 2
+    assert resumed["stages"][-1][2] == marks
     assert resumed["stages"][-1][4] < whole["stages"][-1][4]
     assert resumed["digests"] == whole["digests"]
     assert resumed["certificate"] == whole["certificate"]
     assert not Path(f"{matmul_job.out}.partial").exists()
     if number == signal.SIGINT:
-        assert seconds < 5
         assert "KeyboardInterrupt" in words.splitlines()  # zarr may add what it left undone
 
 
@@ -79,8 +75,8 @@ def test_a_pass_that_was_cut_short_goes_on_where_it_was(method: str, svd_job: An
     svd_job.every_seconds = 0.0
     whole = svd_job.run(out=str(svd_job.out.with_name("whole")))
     assert whole["stages"][0][3] > 4
-    svd_job.stop(signal.SIGKILL, a_part_kept)
-    assert not list(svd_job.journal.glob("stages/*.npz"))
+    svd_job.stop(signal.SIGKILL, (PARTS, 1))
+    assert not svd_job.kept(STAGES)
     resumed = svd_job.run()
     _, taken, tasks_taken, tasks, read = resumed["stages"][0]
     assert not taken
@@ -90,19 +86,15 @@ def test_a_pass_that_was_cut_short_goes_on_where_it_was(method: str, svd_job: An
     assert resumed["certificate"] == whole["certificate"]
 
 
-def a_part_kept(job: Any) -> bool:
-    return len(list(job.journal.glob("parts/*.npz"))) >= 1
-
-
 def test_a_job_stopped_three_times_is_still_right(svd_job: Any) -> None:
     whole = svd_job.run(out=str(svd_job.out.with_name("whole")))
     for count in (1, 2, 3):
-        svd_job.stop(signal.SIGKILL, stages_kept(count))
+        svd_job.stop(signal.SIGKILL, (STAGES, count))
     assert svd_job.run()["digests"] == whole["digests"]
 
 
 def test_without_a_budget_a_stopped_job_keeps_its_layout(matmul_job: Any) -> None:
-    matmul_job.stop(signal.SIGKILL, blocks_marked(1))
+    matmul_job.stop(signal.SIGKILL, (BLOCKS, 1))
     resumed = matmul_job.run(memory=None)
     assert resumed["stages"][-1][2] >= 1
 
@@ -114,7 +106,7 @@ def test_on_another_number_of_cores_a_stopped_job_keeps_its_layout(svd_job: Any)
     os.sched_setaffinity(0, {min(cores)})
     try:
         whole = svd_job.run(out=str(svd_job.out.with_name("whole")))
-        svd_job.stop(signal.SIGKILL, a_part_kept)
+        svd_job.stop(signal.SIGKILL, (PARTS, 1))
     finally:
         os.sched_setaffinity(0, cores)
     resumed = svd_job.run()
@@ -124,7 +116,7 @@ def test_on_another_number_of_cores_a_stopped_job_keeps_its_layout(svd_job: Any)
 
 
 def test_another_budget_is_refused_or_goes_on(matmul_job: Any) -> None:
-    matmul_job.stop(signal.SIGKILL, blocks_marked(1))
+    matmul_job.stop(signal.SIGKILL, (BLOCKS, 1))
     words = matmul_job.refused(memory="1 GB")
     assert "JobMismatchError" in words
     assert "240" in words or "memory" in words
@@ -132,7 +124,7 @@ def test_another_budget_is_refused_or_goes_on(matmul_job: Any) -> None:
 
 @pytest.fixture
 def stopped(svd_job: Any) -> Any:
-    svd_job.stop(signal.SIGKILL, stages_kept(1))
+    svd_job.stop(signal.SIGKILL, (STAGES, 1))
     return svd_job
 
 
@@ -254,9 +246,19 @@ def test_a_kill_at_the_worst_moment_does_no_harm(left: str, tmp_path: Path) -> N
     assert not partial.exists()
 
 
+@contextmanager
+def running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Give a process, and kill it in the end."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def test_status_tells_who_works_on_what_and_a_second_job_is_refused(matmul_job: Any) -> None:
-    matmul_job.delay = 1.5
-    with subprocess.Popen(matmul_job.command(), stdout=subprocess.PIPE, text=True) as process:
+    matmul_job.delay = 3600  # however long this takes, it is at its first chunks
+    with running(matmul_job.command()) as process:
         wait_for(lambda: (matmul_job.journal / "now.json").exists())
         found = lh.status(matmul_job.out)
         assert (found.state, found.driver, found.pid) == ("running", "matmul", process.pid)
@@ -272,14 +274,13 @@ def test_status_tells_who_works_on_what_and_a_second_job_is_refused(matmul_job: 
         with pytest.raises(OutputExistsError, match=str(process.pid)):
             lh.clean(matmul_job.out)
         assert process.poll() is None
-        process.kill()
     found = lh.status(matmul_job.out)
     assert found.state == "stopped"
     assert "the same command goes on" in repr(found)
 
 
 def test_clean_removes_what_a_dead_job_left_and_no_result(matmul_job: Any) -> None:
-    matmul_job.stop(signal.SIGKILL, blocks_marked(2))
+    matmul_job.stop(signal.SIGKILL, (BLOCKS, 2))
     found = lh.status(matmul_job.out)
     assert (found.state, found.stage) == ("stopped", "multiply")
     assert 0 <= found.tasks_done < found.tasks
@@ -305,7 +306,7 @@ def test_a_job_that_was_interrupted_in_a_process_that_lives_on_is_not_running(
     def interrupting(journal: Journal, *args: Any) -> None:
         mark(journal, *args)
         marks.append(args)
-        if len(marks) == 2:
+        if len(marks) >= 2:  # of two lanes both may see two
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Journal, "mark", interrupting)
@@ -321,14 +322,14 @@ def test_a_job_that_was_interrupted_in_a_process_that_lives_on_is_not_running(
 def test_what_another_machine_works_on_is_not_touched(
     matmul_job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    matmul_job.stop(signal.SIGKILL, blocks_marked(1))
+    matmul_job.stop(signal.SIGKILL, (BLOCKS, 1))
     for name in ("now.json", "owner.json"):
         note = matmul_job.journal / name
         note.write_text(
             json.dumps({**json.loads(note.read_text()), "host": "another", "system": "another"})
         )
     assert lh.status(matmul_job.out).state == "elsewhere"
-    monkeypatch.setattr(leasing, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(leasing, "_LOOK_SECONDS", 0.05)
     ended = threading.Event()
 
     def live() -> None:
@@ -340,11 +341,14 @@ def test_what_another_machine_works_on_is_not_touched(
 
     owner = threading.Thread(target=live)
     owner.start()
-    for act in (lh.clean, partial(lh.matmul, *matmul_job.arrays, **matmul_job.options)):
-        with pytest.raises(OutputExistsError, match="is being made by process .* of another"):
-            act(out=matmul_job.out)
-    ended.set()
-    owner.join()
+    try:
+        for act in (lh.clean, partial(lh.matmul, *matmul_job.arrays, **matmul_job.options)):
+            with pytest.raises(OutputExistsError, match="is being made by process .* of another"):
+                act(out=matmul_job.out)
+    finally:
+        ended.set()
+        owner.join()
+    monkeypatch.setattr(leasing, "PATIENCE_SECONDS", 0.5)
     assert lh.clean(matmul_job.out)
 
 
@@ -370,7 +374,7 @@ def test_status_and_clean_of_what_is_not_ours_are_refused(tmp_path: Path) -> Non
 
 
 def wait_for(ready: Any) -> None:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 300
     while not ready():
         assert time.monotonic() < deadline
         time.sleep(0.01)

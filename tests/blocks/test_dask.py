@@ -150,7 +150,7 @@ def test_it_works_with_and_without_query_planning(
     program = PROGRAM.replace('"array.query-planning": True', f'"array.query-planning": {planning}')
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "x")],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert "fine" in done.stdout

@@ -160,6 +160,32 @@ def test_a_mark_that_says_nothing_is_of_a_process_that_was_killed(tmp_path: Path
         lease.release()
 
 
+@pytest.mark.parametrize("theirs", [None, b"theirs"])
+def test_who_stood_still_as_he_beat_writes_nothing_where_his_folder_was(
+    theirs: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "r.partial"
+    lease = Lease(place, "owner.json")
+    assert lease.take() == {}
+    lease.stop()
+    read = Path.read_bytes
+
+    def read_and_stand_still(path: Path) -> bytes:
+        """Let somebody else take the place between the look and what is written."""
+        found = read(path)
+        shutil.rmtree(place)
+        if theirs is not None:
+            place.mkdir()
+            (place / "owner.json").write_bytes(theirs)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read_and_stand_still)
+        assert not lease._replace(lease._mark, lease._record())
+    assert place.exists() == (theirs is not None)
+    assert theirs is None or (place / "owner.json").read_bytes() == theirs
+
+
 def test_a_host_of_the_same_name_is_another_one(tmp_path: Path) -> None:
     here = this_process()
     assert is_alive(here) is True

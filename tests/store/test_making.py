@@ -129,3 +129,41 @@ def test_an_emptied_journal_is_ours(tmp_path: Path) -> None:
     with store.being_made(tmp_path / "r", overwrite=False) as place:
         store.create_array(place, shape=(2,), dtype="int8", chunks=(2,))
     assert [p.name for p in tmp_path.iterdir()] == ["r"]
+
+
+class Killed(BaseException):
+    """What no code of ours catches."""
+
+
+def test_who_is_killed_as_he_writes_metadata_leaves_what_may_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", die)
+        with pytest.raises(Killed):
+            make(tmp_path / "r")
+    (left,) = (tmp_path / "r.partial").iterdir()
+    assert left.name != "zarr.json"
+    make(tmp_path / "r")
+    assert os.listdir(tmp_path) == ["r"]
+
+
+def test_what_was_replaced_goes_with_the_next_output_if_a_kill_came_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "r")
+    (tmp_path / "r.replaced-by-me").mkdir()
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", die)
+        with pytest.raises(Killed):
+            make(tmp_path / "r", overwrite=True)
+    assert len(list(tmp_path.glob("r.replaced-*"))) == 2
+    make(tmp_path / "r", overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == ["r", "r.replaced-by-me"]
