@@ -1,4 +1,4 @@
-"""What torchrun runs: DistributedDataParallel as its tutorial has it, all samples in memory."""
+"""What torchrun runs: DistributedDataParallel, all samples in memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import torch
 import torch.distributed as dist
 import zarr
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
 
-def main(folder: str, hidden: int, epochs: int, batch: int) -> None:
-    """Train; rank 0 prints seconds of an epoch and the mean loss of the last."""
+def main(folder: str, loading: str, hidden: int, epochs: int, batch: int) -> None:
+    """Train; rank 0 prints seconds of an epoch and the mean loss of the last.
+
+    `loading` is "samples", one by one as the tutorial has it, or "batches", each at once.
+    """
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     x, y = (torch.from_numpy(np.asarray(zarr.open_array(f"{folder}/{n}")[...])) for n in "xy")
@@ -28,7 +31,14 @@ def main(folder: str, hidden: int, epochs: int, batch: int) -> None:
     )
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     sampler = DistributedSampler(TensorDataset(x, y), seed=0)
-    loader = DataLoader(TensorDataset(x, y), batch // dist.get_world_size(), sampler=sampler)
+    part = batch // dist.get_world_size()
+    loader = (
+        DataLoader(TensorDataset(x, y), part, sampler=sampler)
+        if loading == "samples"
+        else DataLoader(
+            TensorDataset(x, y), None, sampler=BatchSampler(sampler, part, drop_last=False)
+        )
+    )
     ends, total = [], torch.zeros(2)
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
@@ -48,4 +58,4 @@ def main(folder: str, hidden: int, epochs: int, batch: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from leptonhpc.cluster.clients import identities, is_reached, reached
-from leptonhpc.cluster.gangs_ranks import Place, ask_to_regroup, run_rank, topic_of
+from leptonhpc.cluster.gangs_ranks import Place, ask_to_regroup, require_private, run_rank, topic_of
 from leptonhpc.errors import OptionError, WorkerError
 
 if TYPE_CHECKING:
@@ -70,17 +70,17 @@ class GangLimits:
     """Seconds in which all ranks must have started."""
     grow: bool = True
     """Take workers that join later."""
+    insecure: bool = False
+    """Let torch's collectives go over the network of a cluster with TLS as they are."""
 
     def __post_init__(self) -> None:
         for name in ("least", "multiple"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is a number from 1; found {getattr(self, name)!r}")
         if self.most is not None and self.most < self.least:
-            message = f"most is None, or a number from {self.least}; found {self.most!r}"
-            raise OptionError(message)
+            raise OptionError(f"most is None, or a number from {self.least}; found {self.most!r}")
         if self.max_restarts < 0:
-            message = f"max_restarts is a number from 0; found {self.max_restarts!r}"
-            raise OptionError(message)
+            raise OptionError(f"max_restarts is a number from 0; found {self.max_restarts!r}")
         if not (self.timeout > 0 and self.start_seconds > 0):
             message = f"timeouts are above 0; found {self.timeout!r} and {self.start_seconds!r}"
             raise OptionError(message)
@@ -225,6 +225,7 @@ class _Gang:
         expected = self._whole(len(self._workers(now=True)))
         while True:
             addresses = self._choose(expected)
+            require_private(addresses, insecure=self._limits.insecure)
             expected = max(expected, len(addresses))
             attempt = _Attempt(addresses)
             try:

@@ -126,6 +126,9 @@ def _run_worker(
         return "done", main(seat, call, name, *arguments)
     except _ServerLostError as error:
         return "lost", str(error)
+    except SystemExit as error:  # which would end the worker
+        message = f"what {name} ran called sys.exit({error.code!r})"
+        raise WorkerError(message) from error
 
 
 @dataclass

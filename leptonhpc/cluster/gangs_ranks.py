@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import ipaddress
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
@@ -77,6 +80,33 @@ def ask_to_regroup(job: str) -> None:
     _asked.add(job)
 
 
+def require_private(addresses: Iterable[str], *, insecure: bool) -> None:
+    """Refuse to send over a network what Dask would have encrypted, unless that was asked for.
+
+    Parameters
+    ----------
+    addresses : iterable of str
+        Of workers.
+    insecure : bool
+        Whether it was asked for.
+
+    Raises
+    ------
+    OptionError
+        If a worker of a cluster with TLS listens on another interface than loopback.
+    """
+    tls = [address for address in addresses if address.startswith("tls://")]
+    open_to_others = [address for address in tls if not _is_loopback(_host(address))]
+    if open_to_others and not insecure:
+        message = (
+            "torch's collectives are neither encrypted nor authenticated, and worker "
+            f"{open_to_others[0]} of this cluster with TLS is on a network. Pass insecure=True if "
+            "everybody on that network may read and change gradients and parameters; or use "
+            "strategy='async', which is encrypted"
+        )
+        raise OptionError(message)
+
+
 def run_rank(
     place: Place,
     rendezvous: tuple[str, int] | None,
@@ -106,7 +136,7 @@ def run_rank(
     WorkerError
         If torch is missing here.
     Exception
-        What `main` raised of itself.
+        What `main` raised of itself; for SystemExit a WorkerError.
     """
     dist = _distributed_torch(place.address)
     _asked.discard(place.job)
@@ -123,6 +153,9 @@ def run_rank(
             return "done", main(seat, *arguments)
     except Regroup:
         return "regroup", None
+    except SystemExit as error:  # which would end the worker
+        message = f"what rank {place.rank} ran called sys.exit({error.code!r})"
+        raise WorkerError(message) from error
     except dist.DistError as error:
         return "peers", str(error)
     except RuntimeError as error:
@@ -170,12 +203,34 @@ def _host(address: str) -> str:
 
 def _choose_interface(host: str) -> None:
     """Let torch talk where the worker talks, and nowhere else."""
+    wanted = _ip_address(host)
+    if wanted is None:
+        raise OptionError(f"a rank needs its worker's IP address; found {host!r}")
     for name, addresses in psutil.net_if_addrs().items():
-        if any(a.address == host for a in addresses):
+        # all of 127.0.0.0/8 is on the loopback interface, which lists one of them
+        if any(
+            _ip_address(a.address) == wanted or (wanted.is_loopback and _is_loopback(a.address))
+            for a in addresses
+        ):
             os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = name
             return
-    if not host.replace(".", "").isdigit():
-        raise OptionError(f"a rank needs its worker's IP address; found {host!r}")
+    message = (
+        f"no interface of this machine has the address of its worker, {host}: torch would choose "
+        "one by itself. Start the worker with the address that it listens on"
+    )
+    raise OptionError(message)
+
+
+def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:  # a name, or an address of hardware
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    address = _ip_address(host)
+    return address is not None and address.is_loopback
 
 
 @contextlib.contextmanager
@@ -222,16 +277,33 @@ def _process_group(store: Any, place: Place) -> Iterator[None]:
         store=dist.PrefixStore("group", store), rank=place.rank, world_size=place.world,
         timeout=timedelta(seconds=place.timeout),
     )  # fmt: skip
-    group = dist.group.WORLD
+    group, failed = dist.group.WORLD, False
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        failed = True
+        _clear_frames(error)
         if group is not None:
             with contextlib.suppress(RuntimeError):  # what cannot be aborted ends below
                 group.abort()
         raise
     finally:
         dist.destroy_process_group()
+        if failed:
+            del group
+            gc.collect()
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Let go what functions that failed had: a model keeps its groups, and these their sockets.
+
+    As long as those are open other ranks wait, and their workers with them.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _is_of_peers(said: str) -> bool:

@@ -23,6 +23,8 @@ from leptonhpc.train.scoring import score_part
 from leptonhpc.train.trainers import train_freely
 
 HERE = "this process"
+_DTYPES = torch.float64, torch.float32, torch.float16
+"""Of parameters: as NumPy has them."""
 
 
 def run_async(
@@ -88,8 +90,6 @@ def require_for_async(recipe: Recipe, most_age: int | None) -> None:
         If the model or the settings are not for this strategy.
     """
     settings = recipe.settings
-    if most_age is not None and (not isinstance(most_age, int) or most_age < 0):
-        raise OptionError(f"staleness is None or a whole number from 0; found {most_age!r}")
     if settings.compression == "powersgd":
         message = "compression='powersgd' needs workers in step; use 'topk' or 'fp16', or 'data'"
         raise OptionError(message)
@@ -97,6 +97,13 @@ def require_for_async(recipe: Recipe, most_age: int | None) -> None:
         message = "strategy='async' takes neither local_steps nor patience; use strategy='data'"
         raise OptionError(message)
     model = seeded_model(recipe.model_fn, settings.seed)
+    for name, parameter in model.named_parameters():
+        if parameter.dtype not in _DTYPES:
+            message = (
+                f"strategy='async' sends parameters in double, single or half precision; {name} is "
+                f"{parameter.dtype}. Use another dtype, or strategy='data'"
+            )
+            raise OptionError(message)
     buffers = [name for name, buffer in model.named_buffers() if buffer.is_floating_point()]
     if buffers:
         message = (

@@ -50,6 +50,8 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):  # type: ignore[misc]
         Budget of each worker, such as "2 GB".
     max_restarts : int
         How often training goes on after workers were lost.
+    insecure : bool
+        Let workers of a cluster with TLS send gradients over a network as they are.
     progress : bool
         Show a bar.
 
@@ -90,6 +92,7 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):  # type: ignore[misc]
         random_state: Any = None,
         memory: Any = None,
         max_restarts: int = 3,
+        insecure: bool = False,
         progress: bool = False,
     ) -> None:
         self.model = model
@@ -106,6 +109,7 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.memory = memory
         self.max_restarts = max_restarts
+        self.insecure = insecure
         self.progress = progress
 
     def fit(self, X: Any, y: Any) -> TorchClassifier:
@@ -250,6 +254,8 @@ class TorchRegressor(MultiOutputMixin, RegressorMixin, TorchEstimator):  # type:
         Budget of each worker, such as "2 GB".
     max_restarts : int
         How often training goes on after workers were lost.
+    insecure : bool
+        Let workers of a cluster with TLS send gradients over a network as they are.
     progress : bool
         Show a bar.
 
@@ -289,6 +295,7 @@ class TorchRegressor(MultiOutputMixin, RegressorMixin, TorchEstimator):  # type:
         random_state: Any = None,
         memory: Any = None,
         max_restarts: int = 3,
+        insecure: bool = False,
         progress: bool = False,
     ) -> None:
         self.model = model
@@ -305,6 +312,7 @@ class TorchRegressor(MultiOutputMixin, RegressorMixin, TorchEstimator):  # type:
         self.random_state = random_state
         self.memory = memory
         self.max_restarts = max_restarts
+        self.insecure = insecure
         self.progress = progress
 
     def fit(self, X: Any, y: Any) -> TorchRegressor:

@@ -8,11 +8,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from leptonhpc.cluster.gangs import GangLimits
+from leptonhpc.cluster.gangs_ranks import require_private
 from leptonhpc.errors import OptionError
 from leptonhpc.runtime.progress import choose_progress
 from leptonhpc.train.inputs import require_torch
 from leptonhpc.train.layout import Layout, choose_layout
-from leptonhpc.train.recipe import Compression, LossName, OptimiserName, Settings, Strategy
+from leptonhpc.train.recipe import (
+    Compression,
+    LossName,
+    OptimiserName,
+    Settings,
+    Strategy,
+    real_number,
+    whole_number,
+)
 from leptonhpc.train.result import TrainResult
 
 if TYPE_CHECKING:
@@ -46,6 +55,7 @@ def fit(
     workers: int | None = None,
     max_restarts: int = 3,
     timeout: float = 60.0,
+    insecure: bool = False,
     progress: bool | None = None,
 ) -> TrainResult:
     """Train a torch model on samples that may not fit in memory.
@@ -109,6 +119,9 @@ def fit(
         How often training goes on from its checkpoint after workers were lost.
     timeout : float
         Seconds that a worker may keep the others waiting before it is given up.
+    insecure : bool
+        Let workers of a cluster with TLS that are on a network send each other gradients and
+        parameters as they are: torch's collectives are neither encrypted nor authenticated.
     progress : bool, optional
         Show a bar; default: where somebody sees it.
 
@@ -125,6 +138,8 @@ def fit(
         If the loss is NaN or infinite; the message names epoch and batch.
     WorkerError
         If workers were lost more often than `max_restarts`.
+    JobMismatchError
+        If `out` holds another training, or another model than `model_fn` makes.
     Exception
         What the model raises of itself, at once and as it is.
 
@@ -158,11 +173,19 @@ def fit(
     )  # fmt: skip
     if strategy not in ("data", "model", "hybrid", "async"):
         raise OptionError(f"strategy is one of data, model, hybrid, async; found {strategy!r}")
-    if staleness is not None and strategy != "async":
-        message = f"staleness={staleness!r} is of strategy='async'; others have none"
-        raise OptionError(message)
+    if staleness is not None:
+        if strategy != "async":
+            message = f"staleness={staleness!r} is of strategy='async'; others have none"
+            raise OptionError(message)
+        staleness = whole_number("staleness", staleness, 0)
     asked = choose_layout(strategy, layout, settings)
-    limits = GangLimits(most=workers, max_restarts=max_restarts, timeout=timeout)
+    limits = GangLimits(
+        most=None if workers is None else whole_number("workers", workers, 1),
+        max_restarts=whole_number("max_restarts", max_restarts, 0),
+        timeout=real_number("timeout", timeout), insecure=insecure,
+    )  # fmt: skip
+    checkpoint_seconds = real_number("checkpoint_seconds", checkpoint_seconds)
+    from leptonhpc.cluster.clients import identities
     from leptonhpc.runtime import connected_client
     from leptonhpc.train.asynchronous import require_for_async, run_async
     from leptonhpc.train.running import (
@@ -183,8 +206,11 @@ def fit(
         require_for_async(checked, staleness)
     if asked is not None:
         checked, limits = divided(checked, asked, limits)
-    if connected_client() is not None:
+    client = connected_client()
+    if client is not None:
         require_sendable(checked)
+        if strategy != "async":  # that goes by Dask's own messages
+            require_private(identities(client), insecure=insecure)
     with run_store(out, overwrite=overwrite) as place:  # from here on what was there is gone
         recipe = replace(checked, checkpoint=place)
         bar = choose_progress(progress, "train")

@@ -14,13 +14,14 @@ from leptonhpc.cluster.gangs_ranks import Seat
 from leptonhpc.errors import NonFiniteError
 from leptonhpc.train.checkpoints import State
 from leptonhpc.train.compression import Meter
+from leptonhpc.train.making import load_into
 from leptonhpc.train.metrics import Score
 from leptonhpc.train.objectives import a_parameter, inputs_of, loss_sum, make_optimiser, targets_of
 from leptonhpc.train.reading import Batch
 from leptonhpc.train.recipe import Recipe
 from leptonhpc.train.replicas import divergence, replicas_of
 from leptonhpc.train.scoring import score_part
-from leptonhpc.train.speeds import probe_rate
+from leptonhpc.train.speeds import leaves_unused, probe_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,9 @@ class Whole:
         self._like = a_parameter(self._model)
         self.groups, self.group, self.draws = world, rank, rank
         self.rate = probe_rate(self._model, recipe) if world > 1 else 1.0
-        self._replicas = replicas_of(self._model, world, recipe.settings)
+        self._replicas = replicas_of(
+            self._model, world, recipe.settings, lambda: leaves_unused(self._model, recipe)
+        )
         self.meter = self._replicas.meter
         self._share = 1.0
         self._model.train()
@@ -177,7 +180,7 @@ def hold(recipe: Recipe, state: State, seat: Seat) -> Holding:
         torch.manual_seed(recipe.settings.seed)
         model = recipe.model_fn()
         if state.model:
-            model.load_state_dict(state.model)
+            load_into(model, state.model)
         return Whole(model, state.optimiser, recipe, seat.rank, world)
     from leptonhpc.train.groups import Groups
     from leptonhpc.train.making import laid_model
@@ -255,7 +258,8 @@ def part_loss(model: nn.Module, batch: Batch, recipe: Recipe, like: torch.Tensor
     """
     x, y = batch.x, batch.y
     if empty := not len(batch.rows):
-        x, y = np.zeros((1, *x.shape[1:]), x.dtype), np.zeros((1, *y.shape[1:]), y.dtype)
+        # two: layers that normalise over a batch refuse one
+        x, y = np.zeros((2, *x.shape[1:]), x.dtype), np.zeros((2, *y.shape[1:]), y.dtype)
     name = recipe.settings.loss
     loss = loss_sum(name, model(inputs_of(x, like)), targets_of(y, name, like))
     return loss * 0.0 if empty else loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,7 +70,15 @@ def check_pair(x: Any, y: Any, x_name: str, y_name: str) -> tuple[BlockedArray, 
     DTypeError
         If they are no real numbers.
     """
-    samples, targets = lh.open(x), lh.open(y)
+    samples = lh.open(x)
+    try:
+        targets = lh.open(y)
+    except DTypeError as error:
+        message = (
+            f"{y_name} needs numbers: {error}. Labels of other kinds are for TorchClassifier, or "
+            "give their codes: numpy.unique(y, return_inverse=True)"
+        )
+        raise DTypeError(message) from error
     for array, name in ((samples, x_name), (targets, y_name)):
         if array.dtype.kind not in "biuf":
             message = f"{name} needs real numbers; {array.name} has dtype {array.dtype}"
@@ -188,19 +197,47 @@ def check_model(model: torch.nn.Module, x: BlockedArray, loss: LossName) -> int:
         with torch.no_grad():
             outputs = model(inputs_of(first, a_parameter(model)))
     except RuntimeError as error:
+        if not is_of_torch(error):
+            raise
         message = (
-            f"the model that model_fn() gave does not take samples of shape {x.shape[1:]} (as "
-            f"{x.name} has them): {error}"
+            f"the model does not take samples of shape {x.shape[1:]} (as {x.name} has them): "
+            f"{error}"
         )
         raise ShapeError(message) from error
     finally:
         model.train(was_training)
+    if not isinstance(outputs, torch.Tensor):
+        message = f"training needs a model that gives a tensor; it gave {type(outputs).__name__}"
+        raise ShapeError(message)
     shape = tuple(outputs.shape)
     if len(shape) != 2 or shape[0] != 1 or (loss == "cross_entropy" and shape[1] < 2):
         wanted = "(n, classes), two or more" if loss == "cross_entropy" else "(n, outputs)"
         message = f"loss={loss!r} needs outputs of shape {wanted}; the model gave {shape} for n=1"
         raise ShapeError(message)
     return int(shape[1])
+
+
+def is_of_torch(error: RuntimeError) -> bool:
+    """Say whether torch refused what it was given, or the user's own code raised an error.
+
+    Parameters
+    ----------
+    error : RuntimeError
+        What came out of a model.
+
+    Returns
+    -------
+    bool
+        False for other kinds of error, and where a ``raise`` outside torch made it.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if type(error) is not RuntimeError or trace is None:
+        return False
+    frame = trace.tb_frame
+    is_raised = dis.opname[frame.f_code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
+    return not is_raised or str(frame.f_globals.get("__name__")).startswith("torch.")
 
 
 def plan_order(

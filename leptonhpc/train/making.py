@@ -14,7 +14,7 @@ import os
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from leptonhpc.errors import StoreError
+from leptonhpc.errors import JobMismatchError, StoreError
 from leptonhpc.runtime.memory import return_free_memory
 
 _CHUNK_NBYTES = 64 << 20
@@ -166,9 +166,34 @@ def laid_model(
     with closing(Laid()) as laid, _each_parameter(laid.take):
         model = model_fn()
     if state:
-        model.load_state_dict(state)
+        load_into(model, state)
     laid.send_out()
     return model, laid
+
+
+def load_into(model: torch.nn.Module, stored: Mapping[str, Any]) -> None:
+    """Give a model the parameters of a checkpoint.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        As `model_fn` makes it; changed in place.
+    stored : mapping
+        State of a model.
+
+    Raises
+    ------
+    JobMismatchError
+        If it is of another model.
+    """
+    try:
+        model.load_state_dict(stored)
+    except RuntimeError as error:
+        message = (
+            "what was stored is of another model than model_fn() makes: "
+            f"{' '.join(str(error).split())} Pass overwrite=True, or another out="
+        )
+        raise JobMismatchError(message) from error
 
 
 @contextmanager

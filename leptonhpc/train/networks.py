@@ -9,10 +9,11 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from leptonhpc.decomposition.samples import check_samples, seed_of
+from leptonhpc.errors import OptionError
 from leptonhpc.train.fitting import fit
 from leptonhpc.train.inputs import require_torch
 from leptonhpc.train.layout import Layout
-from leptonhpc.train.recipe import Compression, OptimiserName, Strategy
+from leptonhpc.train.recipe import Compression, OptimiserName, Strategy, whole_number
 from leptonhpc.train.result import TrainResult
 
 if TYPE_CHECKING:
@@ -64,20 +65,39 @@ class TorchEstimator(BaseEstimator):  # type: ignore[misc]
     random_state: Any
     memory: Any
     max_restarts: int
+    insecure: bool
     progress: bool
 
     def _train(self, x: Any, y: Any, outputs: int, loss: Any, *, more: bool = False) -> None:
         require_torch()
-        make: Any = _Making(self.model, tuple(self.hidden), self.n_features_in_, outputs)
+        make: Any = _Making(self._maker(), self._widths(), self.n_features_in_, outputs)
         self.result_ = fit(
             make, (x, y), strategy=self.strategy, layout=self.layout, loss=loss,
             optimiser=self.optimiser, learning_rate=self.learning_rate, momentum=self.momentum,
             epochs=1 if more else self.epochs, start=self._so_far() if more else None,
             batch_size=self.batch_size, seed=seed_of(self.random_state),
             compression=self.compression, local_steps=self.local_steps, memory=self.memory,
-            max_restarts=self.max_restarts, progress=self.progress,
+            max_restarts=self.max_restarts, insecure=self.insecure, progress=self.progress,
         )  # fmt: skip
         self.n_iter_ = len(self.result_.history) + (self.__dict__.get("n_iter_", 0) if more else 0)
+
+    def _maker(self) -> ModelOf | None:
+        """Give what makes the model; a model that is there could not be fitted anew."""
+        model: Any = self.model
+        if model is not None and (hasattr(model, "parameters") or not callable(model)):
+            message = (
+                "model is a function model(features, outputs) that makes the network; found "
+                f"{type(model).__name__}"
+            )
+            raise OptionError(message)
+        return self.model
+
+    def _widths(self) -> tuple[int, ...]:
+        try:
+            return tuple(whole_number("hidden", width, 1) for width in self.hidden)
+        except TypeError as error:
+            message = f"hidden is a tuple of widths, such as (128,); found {self.hidden!r}"
+            raise OptionError(message) from error
 
     def _so_far(self) -> TrainResult | None:
         return self.__dict__.get("result_")

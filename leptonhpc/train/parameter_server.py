@@ -20,6 +20,7 @@ from leptonhpc.train.checkpoints import (
     to_bytes,
 )
 from leptonhpc.train.leases import Lease, Leases
+from leptonhpc.train.making import load_into
 from leptonhpc.train.objectives import make_optimiser
 from leptonhpc.train.recipe import Recipe
 from leptonhpc.train.staleness import Ages
@@ -74,7 +75,7 @@ class ParameterServer:
             torch.manual_seed(recipe.settings.seed)
             self._model = recipe.model_fn()
         if self._state.model:
-            self._model.load_state_dict(self._state.model)
+            load_into(self._model, self._state.model)
         self._optimiser = make_optimiser(recipe.settings, self._model)
         if self._state.optimiser:
             self._optimiser.load_state_dict(self._state.optimiser)

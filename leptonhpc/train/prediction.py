@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,10 @@ from numpy.typing import NDArray
 import leptonhpc as lh
 from leptonhpc import store
 from leptonhpc.blocks import BlockedArray
-from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.errors import NonFiniteError, OptionError, ShapeError
 from leptonhpc.runtime import connected_client
 from leptonhpc.store.locations import is_local, local_path
+from leptonhpc.train.inputs import is_of_torch
 from leptonhpc.train.objectives import a_parameter, inputs_of
 from leptonhpc.train.scoring import pieces
 
@@ -48,6 +51,8 @@ def predict(
     ------
     ShapeError
         If the model does not take such samples.
+    NonFiniteError
+        If the largest of a sample's outputs is asked for, and one is NaN.
     OutputExistsError
         If something is at `out`.
     """
@@ -87,24 +92,37 @@ def _on_workers(
             "process. Write it to Zarr first"
         )
         raise OptionError(message)
+    from leptonhpc.runtime.dealing import Call, Dealer
+
     # both are sent to a worker once, however many pieces it predicts
-    shared = client.submit(_same, (model, x), pure=False)
-    futures = [client.submit(_predict_shared, shared, cut, form, out, pure=False) for cut in cuts]
+    dealer = Dealer(client, _Work(model, x, form, out))
+    found: list[Any] = [None] * len(cuts)
     try:
-        found: list[Any] = client.gather(futures)
-        return found
+        for number, cut in enumerate(cuts):
+            name = f"the prediction of rows {cut[0]} to {cut[1] - 1} of {x.name}"
+            dealer.send(Call(number, pickle.dumps(cut), name))
+        left = len(cuts)
+        while left:
+            for ended in dealer.receive():
+                found[ended.number] = pickle.loads(ended.outcome)
+                left -= 1
     finally:
-        client.cancel([shared, *futures])
+        dealer.close()
+    return found
 
 
-def _same(value: Any) -> Any:
-    return value
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a worker does with the bounds of a piece."""
 
+    model: torch.nn.Module
+    x: BlockedArray
+    form: str
+    out: str | None
 
-def _predict_shared(
-    shared: tuple[torch.nn.Module, BlockedArray], cut: tuple[int, int], form: str, out: str | None
-) -> Any:
-    return _predict_to(*shared, cut, form, out)
+    def __call__(self, payload: bytes) -> bytes:
+        cut = pickle.loads(payload)
+        return pickle.dumps(_predict_to(self.model, self.x, cut, self.form, self.out), protocol=5)
 
 
 def _predict_to(
@@ -128,11 +146,29 @@ def _predict_piece(
         with torch.no_grad():
             outputs = model(inputs_of(rows, a_parameter(model)))
     except RuntimeError as error:
+        if not is_of_torch(error):
+            raise
         message = f"the model does not take samples of shape {x.shape[1:]} of {x.name}: {error}"
         raise ShapeError(message) from error
     if form == "classes":
+        _require_numbers(outputs, cut[0], x)
         outputs = outputs.argmax(dim=1)
     elif form == "probabilities":
         outputs = outputs.softmax(dim=1)
+    if outputs.dtype == torch.bfloat16:  # NumPy has none
+        outputs = outputs.float()
     found: NDArray[Any] = outputs.cpu().numpy()
     return found
+
+
+def _require_numbers(outputs: torch.Tensor, first: int, x: BlockedArray) -> None:
+    """Refuse to name a class where there is no largest output."""
+    wrong = outputs.isnan().any(dim=1)
+    if not bool(wrong.any()):
+        return
+    row = first + int(wrong.int().argmax())
+    message = (
+        f"the model gives NaN for row {row} of {x.name}: it has no class. Look for NaN in the "
+        "samples, or ask for probabilities"
+    )
+    raise NonFiniteError(message)

@@ -22,6 +22,7 @@ from leptonhpc.train.checkpoints import (
     to_bytes,
 )
 from leptonhpc.train.holdings import hold
+from leptonhpc.train.objectives import seed_draws
 from leptonhpc.train.reading import Batch, read_batches
 from leptonhpc.train.recipe import Recipe
 from leptonhpc.train.speeds import differ, gather_shares
@@ -148,7 +149,7 @@ class _Rank:
             raise Abandoned("nobody waits for this training any more")
         settings, holding = self._recipe.settings, self._holding
         step = self._state.epoch * self._recipe.order.batches + batch.index
-        torch.manual_seed((settings.seed + step * 2**20 + holding.draws) % 2**63)
+        seed_draws((settings.seed + step * 2**20 + holding.draws) % 2**63)
         found = holding.step(batch, self._state.epoch)
         self._note_time(len(batch.rows), found.seconds)
         self._losses.append(found.loss / batch.total if holding.answers else 0.0)

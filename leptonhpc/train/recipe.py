@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 from leptonhpc.blocks import BlockedArray
@@ -44,17 +46,19 @@ class Settings:
     """Steps that each worker makes by itself between two averages of the parameters."""
 
     def __post_init__(self) -> None:
+        # plain numbers: those of NumPy are not read from a checkpoint again
         for name in ("epochs", "batch_size", "local_steps"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise OptionError(f"{name} is a whole number from 1; found {value!r}")
-        if self.patience is not None and self.patience < 1:
-            raise OptionError(f"patience is None or a number from 1; found {self.patience!r}")
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), 1))
+        if self.patience is not None:
+            object.__setattr__(self, "patience", whole_number("patience", self.patience, 1))
+        object.__setattr__(self, "seed", whole_number("seed", self.seed, 0))
+        for name in ("learning_rate", "momentum"):
+            object.__setattr__(self, name, real_number(name, getattr(self, name)))
         if not 0 < self.learning_rate < float("inf"):
             raise OptionError(f"learning_rate is a number above 0; found {self.learning_rate!r}")
         if not 0 <= self.momentum < 1:
             raise OptionError(f"momentum is from 0 to below 1; found {self.momentum!r}")
-        if not 0 <= self.seed < 2**63:
+        if self.seed >= 2**63:
             raise OptionError(f"seed is from 0 to 2**63 - 1; found {self.seed!r}")
         self._require_choices()
         if self.local_steps > 1 and self.compression != "none":
@@ -74,6 +78,62 @@ class Settings:
             value = getattr(self, name)
             if value not in known:
                 raise OptionError(f"{name} is one of {', '.join(known)}; found {value!r}")
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """Take a whole number of any kind.
+
+    Parameters
+    ----------
+    name : str
+        Of the option, for the message.
+    value : object
+        What was given.
+    least : int
+        The smallest that may be.
+
+    Returns
+    -------
+    int
+        The number.
+
+    Raises
+    ------
+    OptionError
+        If it is none, or too small.
+    """
+    try:
+        found = operator.index(value)
+    except TypeError:
+        found = least - 1
+    if found < least or isinstance(value, bool):
+        raise OptionError(f"{name} is a whole number from {least}; found {value!r}")
+    return found
+
+
+def real_number(name: str, value: Any) -> float:
+    """Take a number of any kind.
+
+    Parameters
+    ----------
+    name : str
+        Of the option, for the message.
+    value : object
+        What was given.
+
+    Returns
+    -------
+    float
+        The number.
+
+    Raises
+    ------
+    OptionError
+        If it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise OptionError(f"{name} is a number; found {value!r}")
+    return float(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -63,10 +64,12 @@ class AveragedGradients:
         The model; all ranks get rank 0's parameters.
     settings : Settings
         With the compression.
+    unused : bool
+        Whether it has parameters that get no gradient: they are looked for at each step.
     """
 
-    def __init__(self, model: nn.Module, settings: Settings) -> None:
-        self.model: nn.Module = DistributedDataParallel(model)
+    def __init__(self, model: nn.Module, settings: Settings, *, unused: bool) -> None:
+        self.model: nn.Module = DistributedDataParallel(model, find_unused_parameters=unused)
         self.meter = Meter()
         self._world = dist.get_world_size()
         register_hook(self.model, settings.compression, self.meter)
@@ -132,7 +135,9 @@ class AveragedParameters:
             at += tensor.numel()
 
 
-def replicas_of(model: nn.Module, world: int, settings: Settings) -> Replicas:
+def replicas_of(
+    model: nn.Module, world: int, settings: Settings, unused: Callable[[], bool]
+) -> Replicas:
     """Choose how models are kept the same.
 
     Parameters
@@ -143,6 +148,8 @@ def replicas_of(model: nn.Module, world: int, settings: Settings) -> Replicas:
         Ranks.
     settings : Settings
         With compression and local steps.
+    unused : callable
+        Says whether parameters get no gradient; called by all ranks or none.
 
     Returns
     -------
@@ -153,7 +160,7 @@ def replicas_of(model: nn.Module, world: int, settings: Settings) -> Replicas:
         return Alone(model)
     if settings.local_steps > 1:
         return AveragedParameters(model, settings)
-    return AveragedGradients(model, settings)
+    return AveragedGradients(model, settings, unused=unused())
 
 
 def divergence(model: nn.Module, world: int) -> float:

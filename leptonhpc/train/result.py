@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc.errors import OptionError
 from leptonhpc.train.metrics import Score
 from leptonhpc.train.recipe import LossName
 
@@ -123,9 +124,17 @@ class TrainResult:
         -------
         ndarray or BlockedArray
             Classes or numbers; with `out` in the store.
+
+        Raises
+        ------
+        OptionError
+            If there are no classes that could be probable.
         """
         from leptonhpc.train.prediction import predict
 
+        if probabilities and self.loss != "cross_entropy":
+            message = f"probabilities are of classes; this model was trained with {self.loss!r}"
+            raise OptionError(message)
         return predict(
             self.model, X, classes=self.loss == "cross_entropy", out=out,
             probabilities=probabilities,
@@ -143,11 +152,18 @@ class TrainResult:
         -------
         Score
             Loss; of classes also accuracy, precision, recall, F1 and the confusion matrix.
+
+        Raises
+        ------
+        ShapeError, DTypeError, OptionError, NonFiniteError
+            If samples or targets are not such as the model was trained on.
         """
-        from leptonhpc.train.inputs import check_pair
+        from leptonhpc.train.inputs import check_model, check_pair, check_targets
         from leptonhpc.train.scoring import score_part
 
         x, targets = check_pair(X, y, "X", "y")
+        check_model(self.model, x, self.loss)
+        check_targets(targets, self.loss, self.outputs, "y")
         return score_part(self.model, x, targets, self.loss, self.outputs)
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import torch
 
@@ -189,6 +190,12 @@ def seeded_model(model_fn: Callable[[], torch.nn.Module], seed: int) -> torch.nn
     OptionError
         If it is none.
     """
+    if isinstance(model_fn, torch.nn.Module) or not callable(model_fn):
+        message = (
+            "model_fn is a function that makes the model, as each worker makes its own; found "
+            f"{type(model_fn).__name__}. For a model that is there: lambda: copy.deepcopy(model)"
+        )
+        raise OptionError(message)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: Any = model_fn()
@@ -236,7 +243,7 @@ def run(recipe: Recipe, limits: GangLimits, bar: Progress, began: float) -> Trai
 
 
 def require_sendable(recipe: Recipe) -> None:
-    """Refuse arrays that workers cannot read, or that are too large to be sent to each.
+    """Refuse what workers cannot be sent, and arrays that they cannot read or are too large.
 
     Parameters
     ----------
@@ -246,8 +253,16 @@ def require_sendable(recipe: Recipe) -> None:
     Raises
     ------
     OptionError
-        With the array's name.
+        With the array's name, or what `model_fn` needs.
     """
+    try:
+        cloudpickle.dumps(recipe.model_fn)
+    except Exception as error:  # what is not pickled says so in many ways
+        message = (
+            f"model_fn cannot be sent to workers: {error}. Make what it needs (a file, a lock, a "
+            "connection) inside it"
+        )
+        raise OptionError(message) from error
     for array in (recipe.x, recipe.y, *(recipe.validation or ())):
         in_memory = array.name.startswith("numpy array")
         if not array.source.shareable or (in_memory and array.nbytes > PICKLED_NBYTES):

@@ -36,8 +36,35 @@ def probe_rate(model: nn.Module, recipe: Recipe) -> float:
     float
         Samples a second, over some tenths of a second.
     """
-    trial, like = copy.deepcopy(model), a_parameter(model)
-    x = _samples(recipe, like)
+    return _rate(_trial_step(copy.deepcopy(model), recipe), len(_samples(recipe, model)))
+
+
+def leaves_unused(model: nn.Module, recipe: Recipe) -> bool:
+    """Say whether a model has parameters that its outputs do not depend on; asked by all ranks.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        It is not changed.
+    recipe : Recipe
+        With the loss and the shapes.
+
+    Returns
+    -------
+    bool
+        The same on all ranks.
+    """
+    trial = copy.deepcopy(model)
+    _trial_step(trial, recipe)()
+    found = any(p.requires_grad and p.grad is None for p in trial.parameters())
+    flag = torch.tensor(int(found))
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
+
+
+def _trial_step(trial: nn.Module, recipe: Recipe) -> Callable[[], None]:
+    """Give a step on made-up samples, which leaves its gradients in the model."""
+    like, x = a_parameter(trial), _samples(recipe, trial)
     count = len(x)
     shape = (count,) if recipe.settings.loss == "cross_entropy" else (count, recipe.outputs)
     dtype = torch.int64 if recipe.settings.loss == "cross_entropy" else like.dtype
@@ -48,7 +75,7 @@ def probe_rate(model: nn.Module, recipe: Recipe) -> float:
         loss.backward()
         loss.item()  # waits for a GPU
 
-    return _rate(step, count)
+    return step
 
 
 def forward_rate(model: nn.Module, recipe: Recipe) -> float:
@@ -66,7 +93,7 @@ def forward_rate(model: nn.Module, recipe: Recipe) -> float:
     float
         Samples a second, to be compared with those of others alone.
     """
-    x, was_training = _samples(recipe, a_parameter(model)), model.training
+    x, was_training = _samples(recipe, model), model.training
     model.eval()
     with torch.no_grad():
         found = _rate(lambda: model(x).sum().item(), len(x))
@@ -74,9 +101,9 @@ def forward_rate(model: nn.Module, recipe: Recipe) -> float:
     return found
 
 
-def _samples(recipe: Recipe, like: torch.Tensor) -> torch.Tensor:
+def _samples(recipe: Recipe, model: nn.Module) -> torch.Tensor:
     count = min(recipe.settings.batch_size, 256)
-    return like.new_zeros((count, *recipe.x.shape[1:]), requires_grad=False)
+    return a_parameter(model).new_zeros((count, *recipe.x.shape[1:]), requires_grad=False)
 
 
 def _rate(step: Callable[[], Any], count: int) -> float:

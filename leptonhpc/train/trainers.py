@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from leptonhpc.cluster.gangs_ranks import Abandoned, Seat
 from leptonhpc.errors import NonFiniteError
 from leptonhpc.train.compression import largest
-from leptonhpc.train.objectives import a_parameter, inputs_of, loss_sum, targets_of
+from leptonhpc.train.objectives import a_parameter, inputs_of, loss_sum, seed_draws, targets_of
 from leptonhpc.train.parameter_server import Gradient
 from leptonhpc.train.reading import Batch, read_window
 from leptonhpc.train.recipe import Recipe
@@ -74,7 +74,7 @@ def train_freely(seat: Seat, call: Call, name: str, recipe: Recipe) -> int:
                 elif not seat.is_wanted():
                     raise Abandoned(_NOBODY)
                 step = batch.epoch * recipe.order.batches + batch.index
-                torch.manual_seed((recipe.settings.seed + step * 2**20) % 2**63)
+                seed_draws((recipe.settings.seed + step * 2**20) % 2**63)
                 loss = _gradients(model, recipe, found[1], batch)
                 gradient = Gradient(batch.epoch, batch.index, loss, *compress(model))
                 # who has no batch yet takes no parameters: others would wait for what it gives

@@ -24,8 +24,8 @@ from leptonhpc.train.recipe import Recipe, Settings
 from leptonhpc.train.result import TrainResult
 from leptonhpc.train.running import make_recipe, result_of, seeded_model
 
-_END_SECONDS = 40.0
-"""Longer than ranks wait for each other."""
+_COLLECTIVE_SECONDS, _END_SECONDS, _RESULT_SECONDS = 240.0, 260.0, 600.0
+"""So long ranks wait for each other: a hang, on a machine that has much else to do."""
 
 
 class Ranks:
@@ -68,7 +68,7 @@ class Ranks:
             self._pool.submit(_run_rank, rank, world, meeting, main, arguments)
             for rank in range(world)
         ]
-        return [rank.result(timeout=100) for rank in ranks]
+        return [rank.result(timeout=_RESULT_SECONDS) for rank in ranks]
 
 
 def _run_rank(
@@ -79,7 +79,7 @@ def _run_rank(
     files: Any = dist
     dist.init_process_group(
         "gloo", store=files.FileStore(meeting, world), rank=rank, world_size=world,
-        timeout=timedelta(seconds=30),
+        timeout=timedelta(seconds=_COLLECTIVE_SECONDS),
     )  # fmt: skip
     group: Any = dist.group.WORLD
     try:
@@ -91,12 +91,19 @@ def _run_rank(
         dist.destroy_process_group()
 
 
+def _meet(number: int, count: int, folder: Path) -> None:
+    """Wait until so many do: then all are there before the first test."""
+    (folder / f"there-{number}").touch()
+    while len(list(folder.glob("there-*"))) < count:
+        time.sleep(0.02)
+
+
 @contextlib.contextmanager
 def rank_processes(count: int, folder: Path) -> Iterator[Ranks]:
     context = multiprocessing.get_context("forkserver")
     pool = ProcessPoolExecutor(count, mp_context=context)
     try:
-        list(pool.map(time.sleep, [0.2] * count))  # all are there before the first test
+        list(pool.map(_meet, range(count), [count] * count, [folder] * count))
         yield Ranks(pool, folder)
     finally:
         processes, manager = list(pool._processes.values()), pool._executor_manager_thread

@@ -182,7 +182,8 @@ def test_layouts_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
 def test_on_a_cluster_the_whole_model_comes_back(client: Client, alone: Any) -> None:
     found = lh.train.fit(deep, (X, Y), strategy="model", **OPTIONS)
     assert np.max(np.abs(found.step_losses - alone.step_losses)) <= 1e-5
-    assert np.array_equal(found.predict(X), alone.predict(X))
+    chances = [of.predict(X, probabilities=True) for of in (found, alone)]
+    assert np.max(np.abs(chances[0] - chances[1])) <= 1e-4
     assert all(part.startswith("layers") for part in found.report.held)
     words = np.array(["low", "middle", "high"])[Y]
     estimator = TorchClassifier(

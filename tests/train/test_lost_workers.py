@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import zarr
 from distributed import Client, LocalCluster
 
@@ -19,7 +20,7 @@ from leptonhpc.cluster.clients import identities
 from leptonhpc.testing import put
 
 from .conftest import three_classes, two_workers
-from .models import ExactUntil, exact, patient
+from .models import ExactHeld, ExactUntil, Standing, exact, wait_for
 
 # distributed looks for a port with a socket that it leaves to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -57,7 +58,7 @@ def frail() -> Iterator[tuple[LocalCluster, Client]]:
 def pids(frail: tuple[LocalCluster, Client]) -> Iterator[list[int]]:
     """Connect what the test calls; give the workers' processes, that of rank 0 first."""
     cluster, client = frail
-    client.wait_for_workers(2, timeout=120)
+    client.wait_for_workers(2, timeout=600)
     with client.as_current():
         found = client.run(os.getpid)
         yield [found[address] for address in sorted(found)]
@@ -73,27 +74,29 @@ def meanwhile(do: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-def wait_for(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not is_so() and time.monotonic() < deadline:
-        time.sleep(0.01)
+def held(folder: Path, ranks: int) -> None:
+    """Wait until so many ranks have stored some steps, and take no more."""
+    wait_for(lambda: len(list(folder.glob("held-*"))) >= ranks)
 
 
-@pytest.mark.parametrize(("strategy", "victim"), [("data", 0), ("hybrid", 1)])
+@pytest.mark.parametrize(("strategy", "victim", "ranks"), [("data", 0, 2), ("hybrid", 1, 1)])
 def test_a_killed_worker_costs_no_sample_and_changes_no_loss(
-    pids: list[int], data: tuple[Path, Path], alone: Any, tmp_path: Path, strategy: Any, victim: int
-) -> None:
-    """Rank 0, and the last stage of a pipeline."""
-    run = tmp_path / "run"
+    pids: list[int], data: tuple[Path, Path], alone: Any, tmp_path: Path, strategy: Any,
+    victim: int, ranks: int,
+) -> None:  # fmt: skip
+    """Rank 0, and the last stage of a pipeline, which has the layer that waits."""
 
     def kill() -> None:
-        wait_for((run / "state.pt").exists)
-        os.kill(pids[victim], signal.SIGKILL)
+        try:
+            held(tmp_path, ranks)
+            os.kill(pids[victim], signal.SIGKILL)
+        finally:
+            (tmp_path / "go-on").touch()
 
     with meanwhile(kill):
         found = lh.train.fit(
-            patient, data, strategy=strategy, out=run, checkpoint_seconds=0.1, timeout=30.0,
-            **OPTIONS,
+            ExactHeld(tmp_path), data, strategy=strategy, out=tmp_path / "run",
+            checkpoint_seconds=0.0, timeout=120.0, **OPTIONS,
         )  # fmt: skip
     assert found.report.restarts >= 1
     assert len(found.step_losses) == STEPS
@@ -104,22 +107,24 @@ def test_a_killed_worker_costs_no_sample_and_changes_no_loss(
 def test_a_stopped_worker_is_left_out_and_taken_in_when_it_wakes(
     pids: list[int], data: tuple[Path, Path], alone: Any, tmp_path: Path
 ) -> None:
-    state = tmp_path / "run" / "state.pt"
+    state, go_on = tmp_path / "run" / "state.pt", tmp_path / "go-on"
 
     def stop() -> None:
-        wait_for(state.exists)
-        os.kill(pids[1], signal.SIGSTOP)
         try:
-            time.sleep(1.0)  # what rank 0 had begun to store is there
+            held(tmp_path, 2)  # who waits stores nothing
             before = state.stat().st_mtime_ns
+            os.kill(pids[1], signal.SIGSTOP)
+            go_on.touch()
             wait_for(lambda: state.stat().st_mtime_ns != before)  # it goes on alone
         finally:
+            go_on.touch()
             os.kill(pids[1], signal.SIGCONT)
 
     with meanwhile(stop):
         found = lh.train.fit(
-            patient, data, out=state.parent, checkpoint_seconds=0.1, timeout=8.0, **OPTIONS
-        )
+            ExactHeld(tmp_path, waits_alone=True), data, out=state.parent, checkpoint_seconds=0.0,
+            timeout=8.0, **OPTIONS,
+        )  # fmt: skip
     assert found.report.restarts >= 1
     assert found.report.regroups >= 1
     assert found.report.workers == 2
@@ -162,7 +167,7 @@ def test_an_asynchronous_run_ends_without_a_worker_that_was_stopped(
         os.kill(pids[victim], signal.SIGSTOP)
         try:
             go_on.touch()
-            in_time.append(ended.wait(120))
+            in_time.append(ended.wait(600))
         finally:
             os.kill(pids[victim], signal.SIGCONT)
 
@@ -181,21 +186,49 @@ def test_an_asynchronous_run_ends_without_a_worker_that_was_stopped(
 def test_trainers_and_then_the_server_may_be_killed(
     pids: list[int], data: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
+    run, go_on = tmp_path / "run", tmp_path / "go-on"
 
     def kill() -> None:
-        wait_for((run / "state.pt").exists)
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-            time.sleep(0.5)
+        try:
+            wait_for((run / "state.pt").exists)
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+                time.sleep(0.5)
+        finally:
+            go_on.touch()
 
     options = {**OPTIONS, "epochs": 6}
     with meanwhile(kill):
         found = lh.train.fit(
-            patient, data, strategy="async", out=run, validation=data, checkpoint_seconds=0.1,
-            staleness=2, timeout=30.0, **options,
+            ExactUntil(go_on), data, strategy="async", out=run, validation=data,
+            checkpoint_seconds=0.0, staleness=2, timeout=30.0, **options,
         )  # fmt: skip
     assert found.report.restarts >= 1
     assert len(found.step_losses) == 120  # each batch once, from the server's checkpoint on
     assert [entry["epoch"] for entry in found.history] == [1, 2, 3, 4, 5, 6]
     assert found.metrics["accuracy"] > 0.9
+
+
+def test_predictions_do_not_wait_for_a_worker_that_was_stopped(
+    pids: list[int], data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leptonhpc.runtime.workers.SILENT_SECONDS", 3.0)
+    monkeypatch.setattr("leptonhpc.train.scoring._PIECE_NBYTES", 1)  # a chunk at once
+    model, go_on = torch.nn.Sequential(Standing(tmp_path), *exact()), tmp_path / "go-on"
+    ended, in_time = threading.Event(), []
+
+    def stop() -> None:
+        try:
+            wait_for((tmp_path / f"in-{pids[1]}").exists)
+            os.kill(pids[1], signal.SIGSTOP)
+            go_on.touch()
+            in_time.append(ended.wait(200))  # Dask gives workers 300 seconds
+        finally:
+            go_on.touch()
+            os.kill(pids[1], signal.SIGCONT)
+
+    with meanwhile(stop):
+        said = lh.train.predict(model, data[0], classes=True)
+        ended.set()
+    assert in_time == [True]
+    assert np.array_equal(said, model(torch.from_numpy(X).double()).argmax(dim=1).numpy())

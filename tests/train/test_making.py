@@ -43,8 +43,9 @@ def test_a_rank_takes_the_memory_of_its_part(
     # biases and the last layer are not divided by columns and rows
     assert whole <= sum(part for part, _, _ in found) <= 1.02 * whole
     for part, most, _ in found:
-        # beside it a layer and its gradients that are tried, or what is sent of one
-        assert most <= part + 6 * LAYER
+        # beside it a layer and its gradients that are tried, or what is sent of one, and what
+        # threads of libraries take when they begin: 5.5 layers were seen
+        assert most <= part + 8 * LAYER < whole * 2 / 3
     assert min(most for _, most, _ in found) < whole * 2 / 3
     # all parameters, and as many averages, went through the memory of the first: in pieces of
     # 32 MiB, which are read and written, and some layers that are sent
