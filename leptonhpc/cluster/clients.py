@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ LOST = (
     "the scheduler of the cluster cannot be reached any more. With out= the same call goes on "
     "where it was, on another cluster; close the client to compute in this process"
 )
+_NOTICE_SECONDS = 2.0
+"""That a connection is closed, who asks sees at once, and its client a moment later."""
 
 
 def is_reached(client: Any) -> bool:
@@ -44,9 +47,19 @@ def reached(client: Any) -> Iterator[None]:
     except LeptonError:
         raise
     except (Exception, asyncio.CancelledError) as error:
-        if is_reached(client):
+        if _is_reached_after(client, error):
             raise
         raise WorkerError(LOST) from error
+
+
+def _is_reached_after(client: Any, error: BaseException) -> bool:
+    """Say whether a client has its scheduler, once it knows of a connection that was closed."""
+    from distributed.comm.core import CommClosedError
+
+    deadline = time.monotonic() + _NOTICE_SECONDS
+    while isinstance(error, CommClosedError) and is_reached(client) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return is_reached(client)
 
 
 def identities(client: Any) -> dict[str, Any]:

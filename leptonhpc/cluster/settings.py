@@ -8,6 +8,8 @@ SETTINGS = {
     # plans keep to `memory=`: host spilling would hide it if one did not
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
+    # its history of the last thousand seconds grew to tens of megabytes beside what a plan counts
+    "distributed.worker.profile.enabled": False,
     # workers have folders of their own, on file systems that may have no locks
     "distributed.worker.use-file-locking": False,
     # the death of a worker must not end the jobs of others

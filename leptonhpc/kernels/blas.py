@@ -154,10 +154,11 @@ def syrk(
 
     def add(piece: slice) -> None:
         """Add to some rows of the triangle: what is left of the diagonal, and the diagonal."""
-        parts = [a[s] if right_adjoint else a[:, s] for s in (piece, slice(0, piece.start))]
+        here = a[piece] if right_adjoint else a[:, piece]
         if piece.start:
-            _gemm(c[piece, : piece.start], *parts, k, alpha, *hows)
-        _syrk(c[piece, piece], parts[0], alpha, right_adjoint)
+            before = a[: piece.start] if right_adjoint else a[:, : piece.start]
+            _gemm(c[piece, : piece.start], here, before, k, alpha, *hows)
+        _syrk(c[piece, piece], here, alpha, right_adjoint)
 
     threads.do_all([partial(add, piece) for piece in reversed(pieces)])
 

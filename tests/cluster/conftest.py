@@ -45,9 +45,9 @@ def cluster(runs: Path) -> Iterator[tuple[Any, Run]]:
         yield client, run
         processes = processes_of(run)
     assert len(processes) >= 3  # the host, and a worker of each lane
-    assert listening(processes) == set()
     assert not run.folder.exists()
     wait_until(lambda: not alive(processes), "the host's last child to see that it is gone")
+    assert listening(processes) == set()
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,13 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = WAIT_SE
         if time.monotonic() > deadline:
             pytest.fail(f"waited {seconds:g} s in vain: {what}")
         time.sleep(0.05)
+
+
+def is_written(path: Path) -> bool:
+    """Say whether a scheduler file is there, whole: clients do not wait long for the rest of it."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return "address" in json.loads(path.read_text())
+    return False
 
 
 def processes_of(run: Run) -> list[psutil.Process]:
@@ -88,7 +95,19 @@ def listening(processes: list[psutil.Process]) -> set[str]:
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Give those that still run: a zombie does not."""
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended between the two looks
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def is_host(process: psutil.Process) -> bool:
+    """Say whether it is the host process of a run; not any more once it has ended."""
+    with contextlib.suppress(psutil.Error):
+        return "leptonhpc.cluster.host" in process.cmdline()
+    return False
 
 
 def noted(run: Run, event: str) -> list[dict[str, Any]]:
@@ -122,10 +141,10 @@ class Killable:
         self.processes = processes_of(self.run)
 
     def kill(self, victims: str) -> None:
+        if "host" in victims:  # first: it ends when its client does
+            next(p for p in self.processes if is_host(p)).kill()
         if "client" in victims:
             self.client.kill()
-        if "host" in victims:
-            next(p for p in self.processes if "leptonhpc.cluster.host" in p.cmdline()).kill()
 
 
 @contextlib.contextmanager

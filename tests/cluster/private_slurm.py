@@ -45,6 +45,10 @@ SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=256
 KillWait=3
 CompleteWait=0
+MessageTimeout=100
+TCPTimeout=100
+BatchStartTimeout=600
+UnkillableStepTimeout=600
 ReturnToService=2
 JobRequeue=0
 AccountingStorageType=accounting_storage/none
@@ -73,12 +77,14 @@ def running(folder: Path) -> Iterator[None]:
     old = {name: os.environ.get(name) for name in ("SLURM_CONF", "PATH")}
     os.environ["PATH"] += os.pathsep + SYSTEM
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+    taken = contextlib.ExitStack()
     try:
-        _write(folder)
+        _write(folder, taken)
         _start(folder)
         yield
     finally:
         _stop(folder)
+        taken.close()
         for name, value in old.items():
             os.environ.pop(name, None)
             if value is not None:
@@ -97,7 +103,7 @@ def command(*words: str) -> str:
     return done.stdout
 
 
-def _write(folder: Path) -> None:
+def _write(folder: Path, taken: contextlib.ExitStack) -> None:
     for name in ("munge", "state", "dev"):
         (folder / name).mkdir()
     (folder / "munge").chmod(0o755)
@@ -105,7 +111,7 @@ def _write(folder: Path) -> None:
     key = folder / "munge" / "key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
-    host, port = socket.gethostname().partition(".")[0], _free_ports(NODES + 1)
+    host, port = socket.gethostname().partition(".")[0], _free_ports(NODES + 1, taken)
     lines = [CONFIGURATION.format(host=host, port=port, folder=folder, user="root")]
     gres = ["AutoDetect=off"]
     for gpu in range(GPUS):  # SLURM takes a character device for a GPU: twins of /dev/null
@@ -124,9 +130,12 @@ def _write(folder: Path) -> None:
     (folder / "gres.conf").write_text("\n".join(gres) + "\n")
 
 
-def _free_ports(count: int) -> int:
+def _free_ports(count: int, taken: contextlib.ExitStack) -> int:
+    """Find ports that nobody has, nor another test session that starts at the same moment."""
     for first in range(17000, 30000, count):
+        mark = taken.enter_context(socket.socket(socket.AF_UNIX))
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            mark.bind(f"\0leptonhpc-test-slurm-{first}")  # as long as it is open
             for port in range(first, first + count):
                 stack.enter_context(socket.create_server(("127.0.0.1", port)))
             return first

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from leptonhpc.cli.app import app
-from leptonhpc.cluster import connect, invite, status
+from leptonhpc.cluster import connect, detached, invite, status
 from leptonhpc.cluster.ownership import MARKER
 from leptonhpc.cluster.runs import Run
 from leptonhpc.errors import WorkerError
@@ -52,7 +52,7 @@ def told(number, frame):
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
     signal.signal(number, told)
 print(os.getpid(), flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -80,14 +80,18 @@ def _run(*words: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def test_up_status_run_and_down(profile: Path, runs: Path, tmp_path: Path) -> None:
+def test_up_status_run_and_down(
+    profile: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for patience in ("_ASK_SECONDS", "END_SECONDS"):  # of a machine that has much else to do
+        monkeypatch.setattr(detached, patience, 300.0)
     before = set(os.listdir(runs))
     name = str(profile)
     folder = Path(json.loads(_run("up", "--profile", name, "--json"))["folder"])
     processes = processes_of(Run(folder))
     assert len(alive(processes)) >= 2  # though the command that started them has ended
     try:
-        with connect(folder, workers=1) as client:
+        with connect(folder, workers=1, timeout=300) as client:
             assert client.submit(pow, 2, 5).result() == 32
         guest = invite(folder, "ada@lab", tmp_path / "ada")
         with connect(guest) as client:

@@ -25,7 +25,7 @@ HOLDER = "import sys; print(flush=True); sys.stdin.read()"
 @pytest.fixture
 def victim() -> Iterator[subprocess.Popen[bytes]]:
     """Give a process that nobody may end."""
-    with subprocess.Popen(["sleep", "60"]) as process:
+    with subprocess.Popen(["sleep", "3600"]) as process:
         yield process
         process.kill()
 
@@ -34,7 +34,7 @@ def victim() -> Iterator[subprocess.Popen[bytes]]:
 def held(runs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Run, int]]:
     """Give a run that is alive and deaf, as its lock is held: `down` does not wait long for it."""
     monkeypatch.setattr(detached, "END_SECONDS", 0.3)
-    monkeypatch.setattr(detached, "_KILL_SECONDS", 5.0)
+    monkeypatch.setattr(detached, "_KILL_SECONDS", 300.0)
     run, lock = new_run("local")
     launch = asdict(Launch("local", (), profile="p"))
     run.write(run.launch_file, {**launch, "groups": [Group("a").to_dict()]})
@@ -91,7 +91,7 @@ def test_down_kills_a_host_on_this_machine_that_does_not_listen(held: tuple[Run,
         _write_identity(run, identify(host.pid))
         os.dup2(os.open(os.devnull, os.O_RDONLY), lock)  # the host alone has the lock now
         assert detached.down("p") == 1
-        assert host.wait(10) == -9
+        assert host.wait(300) == -9
     assert not run.folder.exists()
     assert remove_dead_runs() == []
 

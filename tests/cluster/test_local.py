@@ -78,6 +78,16 @@ def test_workers_never_spill_and_cannot_be_told_to_by_the_users_configuration(
     assert set(cluster[0].run(look).values()) == {(False, False)}
 
 
+def test_workers_keep_no_profiles_which_grow_beside_what_a_plan_counts(
+    cluster: tuple[Any, Run],
+) -> None:
+    def look(dask_worker: Any) -> list[int]:
+        kept = (dask_worker.profile_history, dask_worker.profile_keys_history)
+        return [*map(len, kept), len(dask_worker.io_loop.profile)]
+
+    assert list(cluster[0].run(look).values()) == 2 * [[0, 0, 0]]
+
+
 @pytest.mark.parametrize(
     ("start", "name", "device"),
     [
@@ -108,9 +118,9 @@ def test_nothing_is_left_after_an_exception(
     with pytest.raises(ZeroDivisionError):
         fail()
     assert len(processes) >= 2  # the host and its worker
-    assert listening(processes) == set()
     assert set(os.listdir(runs)) == before
     wait_until(lambda: not alive(processes), "the host's last child to see that it is gone")
+    assert listening(processes) == set()
 
 
 def test_nothing_is_left_after_sigkill_of_client_host_or_both(

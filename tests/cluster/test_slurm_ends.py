@@ -9,7 +9,6 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-import psutil
 import pytest
 
 from leptonhpc import cluster as launchers
@@ -18,7 +17,7 @@ from leptonhpc.cluster.runs import Run, live_runs, remove_dead_runs
 from leptonhpc.errors import OptionError
 
 from . import private_slurm
-from .conftest import alive, killable, listening, noted, processes_of, wait_until
+from .conftest import alive, is_host, killable, listening, noted, processes_of, wait_until
 
 pytestmark = pytest.mark.usefixtures("slurm")
 
@@ -66,7 +65,7 @@ def test_jobs_listen_on_their_interface_alone_and_strangers_at_them_are_in_the_o
         (joined,) = noted(run, "worker joined")
         assert (joined["name"], joined["certificate"]) == ("cpu-0", "worker")
         assert private_slurm.jobs()
-    assert private_slurm.jobs() == []
+    wait_until(lambda: private_slurm.jobs() == [], "the job to end")
 
 
 def test_jobs_end_after_sigkill_of_the_client_or_of_client_and_host(
@@ -115,7 +114,7 @@ def test_nothing_is_left_in_an_allocation_after_sigkill_of_client_or_of_client_a
     try:
         for victims in ("client", "client-and-host"):
             # the allocation goes on: what ends is ended by what was started, not by SLURM
-            script = f"{sys.executable} {tmp_path}/client.py {tmp_path}/{victims}; sleep 600"
+            script = f"{sys.executable} {tmp_path}/client.py {tmp_path}/{victims}; sleep 3600"
             kept[victims] = private_slurm.command(
                 "sbatch",
                 "--parsable",
@@ -133,22 +132,24 @@ def test_nothing_is_left_in_an_allocation_after_sigkill_of_client_or_of_client_a
             # srun listens for its step, in SLURM's own way
             ports = listening([p for p in started if p.name() != "srun"])
             assert [port.partition(":")[0] for port in ports] == 3 * ["127.0.0.1"]
+            if victims == "client-and-host":  # first: it ends when its client does
+                next(process for process in started if is_host(process)).kill()
             os.kill(int(pid), signal.SIGKILL)
-        for process in killed["client-and-host"][1]:
-            with contextlib.suppress(psutil.Error):
-                if "leptonhpc.cluster.host" in process.cmdline():
-                    process.kill()
         for victims, (_, processes) in killed.items():
             wait_until(lambda p=processes: not alive(p), f"all to end, without {victims}")
             assert listening(processes) == set()
-        steps = private_slurm.command("squeue", "--steps", "--noheader", "--format=%i").split()
-        assert {step.partition(".")[2] for step in steps} <= {"batch", "extern"}
+        wait_until(lambda: _steps() <= {"batch", "extern"}, "the steps to end")
         assert {line.split()[0] for line in private_slurm.jobs()} == set(kept.values())
         wait_until(lambda: not killed["client"][0].folder.exists(), "the folder to be removed")
         remove_dead_runs()
         assert set(os.listdir(runs)) == before
     finally:
         private_slurm.command("scancel", *kept.values())
+
+
+def _steps() -> set[str]:
+    shown = private_slurm.command("squeue", "--steps", "--noheader", "--format=%i").split()
+    return {step.partition(".")[2] for step in shown}
 
 
 def test_in_allocation_outside_of_one_is_refused() -> None:

@@ -52,7 +52,9 @@ def run(name: str, paths: list[Path], out: Path, answer: Path, scheduler: Path) 
     workers._PATIENCE_SECONDS = PATIENCE_SECONDS
     with Client(scheduler_file=str(scheduler), timeout=f"{PATIENCE_SECONDS} s"):
         r = getattr(lh, case.driver)(*paths, **case.options, out=out, progress=False)
-        np.savez(answer.with_suffix(".npz"), **{f: np.asarray(getattr(r, f)) for f in case.fields})
+        fields = {name: np.asarray(getattr(r, name)) for name in case.fields}
+        error = getattr(r.certificate, "error", 0.0)
+        np.savez(answer.with_suffix(".npz"), error=error, **fields)
         found = {
             "converged": r.certificate.converged,
             "resumed": {s.name: s.resumed_tasks for s in r.report.stages if not s.resumed},
@@ -241,6 +243,23 @@ def _inv(a: list[Matrix], r: dict[str, Matrix]) -> float:
     return float(np.linalg.norm(residual) / (np.linalg.norm(a[0]) * np.linalg.norm(r["x"])))
 
 
+def _solve(a: list[Matrix], r: dict[str, Matrix]) -> float:
+    residual = a[0] @ r["x"] - a[1]
+    return float(np.linalg.norm(residual) / (np.linalg.norm(a[0]) * np.linalg.norm(r["x"])))
+
+
+def _lstsq(a: list[Matrix], r: dict[str, Matrix]) -> float:
+    residual = a[0] @ r["x"] - a[1]
+    scale = np.linalg.norm(a[0]) * np.linalg.norm(residual)
+    return float(np.linalg.norm(a[0].T @ residual) / scale)
+
+
+def _nmf(a: list[Matrix], r: dict[str, Matrix]) -> float:
+    """Which of many stationary points it is, rounding decides: what it says of it must be true."""
+    error = np.linalg.norm(a[0] - r["w"] @ r["h"])
+    return max(-r["w"].min(), -r["h"].min(), abs(error - r["error"]) / np.linalg.norm(a[0]))
+
+
 DEPARTURES: dict[str, Callable[[list[Matrix], dict[str, Matrix]], float]] = {
     "matmul": _matmul,
     "svd": _svd,
@@ -254,6 +273,16 @@ DEPARTURES: dict[str, Callable[[list[Matrix], dict[str, Matrix]], float]] = {
     "eigh": lambda a, r: _relative(
         a[0] @ r["eigenvectors"] - r["eigenvectors"] * r["eigenvalues"], a[0]
     ),
+    "solve": _solve,
+    "cg": _solve,
+    "lstsq": _lstsq,
+    "lsmr": _lstsq,
+    "pinv": lambda a, r: _inv(a, {"x": r["pinv"]}),
+    "polar": lambda a, r: max(
+        _relative(r["u"] @ r["p"] - a[0], a[0]),
+        float(np.linalg.norm(r["u"].T @ r["u"] - np.eye(r["u"].shape[1]), 2)),
+    ),
+    "nmf": _nmf,
 }
 """How far each answer is from the truth, in NumPy's arithmetic."""
 
