@@ -119,6 +119,8 @@ def run_fresh(
                 left = limits.seconds - (time.perf_counter() - began)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(min(_LOOK_SECONDS, max(0.0, left)))
+            # it may have ended while this process stood still
+            ended_for = ended_for or _beyond(limits, began, 0)
         finally:
             _end_group(process)
         wall = time.perf_counter() - began

@@ -32,6 +32,12 @@ PROCESS_LIFETIME_THREADS = ("asyncio_", "zarr_pool", "Dask-Offload")
 PROCESS_LIFETIME_CHILDREN = ("multiprocessing.resource_tracker",)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a process stand still for a second while it starts a server of Dask's."""
+    ignored = "ignore:Creating scratch directories is taking:UserWarning"
+    config.addinivalue_line("filterwarnings", ignored)
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """Give the same random numbers in every run."""

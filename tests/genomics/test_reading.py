@@ -1,5 +1,6 @@
 """Every format gives the same matrix and names, in any region; what is damaged is refused."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from leptonhpc.errors import (
     ShapeError,
     StoreError,
 )
+
+from .conftest import write_plink
 
 REGIONS = [((0, 61), (0, 240)), ((0, 1), (0, 1)), ((3, 58), (7, 239)), ((60, 61), (100, 131))]
 
@@ -155,6 +158,55 @@ def test_damaged_file_sets_are_refused(gappy: Any, tmp_path: Path) -> None:
         genomics.read_bed(copy)
 
 
+@pytest.mark.parametrize("more", [1, 2, 3])
+def test_samples_that_fill_up_a_byte_are_told_from_people(
+    complete: Any, tmp_path: Path, more: int
+) -> None:
+    """61 samples take as many bytes as 64: .fam files of 62 to 64 fit in length."""
+    copy = _copied(complete, tmp_path)
+    with copy.with_suffix(".fam").open("a") as fam:
+        fam.writelines(f"g g{i} 0 0 0 -9\n" for i in range(more))
+    with pytest.warns(UserWarning, match=f"last {more} of the {61 + more} samples .* 'g g0'"):
+        genomics.read_bed(copy)
+
+
+@pytest.mark.parametrize("less", [1, 2])
+def test_calls_of_samples_that_the_fam_lacks_are_seen(
+    complete: Any, tmp_path: Path, less: int
+) -> None:
+    write_plink(tmp_path / "copy", complete.calls[:59])
+    fam = tmp_path / "copy.fam"
+    people = fam.read_text().splitlines()
+    fam.write_text("\n".join(people[less:]))
+    with pytest.raises(StoreError, match=rf"copy\.bed' has calls of more than the {59 - less}"):
+        genomics.read_bed(tmp_path / "copy")
+
+
+def test_files_filled_up_with_what_is_no_call_are_read(complete: Any, tmp_path: Path) -> None:
+    write_plink(tmp_path / "copy", complete.calls)
+    bed = tmp_path / "copy.bed"
+    data = np.frombuffer(bed.read_bytes(), np.uint8).copy()
+    data[3 + 15 :: 16] |= 0b01010100  # three missing calls
+    bed.write_bytes(data.tobytes())
+    np.testing.assert_array_equal(np.asarray(genomics.read_bed(bed).calls), complete.calls)
+
+
+@pytest.mark.parametrize("variants", [5, 240])
+def test_a_person_like_the_filling_is_warned_of_where_chance_makes_none(
+    complete: Any, tmp_path: Path, variants: int
+) -> None:
+    calls = complete.calls[:60, :variants].copy()
+    calls[-1] = 2
+    write_plink(tmp_path / "copy", calls)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        genomics.read_bed(tmp_path / "copy")
+    assert len(found) == (variants == 240)
+    calls[:] = 2
+    write_plink(tmp_path / "copy", calls)
+    genomics.read_bed(tmp_path / "copy")
+
+
 def test_what_holds_no_genotypes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="nothing is stored"):
         genomics.open_genotypes(tmp_path / "nothing.zarr")
@@ -166,6 +218,9 @@ def test_what_holds_no_genotypes_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
         with pytest.raises(StoreError, match=rf"{name}' is of a format .*plink2 --make-bed"):
             genomics.open_genotypes(tmp_path / name)
+    (tmp_path / "c.fam").write_text("")
+    with pytest.raises(StoreError, match=r"c\.fam' has the names .* 'c\.bed': give that"):
+        genomics.open_genotypes(tmp_path / "c.fam")
     with pytest.raises(NotAnArrayError, match="neither call_genotype nor call_dosage"):
         genomics.open_genotypes(xr.Dataset({"x": ("a", [1.0])}))
 

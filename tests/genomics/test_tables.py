@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 
 from leptonhpc import genomics
-from leptonhpc.errors import DTypeError, NonFiniteError, OptionError, ShapeError, StoreError
+from leptonhpc.errors import (
+    DTypeError,
+    LinAlgError,
+    NonFiniteError,
+    OptionError,
+    ShapeError,
+    StoreError,
+)
 
 
 @pytest.fixture
@@ -89,6 +96,24 @@ def test_people_of_pandas_that_do_not_match_are_named(cohort: Any, height: np.nd
     assert int(found.trait_n_samples[0]) == 60
     with pytest.raises(StoreError, match="'i0' twice"):
         genomics.gwas(cohort, pd.concat([table, table.iloc[:1]]))
+
+
+@pytest.mark.parametrize("others", [lambda y: y, lambda y: 170 + y, lambda y: (y > 0) + 1.0])
+def test_minus_nine_is_a_number_in_arrays_and_is_warned_of(
+    cohort: Any, height: np.ndarray, others: Any
+) -> None:
+    trait = others(height)
+    trait[3] = -9
+    with pytest.warns(UserWarning, match="'height' is -9 for 1 samples"):
+        found = genomics.gwas(cohort, {"height": trait})
+    assert np.all(np.asarray(found.variant_n_tested) == 61)
+    genomics.gwas(cohort, {"score": np.arange(61) % 19 - 9.0})  # one of many
+    if np.ptp(np.delete(trait, 3)) == 1:
+        with (
+            pytest.warns(UserWarning, match="is -9"),
+            pytest.raises(LinAlgError, match="Beside 1 and 2 PLINK's -9 is missing"),
+        ):
+            genomics.gwas(cohort, {"height": trait}, model="logistic")
 
 
 def test_traits_of_the_same_name_are_refused(cohort: Any, tmp_path: Any) -> None:

@@ -126,5 +126,5 @@ def test_notebook_holds_its_pictures_and_runs(name: str, pictures: int, tmp_path
     assert os.fspath(TEMPLATES.parent) not in path.read_text()
     notebook = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=120, resources=where).execute()
+    nbclient.NotebookClient(notebook, timeout=1200, startup_timeout=1200, resources=where).execute()
     assert images(notebook) == pictures

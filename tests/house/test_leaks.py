@@ -1,6 +1,7 @@
 """The fixture that catches what a test leaves running catches it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ import pytest
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 
 LEAKS = {
-    "thread": "import threading as t, time; t.Thread(target=time.sleep, args=[3]).start()",
-    "process": "import subprocess; subprocess.Popen(['sleep', '8'])",
+    "thread": "import threading as t; t.Thread(target=t.main_thread().join).start()",
+    "process": "import subprocess as s; global p; p = s.Popen(['cat'], stdin=s.PIPE)",
     "port": "import socket; global s; s = socket.create_server(('127.0.0.1', 0))",
 }
 
@@ -37,7 +38,9 @@ def test_a_test_that_cleans_up_passes(body: str, tmp_path: Path) -> None:
 
 
 def _run(body: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    text = CONFTEST.read_text().replace("GRACE_SECONDS = 5.0", "GRACE_SECONDS = 0.2")
+    grace = "GRACE_SECONDS = 0.2"
+    text, found = re.subn(r"(?m)^GRACE_SECONDS = .*", grace, CONFTEST.read_text())
+    assert found == 1
     (folder / "conftest.py").write_text(text)
     (folder / "test_it.py").write_text(f"def test_it():\n    {body}\n")
     (folder / "pytest.ini").write_text("[pytest]\n")
@@ -48,6 +51,6 @@ def _run(body: str, folder: Path) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )

@@ -51,7 +51,7 @@ def make(folder: Path) -> str:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "PYTHON"))}
     done = subprocess.run(
         ["make", "--no-print-directory", "PYTHON=./python", ".venv/installed"],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -51,7 +51,7 @@ def _run(*arguments: str, cwd: Path, path: Path | None = None) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

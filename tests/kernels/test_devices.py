@@ -221,7 +221,7 @@ def test_unlike_devices_do_one_job_together(
     environment = {k: v for k, v in os.environ.items() if k != "LEPTONHPC_DEVICE"}
     done = subprocess.run(
         [sys.executable, script, tmp_path, kind], env=environment, text=True,
-        capture_output=True, timeout=240, check=False,
+        capture_output=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     svd, matmul, cholesky, rounded = done.stdout.splitlines()[-4:]
@@ -301,7 +301,7 @@ def test_a_worker_that_dask_cuda_started_is_a_gpus(tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "LEPTONHPC_DEVICE"}
     done = subprocess.run(
         [sys.executable, script], env={**environment, "PYTHONPATH": str(tmp_path)}, text=True,
-        capture_output=True, timeout=120, check=False,
+        capture_output=True, timeout=600, check=False,
     )  # fmt: skip
     # before it has dask-cuda's plugin, with it, and where the environment says something else
     assert done.stdout.split() == ["host", "cuda", "cuda", "host"], done.stderr

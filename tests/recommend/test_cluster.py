@@ -1,12 +1,11 @@
 """On a cluster of processes the numbers are the same; a worker that dies loses nothing."""
 
-import functools
 import os
 import signal
-import threading
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +38,7 @@ def test_cluster_gives_the_numbers_of_one_process_also_when_a_worker_dies(
             assert np.array_equal(found.user_factors_, expected.user_factors_)
             assert np.array_equal(found.item_factors_, expected.item_factors_)
         assert set(client.run(_held).values()) == {0}
-        _slow_workers_get_fewer_blocks(client)
+        _slow_workers_get_fewer_blocks(client, tmp_path)
         monkeypatch.setattr(fitting, "PICKLED_NBYTES", 1000)
         with pytest.raises(WorkerError, match="write it with store_ratings"):
             ImplicitALS(**model).fit(ratings)
@@ -47,37 +46,53 @@ def test_cluster_gives_the_numbers_of_one_process_also_when_a_worker_dies(
             ALS(n_factors=30, regularization=0.0).fit(stored)
         warnings.simplefilter("ignore")  # what a dead worker's connections say when they close
         victim = client.run(os.getpid).popitem()[1]
-        killer = threading.Timer(0.3, os.kill, (victim, signal.SIGKILL))
-        killer.start()
+        each, sweeps = ClusterCrew.each, []
+
+        def strike(self: ClusterCrew, *arguments: Any) -> None:
+            sweeps.append(len(sweeps))
+            if len(sweeps) == 9:  # in the middle of forty
+                os.kill(victim, signal.SIGKILL)
+            each(self, *arguments)
+
+        monkeypatch.setattr(ClusterCrew, "each", strike)
         long = ImplicitALS(n_factors=3, tol=0, max_iter=20, memory="1 GB").fit(stored)
-        killer.join()
+        assert len(sweeps) >= 40
     alone = ImplicitALS(n_factors=3, tol=0, max_iter=20).fit(stored)
     assert np.array_equal(long.item_factors_, alone.item_factors_)
 
 
-def _slow_workers_get_fewer_blocks(client: Client) -> None:
-    """A worker that became thirty times slower gives most of the blocks that it had to the other.
+def _slow_workers_get_fewer_blocks(client: Client, folder: Path) -> None:
+    """A worker that became slow gives most of the blocks that it had to the other.
 
-    In a sweep of 24 the slow one begins the two that were sent ahead, and few more.
+    In a first sweep of 24 it does the first twelve. In the next it naps for a second over each,
+    which is long beside whatever else the other worker may have to wait for: it does those four
+    that are on their way, and few more.
     """
-    address, slow = sorted(client.run(os.getpid).items())[0]
-    crew = ClusterCrew(client, functools.partial(_naps, slow), [], _nothing)
+    (address, slow), (_, fast) = sorted(client.run(os.getpid).items())
+    crew = ClusterCrew(client, _naps, [], _nothing)
     shares = []
-    for seconds in (0.01, 0.3):
+    for who, others, seconds in ((fast, 12, 0.0), (slow, 0, 1.0)):
         taken: list[int] = []
-        crew.each(
-            "users", [1] * 24, lambda n, s=seconds: (n, s), lambda n, given, t=taken: t.append(n)
-        )
+        (place := folder / f"{who}-is-slow").mkdir()
+        how = (str(place), who, others, seconds)
+        crew.each("users", [1] * 24, lambda n, h=how: (n, *h), lambda n, _, t=taken: t.append(n))
         assert sorted(taken) == list(range(24))
         shares.append(sum(worker == address for worker in crew._homes.values()))
     crew.close()
-    assert shares[1] <= 6
-    assert shares[1] < shares[0]
+    assert shares[0] >= 12
+    assert shares[1] <= 8
 
 
-def _naps(slow: int, block: tuple[int, float]) -> int:
-    time.sleep(block[1] if os.getpid() == slow else 0.01)
-    return block[0]
+def _naps(block: tuple[int, str, int, int, float]) -> int:
+    """Do a block; who is slow naps, and waits until the other has done so many."""
+    number, folder, slow, others, seconds = block
+    if os.getpid() == slow:
+        time.sleep(seconds)
+        while len(os.listdir(folder)) < others:
+            time.sleep(0.005)
+    else:
+        (Path(folder) / str(number)).touch()
+    return number
 
 
 def _nothing() -> None:

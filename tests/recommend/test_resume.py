@@ -29,7 +29,7 @@ def test_killed_fit_goes_on_and_gives_the_same_numbers(ratings: csr_array, tmp_p
     stored = store_ratings(ratings, tmp_path / "r", block_ratings=200)
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(tmp_path / "r"), str(tmp_path / "m"), str(last)],
-        capture_output=True, text=True, timeout=240, check=False,
+        capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert done.returncode == -9, done.stderr
     assert not (tmp_path / "m").exists()

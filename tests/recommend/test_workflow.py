@@ -73,5 +73,5 @@ def test_notebook_holds_its_pictures_and_runs(copied: Path) -> None:
     assert os.fspath(TEMPLATE.parents[1]) not in text
     notebook = nbformat.read(copied / "notebook.ipynb", as_version=4)
     where = {"metadata": {"path": str(copied)}}
-    nbclient.NotebookClient(notebook, timeout=120, resources=where).execute()
+    nbclient.NotebookClient(notebook, timeout=1200, startup_timeout=1200, resources=where).execute()
     assert images(notebook) == 2

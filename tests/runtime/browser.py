@@ -14,7 +14,7 @@ import pytest
 from tornado.websocket import websocket_connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 300.0
 
 
 def picture_of(address: str, *, drawn: str, profile: Path) -> bytes:
@@ -33,7 +33,7 @@ def picture_of(address: str, *, drawn: str, profile: Path) -> bytes:
             return asyncio.run(_photograph(profile / "DevToolsActivePort", address, drawn))
         finally:
             browser.terminate()
-            browser.wait(20)
+            browser.wait(120)
 
 
 async def _photograph(port_file: Path, address: str, drawn: str) -> bytes:
@@ -42,7 +42,7 @@ async def _photograph(port_file: Path, address: str, drawn: str) -> bytes:
         assert time.monotonic() < deadline, "the browser did not start"
         await asyncio.sleep(0.1)
     port = port_file.read_text().splitlines()[0]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=120) as answer:
         (page,) = [each for each in json.load(answer) if each["type"] == "page"]
     tab = await websocket_connect(
         page["webSocketDebuggerUrl"], max_message_size=1 << 27, connect_timeout=20

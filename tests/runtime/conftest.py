@@ -9,6 +9,8 @@ import pytest
 import zarr
 from distributed import Client, LocalCluster
 
+from leptonhpc.runtime import asking, dispatch, workers
+from leptonhpc.runtime.lanes import Lane
 from leptonhpc.testing import matrix_with_spectrum, spectrum
 
 
@@ -28,6 +30,19 @@ def cluster() -> Iterator[LocalCluster]:
 def client(cluster: LocalCluster) -> Iterator[Client]:
     with Client(cluster) as connected:
         yield connected
+
+
+@pytest.fixture
+def nobody_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers stand still for as long as they like: what each was dealt first it does.
+
+    Else a busy machine has tasks done twice, or all of them by one worker.
+    """
+    monkeypatch.setattr(Lane, "stands_still", lambda *_: False)
+    monkeypatch.setattr(Lane, "overdue", lambda _: 1.0)
+    monkeypatch.setattr(dispatch, "is_uneven", lambda *_: False)
+    monkeypatch.setattr(workers, "SILENT_SECONDS", 600.0)
+    monkeypatch.setattr(asking, "_ANSWER_SECONDS", 600.0)
 
 
 @pytest.fixture(scope="module")

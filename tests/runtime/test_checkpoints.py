@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import zarr
 from distributed import Client
+from threadpoolctl import threadpool_info
 
 import leptonhpc as lh
 from leptonhpc.linalg import bands
 from leptonhpc.planning import layout
-from leptonhpc.runtime import checkpoints
+from leptonhpc.runtime import checkpoints, run
 from leptonhpc.store import Journal
 from leptonhpc.testing import matrix_with_spectrum, rounding, spectrum
 
@@ -53,6 +54,7 @@ def test_parts_sum_up_to_the_whole_on_threads(
     check_parts(method, many, tmp_path, parts)
 
 
+@pytest.mark.usefixtures("nobody_is_late")
 @pytest.mark.parametrize("method", ["gram", "krylov"])
 def test_parts_sum_up_to_the_whole_on_a_cluster(
     method: Any, many: Path, tmp_path: Path, client: Client, parts: list[tuple[str, int]]
@@ -77,3 +79,32 @@ def check_parts(method: Any, many: Path, tmp_path: Path, parts: list[tuple[str, 
     assert r.report.reads_per_chunk == 1.0
     assert not list(tmp_path.glob("*.partial"))
     return r.report
+
+
+def test_blas_has_the_same_threads_after_stages_that_the_journal_gave(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is computed between stages has other bits on another number of threads."""
+    execute, seen = run._Run.execute, list[tuple[str, list[tuple[str, int]]]]()
+    most = 99
+
+    def looking(self: Any, stage: Any, small: Any) -> Any:
+        if len(seen) == most:
+            raise KeyError("stopped")
+        result = execute(self, stage, small)
+        blas = [each for each in threadpool_info() if each["user_api"] == "blas"]
+        seen.append((stage.name, sorted((b["filepath"], b["num_threads"]) for b in blas)))
+        return result
+
+    def svd(out: str) -> Any:
+        seen.clear()
+        return lh.svd(stored, rank=3, method="krylov", memory="1 GB", out=tmp_path / out)
+
+    monkeypatch.setattr(run._Run, "execute", looking)
+    svd("whole")
+    whole, most = seen[:], 2
+    with pytest.raises(KeyError, match="stopped"):
+        svd("r")
+    most = 99
+    assert [stage.resumed for stage in svd("r").report.stages[:2]] == [True, True]
+    assert seen == whole

@@ -70,14 +70,18 @@ def cluster() -> Iterator[LocalCluster]:
 def client(cluster: LocalCluster, folder: Path) -> Iterator[Client]:
     """Give three workers or more that are all slow at reading."""
     with Client(cluster) as connected:
-        deadline = time.monotonic() + 120
-        while len(identities(connected)) < WORKERS:
+        deadline = time.monotonic() + 600
+        paused: set[str] = set()
+        while len(paused) < WORKERS or paused != identities(connected).keys():
             assert time.monotonic() < deadline, "workers do not come back"
             closed = [n for n in cluster.workers.values() if "clos" in n.status.name]
             if len(cluster.worker_spec) < WORKERS + len(closed):
                 cluster.scale(WORKERS + len(closed))
             time.sleep(0.05)
-        connected.run(pause_before_reads, PAUSE_SECONDS, str(gate(folder)))
+            # one that was just killed may still be known
+            told = (pause_before_reads, PAUSE_SECONDS, str(gate(folder)))
+            found = connected.run(*told, on_error="return")
+            paused = {address for address, error in found.items() if error is None}
         yield connected
 
 
@@ -200,7 +204,7 @@ def test_workers_that_are_killed_are_done_without(
         others = [address for address in workers if address not in doomed]
         client.run(pause_before_reads, 5 * PAUSE_SECONDS, str(gate(folder)), workers=others)
     out = None if job == "svd" else tmp_path / "r"
-    with within(120), after_tasks(2, lambda: kill(*map(workers.get, doomed))) as struck:  # type: ignore[arg-type]
+    with within(600), after_tasks(2, lambda: kill(*map(workers.get, doomed))) as struck:  # type: ignore[arg-type]
         result = JOBS[job](folder, out)
     assert struck.is_set()
     assert is_mended(result)
@@ -213,7 +217,7 @@ def test_blocks_that_are_written_are_not_computed_again(
 ) -> None:
     doomed = list(pids(client).values())[0]
     tasks = len(lh.plan("matmul", folder / "a", folder / "a", memory=MEMORY).job.stage.tasks)
-    with within(120), after_tasks(2, lambda: kill(doomed)):
+    with within(600), after_tasks(2, lambda: kill(doomed)):
         result = matmul(folder, tmp_path / "r")
     placement = result.report.stages[-1].placement
     # what a dead worker had in flight was not told of; all else was done once
@@ -224,7 +228,7 @@ def test_a_job_goes_on_when_all_workers_died_and_came_back_under_other_addresses
     folder: Path, client: Client, tmp_path: Path
 ) -> None:
     before = pids(client)
-    with within(120), after_tasks(3, lambda: kill(*before.values())):
+    with within(600), after_tasks(3, lambda: kill(*before.values())):
         result = cholesky(folder, tmp_path / "r")
     done_by = {device.name for device in result.report.by_device()}
     assert done_by - set(before)
@@ -253,7 +257,7 @@ def test_a_worker_that_leaves_and_returns_under_another_address_gets_work_again(
 
     monkeypatch.setattr(Record, "dealt", dealing)
     try:
-        with within(120), after_tasks(2, leave):
+        with within(600), after_tasks(2, leave):
             result = JOBS[job](folder, tmp_path / "r")
     finally:
         gate(folder).unlink(missing_ok=True)
@@ -274,7 +278,7 @@ def test_a_worker_that_is_stopped_is_given_up(
         monkeypatch.setattr(workers_module, "SILENT_SECONDS", 2.0)
 
     try:
-        with within(120), after_tasks(2, stop):
+        with within(600), after_tasks(2, stop):
             result = JOBS[job](folder, tmp_path / "r")
     finally:
         kill(stopped)
@@ -291,7 +295,7 @@ def test_a_worker_that_is_stopped_for_a_moment_goes_on(
         os.kill(pid, signal.SIGSTOP)
         threading.Timer(1.0, os.kill, (pid, signal.SIGCONT)).start()
 
-    with within(120), after_tasks(2, stop):
+    with within(600), after_tasks(2, stop):
         result = matmul(folder, tmp_path / "r")
     assert {device.name for device in result.report.by_device()} <= set(workers)
     assert set(pids(client)) == set(workers)
@@ -309,7 +313,7 @@ def test_what_a_worker_has_that_stands_still_is_done_by_others(
 
     client.run(pause_before_reads, PAUSE_SECONDS, str(closed), workers=[slow])
     try:
-        with within(120), after_tasks(3, close) as struck:
+        with within(600), after_tasks(3, close) as struck:
             result = svd(folder)
         assert struck.is_set()
     finally:  # only now can it go on
@@ -317,6 +321,7 @@ def test_what_a_worker_has_that_stands_still_is_done_by_others(
     assert result.report.off_owner == 0
     assert slow in pids(client)
     require_same("svd", result, folder)
+    monkeypatch.setattr(lanes, "PATIENCE_SECONDS", 600.0)
     again = svd(folder)  # nothing of what it did meanwhile is taken
     assert slow in {device.name for device in again.report.by_device()}
     require_same("svd", again, folder)
@@ -340,7 +345,7 @@ def test_a_worker_that_joins_at_half_time_gets_work(
 
     monkeypatch.setattr(Record, "dealt", dealing)
     try:
-        with within(120), after_tasks(2, call):
+        with within(600), after_tasks(2, call):
             result = JOBS[job](folder, tmp_path / "r")
     finally:
         gate(folder).unlink(missing_ok=True)
@@ -354,7 +359,7 @@ def test_a_worker_that_becomes_slow_gets_less(folder: Path, client: Client, tmp_
     def slow_down() -> None:
         client.run(pause_before_reads, 25 * PAUSE_SECONDS, str(gate(folder)), workers=[slow])
 
-    with within(120), after_tasks(3, slow_down) as struck:
+    with within(600), after_tasks(3, slow_down) as struck:
         result = svd(folder, tmp_path / "r")
     assert struck.is_set()
     shares = {d.name: d.tasks for d in result.report.stages[0].placement.devices}
@@ -365,7 +370,7 @@ def test_a_worker_that_becomes_slow_gets_less(folder: Path, client: Client, tmp_
 
 def test_a_worker_that_retires_hands_over(folder: Path, client: Client, tmp_path: Path) -> None:
     leaving = next(iter(pids(client)))
-    with within(120), after_tasks(3, lambda: client.retire_workers([leaving])) as struck:
+    with within(600), after_tasks(3, lambda: client.retire_workers([leaving])) as struck:
         result = svd(folder, tmp_path / "r")
     assert struck.is_set()
     assert leaving not in pids(client)
@@ -376,7 +381,7 @@ def test_an_error_of_a_task_is_the_users_and_not_a_workers(
     folder: Path, client: Client, tmp_path: Path
 ) -> None:
     put(np.full((4000, 60), np.nan), tmp_path / "nan", chunks=(64, 60))
-    with within(60), pytest.raises(NonFiniteError, match="nan at index"):
+    with within(600), pytest.raises(NonFiniteError, match="nan at index"):
         lh.svd(tmp_path / "nan", rank=3, method="gram", memory=MEMORY, out=tmp_path / "r")
     assert svd(folder).certificate.converged
 
@@ -386,7 +391,7 @@ def test_without_any_worker_a_job_ends_with_an_error(
 ) -> None:
     monkeypatch.setattr(workers_module, "_PATIENCE_SECONDS", 1.0)
     with (
-        within(60),
+        within(600),
         after_tasks(3, lambda: cluster.scale(0)),
         pytest.raises(WorkerError, match="all workers of the cluster are gone"),
     ):

@@ -20,7 +20,7 @@ CHUNKS = -(-LARGER * BUDGET // (4 * COLUMNS * ROWS))
 
 PROGRAM = """
 import faulthandler, json, resource, sys, warnings
-faulthandler.dump_traceback_later(240, exit=True)
+faulthandler.dump_traceback_later(1700, exit=True)
 warnings.simplefilter("ignore")
 import numpy as np
 import leptonhpc as lh
@@ -81,7 +81,7 @@ def run(job: str, x: Path, folder: Path, *, enforce: bool = False) -> dict[str, 
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(spec)],
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=1800, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-1500:]
     lines = (line.split() for line in done.stdout.splitlines())
@@ -108,7 +108,7 @@ def test_a_hard_limit_of_the_budget_is_not_felt(job: str, large: Path, tmp_path:
 def test_a_limit_that_is_too_low_is_an_error_and_not_a_hang(large: Path, tmp_path: Path) -> None:
     program = (
         "import faulthandler, resource, sys, numpy as np, leptonhpc as lh\n"
-        "faulthandler.dump_traceback_later(240, exit=True)\n"
+        "faulthandler.dump_traceback_later(1700, exit=True)\n"
         # threads are started before: Python's own start of one never returns without memory
         "lh.svd(np.ones((300, 64)), rank=1, memory='600 MB')\n"
         "status = dict(line.split(':') for line in open('/proc/self/status'))\n"
@@ -118,11 +118,12 @@ def test_a_limit_that_is_too_low_is_an_error_and_not_a_hang(large: Path, tmp_pat
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(large), str(tmp_path / "r")],
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=1800, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    words = done.stderr.splitlines()[-1]  # a thread is what memory may be short for
-    assert "MemoryError" in words or "can't start new thread" in words
+    # a thread is what memory may be short for; others may say more as they end
+    words = ("MemoryError", "can't start new thread")
+    assert any(word in done.stderr for word in words), done.stderr[-1500:]
     assert not (tmp_path / "r").exists()
 
 

@@ -18,7 +18,7 @@ N = 1400
 """Matrices of this order take 16 MB, five times the slack that libraries leave of their share."""
 PROGRAM = """
 import faulthandler, json, os, re, sys, time, traceback, warnings
-faulthandler.dump_traceback_later(240, exit=True)
+faulthandler.dump_traceback_later(1700, exit=True)
 warnings.simplefilter("ignore")
 import numpy as np, scipy.linalg, threadpoolctl, zarr
 import leptonhpc as lh
@@ -87,7 +87,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, cases: list[tuple[str, str, list[str], dict[str, Any]]]) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(folder), json.dumps(cases)],
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=1800, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-1500:]
     found = dict(json.loads(line) for line in done.stdout.splitlines())

@@ -72,6 +72,7 @@ def test_every_driver_is_tried() -> None:
     assert set(DRIVERS) == set(planned._DRIVERS)
 
 
+@pytest.mark.usefixtures("nobody_is_late")
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_drivers_tasks_ran_where_they_were_placed(
     driver: str, folder: Path, client: Client, monkeypatch: pytest.MonkeyPatch
@@ -139,7 +140,7 @@ def test_tasks_ran_where_they_were_placed_with_query_planning_too(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "drivers_tasks",
          __file__],
         cwd=ROOT, env={**os.environ, PLANNING: "True"}, text=True, capture_output=True,
-        timeout=600, check=False,
+        timeout=3000, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(DRIVERS)} passed" in done.stdout

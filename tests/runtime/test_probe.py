@@ -3,13 +3,16 @@
 import itertools
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+import leptonhpc as lh
 from leptonhpc.runtime.probe import here, measure
 
 probing = sys.modules["leptonhpc.runtime.probe"]
@@ -36,6 +39,28 @@ def test_another_process_finds_what_was_measured_here(
     again = here()
     assert again.rates == device.rates
     assert (again.link_bytes, again.link_seconds) == (device.link_bytes, device.link_seconds)
+
+
+def test_plans_predict_by_what_was_measured_and_say_so(
+    quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.ones((20_000, 1_000))
+    assert "(default rates; `leptonhpc probe`)" in lh.plan("svd", x, memory="1 GB").explain()
+    device = measure(save=True)
+    monkeypatch.setattr(probing, "_here", {})  # as in another process
+    fast = lh.plan("svd", x, memory="1 GB")
+    assert "(measured rates)" in fast.explain()
+    per_second = {
+        name: rate / 8
+        for name, rate in device.rates.to_dict().items()
+        if name.endswith(("_flops", "_bytes"))
+    }
+    slower = replace(device, rates=replace(device.rates, **per_second))
+    monkeypatch.setattr(probing, "_here", {"host": slower})
+    slow = lh.plan("svd", x, memory="1 GB").explanation
+    work = sum(stage.seconds for stage in fast.explanation.planned)
+    assert sum(stage.seconds for stage in slow.planned) == pytest.approx(8 * work, rel=0.01)
+    assert slow.seconds > fast.explanation.seconds
 
 
 @pytest.mark.parametrize("changed", ["numpy", "zarr", "device"])

@@ -61,6 +61,7 @@ def test_spans_of_threads_hold_every_task_inside_the_run(result: Any) -> None:
         assert span.busy_seconds <= span.seconds
 
 
+@pytest.mark.usefixtures("nobody_is_late")
 def test_spans_of_a_cluster_are_of_its_workers(stored: Path, client: Client) -> None:
     report = lh.svd(stored, rank=5, method="gram", memory="1 GB").report
     assert {span.device for span in report.spans} == set(identities(client))
@@ -106,6 +107,8 @@ def test_the_page_shows_predicted_beside_actual_certificate_and_stages(
         assert row in words
     assert f"{result.report.passes:.3g}" in words
     assert f"{result.report.predicted_passes:.3g}" in words
+    assert result.report.passes < result.report.predicted_passes
+    assert "each chunk at most 1 times a pass; what fits stays in memory" in words
 
 
 def test_a_broken_promise_and_joules_are_shown(result: Any, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from leptonhpc.planning.costs import kept_seconds
 from leptonhpc.runtime import resources_of
 from leptonhpc.runtime.compile import compile_stage
 from leptonhpc.runtime.execute import Context
+from leptonhpc.runtime.memory import resident_nbytes
 from leptonhpc.testing import put, rounding
 from leptonhpc.testing.strategies import grids, matrices
 
@@ -155,11 +156,14 @@ def test_each_chunk_is_read_at_most_once_a_pass_from_a_store(job: str, stored: P
 
 
 _opened: list[Counter[str]] = []
-sys.addaudithook(
-    lambda event, arguments: (
-        _opened[-1].update([str(arguments[0])]) if _opened and event == "open" else None
-    )
-)
+
+
+def _note(event: str, arguments: Any) -> None:
+    for counter in _opened[-1:] if event == "open" else ():  # other threads may open, too
+        counter.update([str(arguments[0])])
+
+
+sys.addaudithook(_note)
 
 
 @every_job
@@ -231,11 +235,12 @@ def _stages(job: Any) -> list[Any]:
 
 @every_job
 def test_reports_tell_what_happened_beside_what_was_predicted(job: str, stored: Path) -> None:
+    before, began = resident_nbytes(), time.perf_counter()
     report = run(job, stored).report
-    assert 0 < report.seconds < 60
+    assert 0 < report.seconds < time.perf_counter() - began
     assert report.predicted_seconds > 0
     assert report.peak_nbytes > 50e6
-    assert report.peak_nbytes < 3e9  # this process holds pytest, too
+    assert report.peak_nbytes < before + 1e9  # this process holds pytest, too
     assert 0 < report.predicted_peak_nbytes <= report.memory_nbytes == 10**9
     assert report.flops > 0
     assert report.read_nbytes >= 2000 * 120 * 8
@@ -286,7 +291,7 @@ def test_a_cluster_is_left_as_it_was(stored: Path, client: Client) -> None:
 
 def left_on(client: Client) -> tuple[int, list[str]]:
     """Tasks and plugins of the scheduler; it hears a moment later that futures were let go."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 300
     while True:
         tasks, plugins = client.run_on_scheduler(
             lambda dask_scheduler: (len(dask_scheduler.tasks), sorted(dask_scheduler.plugins))
@@ -371,6 +376,6 @@ def test_importing_starts_and_imports_nothing_heavy() -> None:
         "print([m for m in ('dask', 'distributed', 'zarr', 'scipy', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True
     )
     assert done.stdout.strip() == "[]"

@@ -5,6 +5,7 @@ import pickle
 import random
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +126,15 @@ with lh.watch(stream, state=state, poll_seconds=0.005) as slabs:
 """
 WRITER = """
 import sys, time
+from pathlib import Path
 import numpy as np
 import leptonhpc as lh
 
-stream = sys.argv[1]
+stream, most = sys.argv[1], Path(sys.argv[2])
 start = lh.open(stream).shape[0]
 while start < 250:
+    while start >= int(most.read_text()):  # until so often somebody was killed
+        time.sleep(0.002)
     stop = min(start + 1 + start % 7, 250)
     rows = np.arange(start, stop, dtype=np.float64)[:, np.newaxis] * [1.0, 10.0]
     start = lh.streams.append(stream, rows)
@@ -143,27 +147,38 @@ def test_each_row_is_counted_once_whenever_consumer_and_writer_are_killed(
     stream: Path, tmp_path: Path, fork: Forks
 ) -> None:
     moments = random.Random(5)
-    commands = {"writer": (WRITER, stream), "consumer": (CONSUMER, stream, tmp_path / "s")}
-    running = {name: fork(*command) for name, command in commands.items()}
-    committed = tmp_path / "s" / "stream-position"
-    kills, deadline = 0, time.monotonic() + 600
-    while any(process.poll() is None for process in running.values()):
-        assert time.monotonic() < deadline
-        before = committed.stat().st_mtime_ns if committed.exists() else 0
-        # wait until something was committed again, then a moment that falls anywhere
-        while running["consumer"].poll() is None and kills < 8:
-            if committed.exists() and committed.stat().st_mtime_ns != before:
-                break
+    most, committed = tmp_path / "most", tmp_path / "s" / "stream-position"
+    commands = {"writer": (WRITER, stream, most), "consumer": (CONSUMER, stream, tmp_path / "s")}
+    deadline = time.monotonic() + 600
+
+    def let_write(rows: int) -> None:
+        most.with_suffix(".new").write_text(str(rows))
+        most.with_suffix(".new").replace(most)
+
+    def last_commit() -> bytes:
+        return committed.read_bytes() if committed.exists() else b""
+
+    def wait_until(condition: Callable[[], bool]) -> None:
+        while not condition():
+            assert time.monotonic() < deadline
             time.sleep(0.001)
+
+    let_write(10)
+    running = {name: fork(*command) for name, command in commands.items()}
+    for kills in range(8):
+        before = last_commit()
+        let_write(35 + 25 * kills)
+        # until something was committed again, then a moment that falls anywhere
+        wait_until(lambda before=before: last_commit() != before)
         time.sleep(moments.random() * 0.05)
         for name in ("consumer", "writer") if kills % 3 == 0 else ("consumer",):
-            if running[name].poll() is None and kills < 8:
-                running[name].kill()
-                running[name].wait()
-                running[name] = fork(*commands[name])
-                kills += name == "consumer"
+            assert running[name].poll() is None  # there is more to come
+            running[name].kill()
+            running[name].wait()
+            running[name] = fork(*commands[name])
+    let_write(250)
+    wait_until(lambda: None not in [process.poll() for process in running.values()])
     assert [process.returncode for process in running.values()] == [0, 0]
-    assert kills >= 4
     _, position = pickle.loads(committed.read_bytes())
     counts, model = position.state
     assert counts == dict.fromkeys(range(250), 1)
@@ -192,7 +207,7 @@ def test_two_living_processes_do_not_share_a_state(
 ) -> None:
     code = (
         "import sys, time, leptonhpc as lh; x = lh.watch(sys.argv[1], state=sys.argv[2]);"
-        "open(sys.argv[3], 'w').close(); time.sleep(60)"
+        "open(sys.argv[3], 'w').close(); time.sleep(3600)"
     )
     other = fork(code, stream, tmp_path / "s", tmp_path / "begun")
     while not (tmp_path / "begun").exists():
@@ -235,7 +250,7 @@ def test_a_watcher_on_another_machine_is_alive_until_it_is_silent(
         "from leptonhpc.store import leasing, standing;"
         "leasing.BEAT_SECONDS = 0.02; standing.this_system = lambda: 'another';"
         "x = lh.watch(sys.argv[1], state=sys.argv[2], rows=3); next(x); x.commit('first');"
-        "open(sys.argv[3], 'w').close(); time.sleep(1000)"
+        "open(sys.argv[3], 'w').close(); time.sleep(3600)"
     )
     other = fork(code, stream, tmp_path / "s", tmp_path / "begun")
     while not (tmp_path / "begun").exists():

@@ -25,7 +25,7 @@ def copied(tmp_path: Path) -> Path:
 def test_all_ways_learn_to_read(copied: Path) -> None:
     done = subprocess.run(
         [sys.executable, "run.py", "--epochs", "8", "--learning-rate", "5e-3"],
-        cwd=copied, capture_output=True, text=True, timeout=240, check=False,
+        cwd=copied, capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-1500:]
     accuracies = re.findall(r"^[a-z].{27} +(0\.\d{4}) ", done.stdout, re.MULTILINE)
@@ -61,5 +61,5 @@ def test_the_notebook_holds_its_pictures_and_runs(tmp_path: Path) -> None:
     (chosen,) = (cell for cell in notebook["cells"] if '"epochs": 12' in cell["source"])
     chosen["source"] = chosen["source"].replace('"epochs": 12', '"epochs": 2')
     where = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=240, resources=where).execute()
+    nbclient.NotebookClient(notebook, timeout=1200, resources=where).execute()
     assert pictures(notebook) == 1

@@ -36,7 +36,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "run.py", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-1500:]
     return done.stdout
@@ -92,5 +92,5 @@ def test_notebook_holds_its_pictures_and_runs(tmp_path: Path) -> None:
     assert os.fspath(TEMPLATE.parents[1]) not in path.read_text()
     notebook = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=120, resources=where).execute()
+    nbclient.NotebookClient(notebook, timeout=1200, startup_timeout=1200, resources=where).execute()
     assert images(notebook) == 2

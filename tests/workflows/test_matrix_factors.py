@@ -121,4 +121,4 @@ def test_notebook_of_end_members_runs(copied: Any) -> None:
     folder = copied("hyperspectral")
     notebook = nbformat.read(folder / "notebook.ipynb", as_version=4)
     where = {"metadata": {"path": str(folder)}}
-    nbclient.NotebookClient(notebook, timeout=200, resources=where).execute()
+    nbclient.NotebookClient(notebook, timeout=1200, startup_timeout=1200, resources=where).execute()

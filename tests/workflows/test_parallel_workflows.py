@@ -73,19 +73,19 @@ def test_a_change_is_told_of_once_whatever_was_killed(
     tmp_path: Path, run: Callable[..., str]
 ) -> None:
     shutil.copytree(TEMPLATES / "stream_monitor", tmp_path / "mine")
-    small = ("--rows", "2000", "--pause", "0.01")
-    doomed = subprocess.Popen(
-        [sys.executable, "run.py", *small], cwd=tmp_path / "mine", start_new_session=True
+    small = ("--rows", "2000", "--pause")
+    doomed = subprocess.Popen(  # it would need half a minute to the change
+        [sys.executable, "run.py", *small, "1.0"], cwd=tmp_path / "mine", start_new_session=True
     )
     state = tmp_path / "mine" / "stream-monitor-output" / "monitor.state" / "stream-position"
-    deadline = time.monotonic() + 60
-    while not state.exists() or pickle.loads(state.read_bytes())[1].length < 300:
+    deadline = time.monotonic() + 600
+    while not state.exists() or pickle.loads(state.read_bytes())[1].length < 150:
         assert time.monotonic() < deadline
         assert doomed.poll() is None
         time.sleep(0.01)
     os.killpg(doomed.pid, signal.SIGKILL)  # the watcher and its writer
     doomed.wait()
-    printed = run("stream_monitor", *small)
+    printed = run("stream_monitor", *small, "0.01")
     assert "going on after row " in printed
     assert "2000 rows, alarms at rows 1" in printed
     assert printed.count("ALARM") == 1
@@ -107,5 +107,5 @@ def test_notebook_holds_its_pictures_and_runs(name: str, tmp_path: Path) -> None
     assert os.fspath(TEMPLATES.parent) not in path.read_text()
     notebook = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=120, resources=where).execute()
+    nbclient.NotebookClient(notebook, timeout=1200, startup_timeout=1200, resources=where).execute()
     assert images(notebook) == PICTURES[name]

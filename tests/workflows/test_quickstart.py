@@ -11,7 +11,7 @@ def test_the_quickstart_explains_runs_certifies_and_draws(tmp_path: Path) -> Non
     script = ROOT / "workflows" / "quickstart" / "run.py"
     done = subprocess.run(
         [sys.executable, str(script), "--folder", str(tmp_path), "--gigabytes", "0.05"],
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-1500:]
     assert (tmp_path / "climate.png").stat().st_size > 20_000
