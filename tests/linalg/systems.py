@@ -1,6 +1,7 @@
 """Random systems, and what is required of their solutions."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import leptonhpc as lh
@@ -10,6 +11,19 @@ def draw(shape: tuple[int, ...], dtype: str = "float64", seed: int = 0) -> np.nd
     rng = np.random.default_rng(seed)
     a = rng.standard_normal(shape)
     return (a + 1j * rng.standard_normal(shape) if dtype.startswith("c") else a).astype(dtype)
+
+
+def in_dtype(a: np.ndarray, dtype: str, *, turned: bool = False) -> np.ndarray:
+    """Give a matrix or its transpose; complex ones with columns turned by unlike phases."""
+    a = a.T if turned else a
+    phases = np.exp(1j * np.arange(a.shape[1])) if dtype.startswith("c") else 1.0
+    return np.ascontiguousarray((a * phases).astype(dtype))
+
+
+def widened(a: npt.ArrayLike) -> np.ndarray:
+    """Give an array in extended precision."""
+    a = np.asarray(a)
+    return a.astype(np.clongdouble if np.iscomplexobj(a) else np.longdouble)
 
 
 def positive(n: int, dtype: str = "float64", condition: float = 10.0) -> np.ndarray:

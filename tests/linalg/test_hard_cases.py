@@ -13,7 +13,7 @@ from leptonhpc.testing import matrix_with_spectrum
 from leptonhpc.testing.hard import graded, hilbert, kahan, small_corner, vandermonde, wilkinson
 
 from .hermitians import check, hermitian
-from .systems import draw
+from .systems import draw, in_dtype, widened
 from .test_qr import factored, laeuchli, narrow
 
 MEMORY = "1 GB"
@@ -38,15 +38,7 @@ both_ways = pytest.mark.parametrize("turned", [False, True])
 
 
 def made(name: str, dtype: str, *, turned: bool = False) -> np.ndarray:
-    """Give the matrix or its transpose; complex ones with columns turned by unlike phases."""
-    a = MATRICES[name].T if turned else MATRICES[name]
-    phases = np.exp(1j * np.arange(a.shape[1])) if dtype.startswith("c") else 1.0
-    return np.ascontiguousarray((a * phases).astype(dtype))
-
-
-def widened(a: Any) -> np.ndarray:
-    kind = np.clongdouble if np.iscomplexobj(a) else np.longdouble
-    return np.asarray(a).astype(kind)
+    return in_dtype(MATRICES[name], dtype, turned=turned)
 
 
 def no_room(*_: Any, **__: Any) -> None:
