@@ -60,7 +60,7 @@ def _workers_that_stand_still_are_waited_for() -> None:
     if "distributed" in sys.modules:
         from leptonhpc.runtime import lanes
 
-        lanes.PATIENCE_SECONDS = 60.0
+        lanes.PATIENCE_SECONDS = lanes.LATE_SECONDS = 60.0
 
 
 @pytest.fixture(autouse=True, scope="module")

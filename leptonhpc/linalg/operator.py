@@ -134,20 +134,20 @@ class Operator:
     ) -> Stage:  # fmt: skip
         name += " in range" * (self.unit_scale != 1) + " instead" * self.instead
         predicted = seconds(
-            kernel,
-            self.dtype,
-            flops=sum(t.flops for t in tasks),
+            kernel, self.dtype, flops=sum(t.flops for t in tasks),
             read_nbytes=sum(t.read_nbytes for t in tasks),
-            write_nbytes=sum(t.write_nbytes for t in tasks),
-            resources=self.resources,
-            width=width,
-        )
+            write_nbytes=sum(t.write_nbytes for t in tasks), resources=self.resources, width=width,
+        )  # fmt: skip
+        # beside the product with X^H: column sums, squares, a Gram matrix, sums of each row
+        wide = int(width or 0)
+        numbers = (self.columns + wide) * (wide + 2) + 2 * self.rows * self.transposed
         return Stage(
             name, tasks, self.layout.lanes, self.layout.lanes_per_worker,
             self.layout.blas_threads, target, passes=passes,
             peak_nbytes=self.layout.peak_nbytes, seconds=predicted,
             dtype={"gram": "f8", "rotate": "f8", "gram_narrow": "f4"}.get(kernel, self.dtype.str),
             resident_nbytes=self.layout.room_nbytes, width=width,
+            sum_nbytes=None if "gram" in kernel else self.wide_dtype.itemsize * numbers,
         )  # fmt: skip
 
     def gram_stage(self, *, late_scale: bool, kernel: str = "gram") -> Stage:

@@ -170,6 +170,8 @@ class Stage:
     """What a worker may keep of what tasks read, from stage to stage."""
     width: float | None = None
     """Columns of skinny products."""
+    sum_nbytes: int | None = None
+    """Of what a task adds to, where the stage only sums; None: it may be large."""
 
     @property
     def operands(self) -> frozenset[str]:

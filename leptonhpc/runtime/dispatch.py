@@ -12,11 +12,12 @@ import queue
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from dask.task_spec import DataNode, List, TaskRef
-from distributed import Client, Future
+from distributed import Client
 
 from leptonhpc.kernels import Accumulator
 from leptonhpc.placement import Work, items_of, place_work, work_of
@@ -29,7 +30,8 @@ from leptonhpc.runtime.placed import PlacedTask
 from leptonhpc.runtime.reading import Context
 from leptonhpc.runtime.record import Record
 from leptonhpc.runtime.report import PlacementReport
-from leptonhpc.runtime.shared import Shared, submit, sum_graph, unique_prefix
+from leptonhpc.runtime.shared import Shared, unique_prefix
+from leptonhpc.runtime.sums import Part, Total, sums_travel
 from leptonhpc.runtime.workers import LOOK_SECONDS, Workers
 
 
@@ -66,8 +68,14 @@ class Dispatcher:
         monitor: Monitor,
     ) -> None:
         self._client, self._workers, self._stage = client, workers, stage
-        self._prefix = unique_prefix(context)
         self._items = {item.number: item for item in items_of(stage)}
+        self._chained = stage.chained and not sums_travel(stage)
+        """Whether tasks go on with the sum of their lane; else what each leaves comes here."""
+        context = replace(context, chained=self._chained)
+        harmless = context.writer is None or context.writer.mark != ""
+        self._may_do_again = harmless and all(item.free for item in self._items.values())
+        """Whether a task that ends late does no harm: scratch that is still there it may write."""
+        self._prefix = unique_prefix(context)
         self._ending = {item.key: item.number for item in self._items.values()}
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._finished: dict[int, Accumulator] = {}
@@ -78,7 +86,7 @@ class Dispatcher:
                 nothing = {"steps": frozenset[Any](), "read_nbytes": 0, "units": 0}
                 self._finished[number] = {**kept, **nothing}
         self._shared = Shared(client, self._prefix, context, small)
-        self._total: Future[Any] | None = None
+        self._total = Total(client, workers, self._prefix, stage.name)
         self._ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._generation = 0
         """Counts losses: what is sent again gets another key."""
@@ -117,7 +125,7 @@ class Dispatcher:
             if lane.given_up:  # what it does is in the memory of the next stage
                 self._workers.standing[place] = lane
         self._shared.clear()
-        self._total = None
+        self._total.drop()
 
     # -- sending
 
@@ -134,7 +142,7 @@ class Dispatcher:
                 if found is None:
                     break
                 task, ends, first = found
-                if first and self._stage.chained and not self._continues_sum:
+                if first and self._chained and not self._continues_sum:
                     before = None
                 key = f"{task.kernel}-{self._prefix}-{task.key}-{self._generation}"
                 graph[key] = self._call(graph, key, task, lane, before)
@@ -158,7 +166,7 @@ class Dispatcher:
     @property
     def _continues_sum(self) -> bool:
         """Whether an item adds to what its lane has."""
-        return self._stage.chained and next(iter(self._items.values())).free
+        return self._chained and next(iter(self._items.values())).free
 
     def _next(self, lane: Lane, flying: int) -> tuple[Task, bool, bool] | None:
         """Give the lane's next task, whether it ends and whether it begins an item."""
@@ -167,7 +175,7 @@ class Dispatcher:
             if not lane.queue:
                 return None
             # where each item has its own sum, the next one begins when the last one is there
-            if self._stage.chained and not self._continues_sum and flying:
+            if self._chained and not self._continues_sum and flying:
                 return None
             item = self._items[lane.queue[0]]
             if not self._is_ready(item.tasks[0]):
@@ -197,6 +205,7 @@ class Dispatcher:
             for lane in self._lanes.values()
             if lane.queue or lane.begun is not None
         ]
+        waits += [AHEAD_SECONDS / 2] * bool(self._idle())
         try:
             self._ready.get(timeout=min([LOOK_SECONDS, *waits]))
             while True:
@@ -216,7 +225,7 @@ class Dispatcher:
                 flying = lane.flying.popleft()
                 lane.since = time.perf_counter()
                 lane.tail = flying.future  # the one before goes: this one took it over
-                if flying.ends and not self._stage.chained:
+                if flying.ends and not self._chained:
                     lane.landed.append(flying)
                 elif flying.ends and not self._continues_sum:
                     lane.ended.append(flying.future)
@@ -264,7 +273,7 @@ class Dispatcher:
     def _lose(self, lane: Lane) -> None:
         """Take back all that a lane had: what is in its accumulators is lost."""
         del self._lanes[lane.address, lane.number]
-        self._total = None
+        self._total.drop()
         if lane.flying:
             self._record.died(lane.flying[0].task.key)
         lane.drop()
@@ -273,16 +282,21 @@ class Dispatcher:
         self._generation += 1
 
     def _give_up_standing(self) -> None:
-        """Let idle lanes do what one that stands still has in its sum, if that is sooner done."""
-        idle = [lane for lane in self._lanes.values() if lane.is_idle]
-        if not idle or not self._continues_sum or self._stage.write_nbytes:
-            return
-        for lane in self._lanes.values():
-            again = self._seconds_of(lane.held, idle[0].address) / len(idle)
-            if lane.stands_still(again):
+        """Let idle lanes do again what a late one has in its sum, or in flight, if sums travel."""
+        idle = self._idle()
+        for lane in self._lanes.values() if idle else ():
+            if lane.given_up:
+                continue
+            numbers = lane.held if self._chained else [flying.item for flying in lane.flying]
+            again = self._seconds_of(numbers, idle[0].address) / len(idle)
+            if lane.stands_still(again) if self._chained else lane.is_late(again):
                 lane.give_up()
-                self._total = None
+                self._total.drop()
                 self._generation += 1
+
+    def _idle(self) -> list[Lane]:
+        """Give lanes that could do again what others are late with."""
+        return [lane for lane in self._lanes.values() if self._may_do_again and lane.is_idle]
 
     def _orphans(self) -> set[int]:
         """Give items that are neither done nor with any lane."""
@@ -361,39 +375,25 @@ class Dispatcher:
 
     def _sum(self) -> None:
         """Add what lanes have, once all is on its way."""
-        if not self._stage.chained or self._total is not None or self._orphans():
+        if not self._chained or self._total.is_begun or self._orphans():
             return
-        level: list[tuple[Any, str]] = []
+        parts: list[Part] = []
         for lane in self._lanes.values():
             if lane.queue or lane.begun is not None:
                 return
             if lane.given_up:
                 continue
-            level += [(future, lane.address) for future in lane.ended]
+            parts += [(future, lane.address) for future in lane.ended]
             if lane.flying:
-                level.append((lane.flying[-1].future, lane.address))
+                parts.append((lane.flying[-1].future, lane.address))
             elif lane.tail is not None and self._continues_sum:
-                level.append((lane.tail, lane.address))
-        name = f"sum-{self._prefix}-{self._generation}"
-        graph, key = sum_graph(name, level, self._workers.typical_seconds)
-        self._total = submit(self._client, graph, [key])[0]
-        self._total.add_done_callback(self._wake)
+                parts.append((lane.tail, lane.address))
+        self._total.begin(parts, self._generation, self._wake)
 
     def _summed(self) -> Accumulator | None:
-        """Give the sum, if it is there; what a worker took with it is summed again."""
-        if not self._stage.chained:
-            if len(self._finished) < len(self._items):
-                return None
-            return sum_accumulators([dict(self._finished[n]) for n in sorted(self._items)])
-        total = self._total
-        if total is None or not total.done():
+        """Give the sum, if it is there."""
+        if self._chained:
+            return self._total.result()
+        if len(self._finished) < len(self._items):
             return None
-        is_lost = partial(self._workers.are_gone, {lane.address for lane in self._lanes.values()})
-        if total.status == "finished":
-            found = fetch(self._client, [total], is_lost)
-            if found is not None:
-                return dict(found[0])
-        elif not is_lost():
-            raise_failure(total, self._stage.name)
-        self._total = None
-        return None
+        return sum_accumulators([dict(self._finished[n]) for n in sorted(self._items)])

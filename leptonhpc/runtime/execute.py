@@ -183,10 +183,11 @@ def _watched(context: Context) -> Callable[[], None]:
         return lambda: None
     from distributed import get_worker
 
-    worker, pauses = get_worker(), pulse().pauses
+    worker, pauses, writer = get_worker(), pulse().pauses, context.writer
 
     def require_wanted() -> None:
-        if context.job in _process.cancelled or not is_wanted(worker, pauses):
+        wanted = context.job not in _process.cancelled and is_wanted(worker, pauses)
+        if not (wanted and writer.is_there()):
             raise Cancelled(context.job)
 
     return require_wanted

@@ -18,6 +18,8 @@ _MOST_AHEAD = 16
 """But no more tasks than this."""
 PATIENCE_SECONDS = 1.0
 """A lane that is so much later than what it has takes others to do again is not waited for."""
+LATE_SECONDS = 0.25
+"""So much sooner others must be done with what a lane has in flight, to do it again."""
 _UNEVEN = 1.1
 """Work is dealt anew when lanes would end this much later than they might."""
 
@@ -99,12 +101,31 @@ class Lane:
         Returns
         -------
         bool
-            Whether it is later than that, and not given up already.
+            Whether it is later than that.
         """
-        if self.given_up or not self.flying:
+        if not self.flying:
             return False
         late = time.perf_counter() - self.since - self.first_seconds
         return late > PATIENCE_SECONDS + again_seconds
+
+    def is_late(self, again_seconds: float) -> bool:
+        """Say whether others would sooner be done with what it has in flight.
+
+        Parameters
+        ----------
+        again_seconds : float
+            What that takes them.
+
+        Returns
+        -------
+        bool
+            Whether it is so; who is late with a task is taken to be as late again.
+        """
+        if not self.flying:
+            return False
+        late = time.perf_counter() - self.since - self.first_seconds
+        rest = abs(late) + sum(flying.seconds for flying in list(self.flying)[1:])
+        return rest > LATE_SECONDS + again_seconds
 
     def overdue(self) -> float:
         """Say how many times longer than predicted the first task in flight already takes."""
@@ -151,9 +172,8 @@ class Lane:
         self.given_up = True
         while len(self.flying) > 1:
             self.flying.pop()
-        self.drop()
-        self.held.clear()
-        self.begun = None
+        self.tail, self.begun = None, None
+        self.held = [flying.item for flying in self.landed]  # on their way to the client
 
     def take_up(self) -> None:
         """Be as new: what it was given up with has ended."""

@@ -14,7 +14,7 @@ import numpy as np
 from leptonhpc.blocks import MemorySource, Source
 from leptonhpc.blocks.sources import TransposedSource
 from leptonhpc.cluster.demand import present
-from leptonhpc.errors import CoverageError, MemoryBudgetError, StoreError, WorkerError
+from leptonhpc.errors import CoverageError, MemoryBudgetError, WorkerError
 from leptonhpc.kernels import Accumulator
 from leptonhpc.linalg import Job, Outcome
 from leptonhpc.placement import Machine, precisions_of
@@ -37,9 +37,9 @@ from leptonhpc.runtime.probe import here
 from leptonhpc.runtime.progress import Progress, choose_progress
 from leptonhpc.runtime.reading import Context
 from leptonhpc.runtime.report import PlacementReport, Report, StageReport, whole_placement
-from leptonhpc.runtime.targets import Workspace, Writer
+from leptonhpc.runtime.targets import Workspace
 from leptonhpc.runtime.ticking import UNTOLD, Ticker
-from leptonhpc.store import Journal, StoredArray
+from leptonhpc.store import Journal
 from leptonhpc.store.locations import Location, is_local, local_path
 from leptonhpc.store.standing import Standing
 
@@ -184,15 +184,8 @@ class _Run:
     ) -> dict[str, Any]:
         writer = None
         if stage.target is not None:
-            if done:
-                self.workspace.reopen(stage.target)
-                array = self.workspace.arrays.get(stage.target.name)
-                if not isinstance(array, StoredArray):
-                    message = f"scratch of stage {stage.name} is gone; give overwrite=True"
-                    raise StoreError(message)
-                writer = Writer(stage.target, array, stage.blas_threads)
-            else:
-                writer = self.workspace.create(stage.target, stage.blas_threads)
+            begin = self.workspace.take_up if done else self.workspace.create
+            writer = begin(stage.target, stage.blas_threads)
         # a stage may read what its own earlier tasks wrote
         sources = {**self.job.sources, **self.workspace.sources()}
         if stage.target is not None and stage.target.name in self.job.sources:

@@ -1,23 +1,20 @@
-"""What the tasks of a stage on a cluster have in common: context, small arrays, and their sum."""
+"""What the tasks of a stage on a cluster have in common: context, and small arrays."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from dask.task_spec import DataNode, List, TaskRef
+from dask.task_spec import DataNode, TaskRef
 from distributed import Client, Future
 from distributed.protocol.pickle import dumps, loads
 
 from leptonhpc.kernels import Accumulator
-from leptonhpc.runtime.execute import sum_accumulators, sum_afresh, take_only
 from leptonhpc.runtime.placed import PlacedTask
 from leptonhpc.runtime.reading import Context
 
-_FAN_IN = 2
-"""A sum has its parts and itself in memory."""
 _SENT_NBYTES = 1 << 24
 """Small arrays up to this are sent to each worker, larger ones from worker to worker."""
 
@@ -116,42 +113,6 @@ class Shared:
             key = f"source-{self._prefix}"
             self._source = submit(self._client, {key: DataNode(key, self._small)}, [key])[0]
         return self._source
-
-
-def sum_graph(
-    name: str, parts: list[tuple[Any, str]], seconds: Callable[[str], float]
-) -> tuple[dict[str, Any], str]:
-    """Give the graph that adds accumulators, two by two, and the key of the sum.
-
-    Parameters
-    ----------
-    name : str
-        Prefix of keys.
-    parts : list of (reference, address)
-        Accumulators, and where they are; they are not changed, so that they can be added again.
-    seconds : callable
-        What work takes on a worker: the faster of two adds.
-
-    Returns
-    -------
-    tuple of (dict, str)
-        Graph and key.
-    """
-    graph: dict[str, Any] = {}
-    key, depth = "", 0
-    first = sum_afresh if len(parts) > 1 else take_only
-    while len(parts) > 1 or depth == 0:
-        following: list[tuple[Any, str]] = []
-        for i in range(0, len(parts), _FAN_IN):
-            group = parts[i : i + _FAN_IN]
-            key = f"{name}-{depth}-{i}"
-            owner = min((address for _, address in group), key=seconds)
-            add = sum_accumulators if depth else first
-            refs = List(*(ref for ref, _ in group))
-            graph[key] = PlacedTask(key, add, refs, owner=owner)
-            following.append((TaskRef(key), owner))
-        parts, depth = following, depth + 1
-    return graph, key
 
 
 def submit(client: Client, graph: dict[str, Any], keys: list[str]) -> list[Future[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,14 +15,15 @@ from numpy.typing import NDArray
 from leptonhpc import store
 from leptonhpc.blocks import MemorySource, Region, Source, StoredSource
 from leptonhpc.blocks.triangles import TriangleSource
-from leptonhpc.errors import LeptonError, ShapeError
+from leptonhpc.errors import LeptonError, ShapeError, StoreError
 from leptonhpc.planning import Stage, Target
 from leptonhpc.runtime.temporary import TemporaryFolder
 from leptonhpc.store.journal import FOLDER
-from leptonhpc.store.locations import Location
+from leptonhpc.store.locations import Location, is_local, local_path
 
 _COPIED_NBYTES = 1 << 26
 """What is no larger than this is given as an array of its own."""
+_MARK = "made for"
 
 
 def _always() -> None:
@@ -35,6 +37,18 @@ class Writer:
     target: Target
     array: store.StoredArray | NDArray[Any]
     threads: int = 1
+    mark: str = ""
+    """Of a scratch array: who finds another one in its place writes to what is gone."""
+
+    def is_there(self) -> bool:
+        """Whether the array is still the one that was made for this writer, where that is known."""
+        if not self.mark or not isinstance(self.array, store.StoredArray):
+            return True
+        try:
+            metadata = (local_path(self.array.location) / "zarr.json").read_bytes()
+        except OSError:
+            return False
+        return self.mark.encode() in metadata
 
     def place(self, region: Region) -> NDArray[Any] | None:
         """Give the memory of a region, where the target is in memory: a block may be made there."""
@@ -135,10 +149,12 @@ class Workspace:
         if self.output is None and target.nbytes <= self.memory_nbytes:
             self.memory_nbytes -= target.nbytes
             array: store.StoredArray | NDArray[Any] = np.zeros(target.shape, target.dtype)
+            mark = ""
         else:
             location = self._place(target)
             store.require_space(location, target.nbytes)
             store.remove(location)  # what a run that was stopped left, whole or half-made
+            mark = uuid.uuid4().hex if target.scratch and is_local(location) else ""
             array = store.create_array(
                 location,
                 shape=target.shape,
@@ -147,10 +163,11 @@ class Workspace:
                     max(1, min(u, n)) for u, n in zip(target.unit, target.shape, strict=True)
                 ),
                 compression="none" if target.scratch else "fast",
+                attributes={_MARK: mark} if mark else None,
             )
             array.keeper = self.folder  # who has the array has what it reads from
         self.arrays[target.name] = array
-        return Writer(target, array, threads)
+        return Writer(target, array, threads, mark)
 
     def reopen(self, target: Target) -> None:
         """Take up a target that an earlier run of the job finished.
@@ -164,6 +181,15 @@ class Workspace:
             if not target.scratch:
                 raise
             self.arrays.pop(target.name, None)
+
+    def take_up(self, target: Target, threads: int = 1) -> Writer:
+        """Give what goes on writing a target that an earlier run of the job began."""
+        self.reopen(target)
+        array = self.arrays.get(target.name)
+        if not isinstance(array, store.StoredArray):
+            message = f"scratch {target.name} of an earlier run is gone; give overwrite=True"
+            raise StoreError(message)
+        return Writer(target, array, threads, str(array.attributes.get(_MARK, "")))
 
     def sources(self) -> dict[str, Source]:
         """Give the targets as operands of later stages."""

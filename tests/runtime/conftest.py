@@ -39,6 +39,7 @@ def nobody_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     Else a busy machine has tasks done twice, or all of them by one worker.
     """
     monkeypatch.setattr(Lane, "stands_still", lambda *_: False)
+    monkeypatch.setattr(Lane, "is_late", lambda *_: False)
     monkeypatch.setattr(Lane, "overdue", lambda _: 1.0)
     monkeypatch.setattr(dispatch, "is_uneven", lambda *_: False)
     monkeypatch.setattr(workers, "SILENT_SECONDS", 600.0)

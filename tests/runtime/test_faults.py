@@ -47,6 +47,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     a = rng.standard_normal((ORDER, ORDER))
     put((a + a.T) / 120 + 3 * np.eye(ORDER), place / "a", chunks=(256, 256))
     put(rng.standard_normal((4000, 60)), place / "tall", chunks=(64, 60))
+    modes = (
+        rng.standard_normal((4000, 3)) @ np.diag([9.0, 6.0, 3.0]) @ rng.standard_normal((3, 300))
+    )
+    put(modes + 0.01 * rng.standard_normal((4000, 300)), place / "modes", chunks=(64, 300))
     return place
 
 
@@ -121,7 +125,11 @@ def matmul(folder: Path, out: Path | None = None) -> Any:
     return lh.matmul(folder / "a", folder / "a", memory=MEMORY, out=out, progress=False)
 
 
-JOBS = {"svd": svd, "cholesky": cholesky, "matmul": matmul}
+def krylov(folder: Path, out: Path | None = None) -> Any:
+    return lh.svd(folder / "modes", rank=3, method="krylov", memory=MEMORY, out=out, progress=False)
+
+
+JOBS = {"svd": svd, "cholesky": cholesky, "matmul": matmul, "krylov": krylov}
 
 
 @contextmanager
@@ -302,7 +310,7 @@ def test_a_worker_that_is_stopped_for_a_moment_goes_on(
     require_same("matmul", result, folder)
 
 
-def test_what_a_worker_has_that_stands_still_is_done_by_others(
+def test_what_a_worker_has_in_its_sum_that_stands_still_is_done_by_others(
     folder: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "PATIENCE_SECONDS", 0.5)
@@ -325,6 +333,29 @@ def test_what_a_worker_has_that_stands_still_is_done_by_others(
     again = svd(folder)  # nothing of what it did meanwhile is taken
     assert slow in {device.name for device in again.report.by_device()}
     require_same("svd", again, folder)
+
+
+def test_only_what_is_in_hand_is_done_again_where_sums_travel(
+    folder: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "LATE_SECONDS", 0.25)
+    slow, closed = next(iter(pids(client))), tmp_path / "closed"
+    client.run(pause_before_reads, PAUSE_SECONDS, str(closed), workers=[slow])
+    (tmp_path / "results").mkdir()
+    try:
+        with within(600), after_tasks(6, closed.touch) as struck:
+            result = krylov(folder, tmp_path / "results" / "r")
+        assert struck.is_set()
+    finally:
+        closed.unlink()
+    first = next(s for s in result.report.stages if s.placement is not None)
+    assert sum(device.tasks for device in first.placement.devices) == first.tasks
+    require_same("krylov", result, folder)
+    with within(600):  # it goes on, and finds that its scratch is gone
+        while any(client.processing().values()):
+            time.sleep(0.05)
+    assert os.listdir(tmp_path / "results") == ["r"]
+    assert not list((tmp_path / "results").rglob("*y1*"))
 
 
 @pytest.mark.parametrize("job", ["svd", "cholesky"])
