@@ -8,14 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.api.budget import Nbytes, within
+from leptonhpc.api.budget import Nbytes, chosen_budget, within
 from leptonhpc.api.inputs import open as open_array
 from leptonhpc.api.origins import Origin
 from leptonhpc.api.results import Array, Result
 from leptonhpc.api.running import run
 from leptonhpc.errors import ShapeError, SingularMatrixError
-from leptonhpc.linalg import FactorCertificate, SolveCertificate
+from leptonhpc.linalg import FactorCertificate, Job, SolveCertificate
 from leptonhpc.linalg.factored import plan_factored_solve
+from leptonhpc.store.locations import Location
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -48,22 +49,26 @@ class CholeskyResult(Factors):
         return float(2 * np.sum(np.log(self.diagonal)))
 
     def solve(
-        self, b: Any, *, a: Any = None, memory: Nbytes = None, progress: bool | None = None
-    ) -> SolveResult:
+        self, b: Any, *, a: Any = None, out: Location | None = None, memory: Nbytes = None,
+        resume: bool | None = None, overwrite: bool = False, progress: bool | None = None,
+    ) -> SolveResult:  # fmt: skip
         """Solve A X = B with the factor.
 
         Parameters
         ----------
         b : array of shape (n,) or (n, k), or what `leptonhpc.open` takes
-            Right-hand sides; X comes back to this process.
+            Right-hand sides, which may be larger than memory.
         a : array of shape (n, n), or what `leptonhpc.open` takes, optional
             The matrix that was factored, against which X is measured and refined. Default: that
             one, where it is stored and unchanged, or still in memory; else X is measured against
             the product of the factors, and how far that was from the matrix is added.
+        out : str or path, optional
+            A Zarr group to be made, with array x. Default: an x of up to 64 MiB, or what the budget
+            has room for, comes back to this process, and is refined; a larger one stays blocked.
         memory : int, float or str, optional
             Budget of each worker with everything in it.
-        progress : bool, optional
-            Show a bar; default: where somebody looks.
+        resume, overwrite, progress : bool
+            See `Plan.run`.
 
         Returns
         -------
@@ -76,8 +81,11 @@ class CholeskyResult(Factors):
             If B does not fit, or `a` is not the matrix that was factored.
         SingularMatrixError
             If A is singular to working precision.
+        OutputExistsError, JobMismatchError
+            If `out` is taken.
         """
-        return _solve(self, None, b, a, memory, progress)
+        job = _plan(self, None, b, a, chosen_budget(memory, out, overwrite))
+        return run(SolveResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -102,22 +110,26 @@ class LuResult(Factors):
         return iter((self.perm, self.l, self.u))
 
     def solve(
-        self, b: Any, *, a: Any = None, memory: Nbytes = None, progress: bool | None = None
-    ) -> SolveResult:
+        self, b: Any, *, a: Any = None, out: Location | None = None, memory: Nbytes = None,
+        resume: bool | None = None, overwrite: bool = False, progress: bool | None = None,
+    ) -> SolveResult:  # fmt: skip
         """Solve A X = B with the factors of a square matrix.
 
         Parameters
         ----------
         b : array of shape (n,) or (n, k), or what `leptonhpc.open` takes
-            Right-hand sides; X comes back to this process.
+            Right-hand sides, which may be larger than memory.
         a : array of shape (n, n), or what `leptonhpc.open` takes, optional
             The matrix that was factored, against which X is measured and refined. Default: that
             one, where it is stored and unchanged, or still in memory; else X is measured against
             the product of the factors, and how far that was from the matrix is added.
+        out : str or path, optional
+            A Zarr group to be made, with array x. Default: an x of up to 64 MiB, or what the budget
+            has room for, comes back to this process, and is refined; a larger one stays blocked.
         memory : int, float or str, optional
             Budget of each worker with everything in it.
-        progress : bool, optional
-            Show a bar; default: where somebody looks.
+        resume, overwrite, progress : bool
+            See `Plan.run`.
 
         Returns
         -------
@@ -129,7 +141,15 @@ class LuResult(Factors):
         ShapeError, OptionError
             If A is not square, B does not fit, or `a` is not the matrix that was factored.
         SingularMatrixError
-            If A is singular to working precision.
+            If A is singular to working precision; or the factors are, whose pivots grew, and the
+            matrix is not there.
+        OutputExistsError, JobMismatchError
+            If `out` is taken.
+
+        Notes
+        -----
+        Where pivots grew so much that refinement does not help, the matrix, if it can be reached,
+        is factored again, its rows mixed, as `leptonhpc.solve` does.
         """
         shape = (self.l.shape[0], self.u.shape[1])
         if shape[0] != shape[1]:
@@ -142,7 +162,8 @@ class LuResult(Factors):
                 "depends on those before it. For the smallest solution use lstsq"
             )
             raise SingularMatrixError(message)
-        return _solve(self, self.u, b, a, memory, progress)
+        job = _plan(self, self.u, b, a, chosen_budget(memory, out, overwrite))
+        return run(SolveResult, job, out=out, resume=resume, overwrite=overwrite, progress=progress)
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -157,19 +178,17 @@ class SolveResult(Result):
     certificate: SolveCertificate
 
 
-def _solve(
-    factors: CholeskyResult | LuResult, u: Array | None, b: Any, a: Any, memory: Nbytes,
-    progress: bool | None,
-) -> SolveResult:  # fmt: skip
+def _plan(
+    factors: CholeskyResult | LuResult, u: Array | None, b: Any, a: Any, memory: Nbytes
+) -> Job:
     lower, upper = open_array(factors.l), None if u is None else open_array(u)
     sides, origin = open_array(b), factors._origin
     matrix = open_array(a) if a is not None else origin.matrix() if origin is not None else None
     perm = factors.perm if isinstance(factors, LuResult) else None
-    job = within(
+    return within(
         lambda resources: plan_factored_solve(
             lower, upper, sides, resources, perm=perm, factors=factors.certificate, a=matrix,
             given=a is not None,
         ),
         memory,
     )  # fmt: skip
-    return run(SolveResult, job, out=None, resume=None, overwrite=False, progress=progress)

@@ -9,7 +9,7 @@ import numpy as np
 
 from leptonhpc import store
 from leptonhpc.blocks import BlockedArray, BlockGrid, MemorySource, StoredSource
-from leptonhpc.blocks.numbers import require_numbers
+from leptonhpc.blocks.numbers import on_host, require_numbers
 from leptonhpc.blocks.persisted import PersistedArray
 from leptonhpc.errors import NotAnArrayError
 
@@ -103,7 +103,7 @@ def _opened(source: Any) -> BlockedArray:
     if module == "xarray":
         return _from_xarray(source)
     if hasattr(source, "__array__") or isinstance(source, list | tuple):
-        return _opened(np.asarray(source))
+        return _opened(np.asarray(on_host(source)))
     message = (
         "an array is a path, a URL, or an array of zarr, xarray, dask or numpy; found "
         f"{type(source).__name__}"

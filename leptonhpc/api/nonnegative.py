@@ -165,7 +165,9 @@ def _plan_nmf(
     )
     if rank is None and first_h is None:
         raise OptionError("nmf: rank= is needed, the number of components")
-    count: Any = first_h.shape[0] if rank is None and first_h is not None else rank
+    count: Any = rank
+    if rank is None and first_h is not None:
+        count = first_h.shape[0] if first_h.ndim else 1  # a number is refused with its shape
     options = NmfOptions(count, loss, method, init, update_h, tol, most_sweeps, seed)
     return within(
         lambda resources: plan_nmf(array, resources, options=options, w0=first_w, h0=first_h),

@@ -20,7 +20,7 @@ from leptonhpc.blocks.identity import IdentitySource
 from leptonhpc.errors import OptionError
 from leptonhpc.linalg import FactorCertificate, Job, SolveCertificate, plan_solve
 from leptonhpc.linalg.cholesky import require_square
-from leptonhpc.linalg.factored import plan_slogdet
+from leptonhpc.linalg.slogdet import plan_slogdet
 from leptonhpc.linalg.solve import Precision as RefiningPrecision
 from leptonhpc.linalg.solve_choices import Assume
 from leptonhpc.planning.layout import compute_dtype

@@ -1,4 +1,4 @@
-"""Which dtypes are numbers to us."""
+"""Which dtypes are numbers to us, and where they are."""
 
 from __future__ import annotations
 
@@ -27,3 +27,20 @@ def require_numbers(dtype: np.dtype[Any], what: str) -> None:
     if dtype.kind not in "biufc" or dtype.itemsize > 16 or dtype.char in "gG":
         message = f"{what} has dtype {dtype}; numbers of up to 64 bits or booleans are needed"
         raise DTypeError(message)
+
+
+def on_host(values: Any) -> Any:
+    """Give an array that NumPy can read.
+
+    Parameters
+    ----------
+    values : array
+        Numbers.
+
+    Returns
+    -------
+    array
+        The same; a copy of what is in the memory of a GPU (CuPy's arrays refuse NumPy).
+    """
+    on_device = hasattr(values, "__cuda_array_interface__") and hasattr(values, "get")
+    return values.get() if on_device else values

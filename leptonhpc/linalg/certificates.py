@@ -30,9 +30,9 @@ class Certificate:
         for part in fields(self):
             object.__setattr__(self, part.name, _plain(getattr(self, part.name)))
 
-    def _ending(self) -> str:
-        """Give the last line of it in words."""
-        return f"\n  computed              {self.computed}" if self.computed else ""
+    def _ending(self, width: int = 22) -> str:
+        """Give the last line of it in words, numbers in the column of those above."""
+        return f"\n  {'computed':{width}}{self.computed}" if self.computed else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Give all of it as JSON can hold it."""
@@ -85,7 +85,7 @@ class SvdCertificate(Certificate):
             f"  orthogonality of U  {self.orthogonality:.1e}",
             f"  rounding            {self.rounding:.1e}",
         ]
-        return "\n".join(lines) + self._ending()
+        return "\n".join(lines) + self._ending(20)
 
 
 @dataclass(frozen=True)
@@ -129,13 +129,15 @@ class FactorCertificate(Certificate):
     backward_error: float
     """|A - F|_F / |A|_F, F the product of the factors, estimated by |(A - F)^H y|."""
     bound: float
-    """What rounding allows: c n eps (where it grows with the pivots: times the growth)."""
+    """What rounding allows: c n eps, c = 8 [1]_; more than that is pivots that grew, or a fault."""
     norm: float
     """Frobenius norm of A."""
     growth: float = 1.0
     """Largest entry of U by the largest of A; 1 where nothing can grow."""
     orthogonality: float = 0.0
     """|Q^H Q - I|_F, estimated with random vectors; 0 where there is no Q."""
+    # [1] N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., Theorems 9.3, 10.3
+    #     and 19.4; see "What rounding allows" in the reference of functions.
 
     def __str__(self) -> str:
         """Show it in words."""
@@ -159,7 +161,7 @@ class SolveCertificate(Certificate):
     """Largest |b - A x| / (|A|_F |x| + |b|) of the columns [1]_; where X is too large to come back
     whole, of random combinations of them."""
     bound: float
-    """What rounding allows: c n eps."""
+    """What rounding allows: c n eps, c = 8, as for factors; three times their n u at most."""
     norm: float
     """Frobenius norm of A."""
     condition: float

@@ -1,7 +1,8 @@
-"""What factors that exist are good for: systems, determinants."""
+"""What factors that exist are good for: systems."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.blocks import BlockedArray, Source
-from leptonhpc.errors import OptionError, ShapeError, SingularMatrixError
+from leptonhpc.errors import MemoryBudgetError, OptionError, ShapeError, SingularMatrixError
 from leptonhpc.linalg.certificates import FactorCertificate, SolveCertificate
-from leptonhpc.linalg.cholesky import require_square
 from leptonhpc.linalg.jobs import Counter, Execute, Outcome
-from leptonhpc.linalg.lu import factor_stage, lu_certificate
 from leptonhpc.linalg.refinement import backward_error, refined
-from leptonhpc.linalg.solution import Step
+from leptonhpc.linalg.solution import PROBES, Step, combinations
+from leptonhpc.linalg.solve import SolveJob, plan_solve, solution_target
 from leptonhpc.linalg.substitution import Direction, product_stage, substitution_stage
 from leptonhpc.planning import Explanation, Resources, Stage
 from leptonhpc.planning.explain import explain
@@ -30,10 +30,10 @@ class FactoredSolveJob:
     """One system whose matrix is factored already."""
 
     substitute: Stage
-    again: Stage
-    """Solves for what is left of the sides."""
+    again: Stage | None
+    """Solves for what is left of the sides; None: X does not come back, and is not refined."""
     residual: Stage | None
-    """A X, where A can be reached."""
+    """A X, where A can be reached; for combinations of X where that does not come back."""
     products: tuple[Stage, ...]
     """Their product is the matrix: the last factor first."""
     factors: FactorCertificate
@@ -42,6 +42,8 @@ class FactoredSolveJob:
     dtype: np.dtype[Any]
     given: bool
     """A was given for this system."""
+    safer: SolveJob | None
+    """Factors A in another way; where the factors are far from A, and A can be reached."""
     sources: Mapping[str, Source]
     parameters: Mapping[str, Any]
     resources: Resources
@@ -61,29 +63,45 @@ class FactoredSolveJob:
         condition = self.factors.norm * float(found["max_probe"])
         eps = float(np.finfo(self.dtype).eps)
         if not np.isfinite(x).all() or not condition / len(x) ** 0.5 * eps < 1:
-            message = (
-                "solve needs a matrix that is regular to working precision; the condition number "
-                f"of the one that was factored is about {condition:.1e}. Use leptonhpc.solve, "
-                "which scales rows and columns, or lstsq"
-            )
-            raise SingularMatrixError(message)
+            if self.safer is not None:
+                return self.safer.run(step)
+            raise self._unusable(condition)
+        # |b - A x| <= c n eps |L||U||x| (Higham 2002, Theorem 9.4), c as in `Solution.solved`
         bound = 8 * max(len(x), 2) * eps
         measured = self._refined(step, x, sides, bound)
         if measured is None:
             measured = x, self._by_factors(step, x, sides), 0
         x, error, refinements = measured
+        if error > bound and self.safer is not None:
+            return self.safer.run(step)
         certificate = SolveCertificate(
             converged=error <= bound, backward_error=error, bound=bound, norm=self.factors.norm,
             condition=condition, error=2 * condition * (error + eps), refinements=refinements,
             precision=self.dtype.name, growth=self.factors.growth,
         )  # fmt: skip
-        return Outcome({"x": x.reshape(self.shape)}, certificate)
+        answer: Any = "x" if self.again is None else x.reshape(self.shape)
+        return Outcome({"x": answer}, certificate)
+
+    def _unusable(self, condition: float) -> SingularMatrixError:
+        found = self.factors
+        if found.converged:
+            return SingularMatrixError(
+                "solve needs a matrix that is regular to working precision; the condition number "
+                f"of the one that was factored is about {condition:.1e}. Use leptonhpc.solve, "
+                "which scales rows and columns, or lstsq"
+            )
+        return SingularMatrixError(
+            f"solve needs factors near their matrix; the pivots of these grew {found.growth:.1e} "
+            f"times: their product is {found.backward_error:.1e} of |A| from it, and singular to "
+            "working precision (A need not be). Give the matrix as a=, or use leptonhpc.solve, "
+            "which factors it in another way"
+        )
 
     def _refined(
         self, step: Step, x: NDArray[Any], sides: NDArray[Any], bound: float
     ) -> tuple[NDArray[Any], float, int] | None:
         """Measure X against A and refine it; None if there is no A, or another one by now."""
-        stage = self.residual
+        stage, again = self.residual, self.again
         if stage is None:
             return None
         norm = self.factors.norm
@@ -93,13 +111,14 @@ class FactoredSolveJob:
             return backward_error(left, x, sides, norm), left
 
         def correct(left: NDArray[Any]) -> NDArray[Any]:
-            more: NDArray[Any] = step(self.again, {**self.small, "sides": left})["solution"]
+            assert again is not None
+            more: NDArray[Any] = step(again, {**self.small, "sides": left})["solution"]
             return more
 
         # |b - A x| <= |A - L U||x| and rounding; the first was estimated from two vectors
         limit = 10 * (self.factors.backward_error + bound)
         best, error, count = refined(
-            x, measure, correct, enough=bound, most=_MOST_REFINEMENTS, limit=limit
+            x, measure, correct, enough=bound, most=_MOST_REFINEMENTS if again else 0, limit=limit
         )
         if count or error <= limit:
             return best, error, count
@@ -142,7 +161,7 @@ def plan_factored_solve(
     u : BlockedArray of shape (n, n), or None
         Upper triangle; None: L^H.
     b : BlockedArray of shape (n,) or (n, k)
-        Right-hand sides; X comes back to this process.
+        Right-hand sides; X comes back to this process where it is small.
     resources : Resources
         Memory, workers, cores and rates.
     perm : array of shape (n,), or None
@@ -179,18 +198,20 @@ def plan_factored_solve(
     dtype, k = compute_dtype(l.dtype, b.dtype), 1 if b.ndim == 1 else b.shape[1]
     second: tuple[Direction, str] = ("adjoint", "l") if u is None else ("backward", "u")
     upper = l.H if u is None else u
+    target = solution_target(n, k, dtype, resources)
     substitute, again = (
         substitution_stage(
             (("forward", "l"), second), (n, k), resources, dtype, what="solve", breaks=(0, n),
-            sides=sides, name=name,
+            sides=sides, target=target, name=name,
         )
         for name, sides in (("substitute", b.source), ("refine", None))
     )  # fmt: skip
     residual: Stage | None = None
+    columns = k if target is None else PROBES
     if a is not None:
-        residual = product_stage(a.source, resources, dtype, k, name="residual")
+        residual = product_stage(a.source, resources, dtype, columns, name="residual")
     products = tuple(
-        product_stage(x.source, resources, dtype, k, name=f"product {name}", operand=name)
+        product_stage(x.source, resources, dtype, columns, name=f"product {name}", operand=name)
         for name, x in (("upper", upper), ("l", l))
     )
     sources = {"l": l.source, "upper": upper.source, "b": b.source}
@@ -198,88 +219,26 @@ def plan_factored_solve(
         sources["u"] = u.source
     if a is not None:
         sources["a"] = a.source
+    safer: SolveJob | None = None
+    if a is not None and not factors.converged:
+        with contextlib.suppress(MemoryBudgetError):
+            planned = plan_solve(a, b, resources, seed=seed)
+            safer = replace(planned, choices=planned.choices[-1:])  # that of mixed rows
+            sources = {**planned.sources, **sources}
     checks = products if residual is None else (residual,)
     explanation = explain(
         "solve", [f"{x.name} {x.shape} {x.dtype}" for x in (l, b)], [substitute, *checks],
         resources, method="substitution", why="the factors are there",
+        targets=[] if target is None else [target],
     )  # fmt: skip
+    omega = None if target is None else combinations(k, dtype).astype(dtype)
     small = {
         "dtype": dtype, "wide": dtype, "seed": seed + 1, "side": b.name, "sides": None,
-        "omega": None, "perm": perm, "pivots": None, "unit": u is not None, "edges": (0, n),
+        "omega": omega, "perm": perm, "pivots": None, "unit": u is not None, "edges": (0, n),
         "width": k,
     }  # fmt: skip
-    parameters = {"driver": "solve", "seed": seed, "layout": []}
+    parameters = {"driver": "solve", "seed": seed, "layout": [len(substitute.tasks)]}
     return FactoredSolveJob(
-        substitute, again, residual, products, factors, perm, b.shape, dtype, given, sources,
-        parameters, resources, explanation, small,
+        substitute, again if target is None else None, residual, products, factors, perm, b.shape,
+        dtype, given, safer, sources, parameters, resources, explanation, small,
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SlogdetJob:
-    """One determinant, planned."""
-
-    before: tuple[Stage, ...]
-    stage: Stage
-    sources: Mapping[str, Source]
-    parameters: Mapping[str, Any]
-    resources: Resources
-    explanation: Explanation
-    small: Mapping[str, Any]
-    driver: str = "slogdet"
-
-    def run(self, execute: Execute) -> Outcome:
-        """Factor; the determinant is the product of U's diagonal."""
-        for stage in self.before:
-            execute(stage, {})
-        acc = execute(self.stage, self.small)
-        wide = np.result_type(acc["diagonal"].dtype, np.float64)
-        diagonal = acc["diagonal"].astype(wide)
-        exchanges = int(np.count_nonzero(acc["pivots"] != np.arange(len(diagonal))))
-        sizes = np.abs(diagonal)
-        if not sizes.all():
-            sign, logabsdet = wide.type(0), -np.inf
-        else:
-            with np.errstate(invalid="ignore"):  # what overflowed is said by the growth
-                sign = wide.type((-1) ** exchanges) * np.prod(diagonal / sizes)
-            logabsdet = float(np.sum(np.log(sizes)))
-        fields = {"sign": np.asarray(sign), "logabsdet": np.asarray(logabsdet)}
-        return Outcome(fields, lu_certificate(acc, self.small))
-
-
-def plan_slogdet(x: BlockedArray, resources: Resources, *, seed: int = 0) -> SlogdetJob:
-    """Plan the sign and the logarithm of the determinant.
-
-    Parameters
-    ----------
-    x : BlockedArray of shape (n, n)
-        The matrix.
-    resources : Resources
-        Memory, workers, cores and rates.
-    seed : int
-        Of the vectors that check the factors.
-
-    Returns
-    -------
-    SlogdetJob
-        The plan.
-
-    Raises
-    ------
-    ShapeError, MemoryBudgetError
-        If x is not square, or not even a narrow panel fits.
-    """
-    require_square(x, "slogdet")
-    dtype = compute_dtype(x.dtype)
-    before, panels, stage, small = factor_stage(
-        x, resources, seed=seed, what="slogdet", dtype=dtype
-    )
-    explanation = explain(
-        "slogdet", [f"{x.name} {x.shape} {x.dtype}"], [*before, stage], resources,
-        method="LU factors with partial pivoting", why="the product of U's diagonal",
-        targets=[s.target for s in (*before, stage) if s.target is not None],
-    )  # fmt: skip
-    parameters = {"driver": "slogdet", "seed": seed, "layout": [panels.edges, panels.unit]}
-    return SlogdetJob(
-        tuple(before), stage, {"a": x.source}, parameters, resources, explanation, small
-    )

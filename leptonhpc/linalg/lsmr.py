@@ -109,7 +109,8 @@ def plan_lsmr(
     ShapeError, OptionError, MemoryBudgetError
         If the question makes no sense, or does not fit.
     """
-    k = check_sides(a, b, "lsmr", length=a.shape[0], what="right-hand sides")
+    rows = a.shape[0] if a.ndim else 0
+    k = check_sides(a, b, "lsmr", length=rows, what="right-hand sides")
     if not (math.isfinite(damp) and damp >= 0):
         raise OptionError(f"lsmr: damp is a finite number, at least 0; found {damp}")
     order = min(a.shape)

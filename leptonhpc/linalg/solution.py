@@ -84,7 +84,8 @@ class Solution:
         if not np.isfinite(y).all() or not condition / n**0.5 * narrow < 1:
             # singular in single precision only, perhaps
             return Refused(condition, sides, self._smallest_pivot()) if last else None
-        # |b - A x| <= c n eps |L||U||x| (Higham 2002, Theorem 9.4); refined, a few eps
+        # |b - A x| <= 3 n u |L||U||x| (Higham 2002, Theorem 9.4), 2 sqrt(2) of it if complex
+        # (Lemma 3.5), u = eps / 2: 4.3 n eps, and twice that; refined, a few eps
         bound = 8 * rounding(max(n, 2), dtype, precision)
         y, error, refinements = refined(
             y, lambda y: self._measured(y, sides, norm), lambda left: self._corrected(left, omega),
@@ -135,12 +136,9 @@ class Solution:
         if self.question.held:
             return None
         width = 1 if len(self.question.shape) == 1 else self.question.shape[1]
-        generator = np.random.default_rng(0)
-        omega: NDArray[Any] = generator.standard_normal((width, PROBES))
-        if self.question.dtype.kind == "c":
-            omega = omega + 1j * generator.standard_normal((width, PROBES))
+        omega = combinations(width, self.question.dtype)
         if self.scales is not None and self.question.inverse:
-            omega /= self.scales.rows[:, None]  # so that columns of D_r I count alike
+            omega = omega / self.scales.rows[:, None]  # so that columns of D_r I count alike
         return omega.astype(self.question.dtype)
 
     def _small(self, sides: NDArray[Any] | None, omega: NDArray[Any] | None) -> dict[str, Any]:
@@ -154,6 +152,28 @@ class Solution:
             "pivots": self.acc["pivots"] if is_lu else None, "unit": is_lu,
             "edges": told["edges"], "width": 1 if len(shape) == 1 else shape[1],
         }  # fmt: skip
+
+
+def combinations(width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Give the random combinations of solutions that are measured where those do not come back.
+
+    Parameters
+    ----------
+    width : int
+        Right-hand sides.
+    dtype : dtype
+        Of computing.
+
+    Returns
+    -------
+    array of shape (width, PROBES), float64 or complex128
+        Gaussian.
+    """
+    generator = np.random.default_rng(0)
+    omega: NDArray[Any] = generator.standard_normal((width, PROBES))
+    if dtype.kind == "c":
+        omega = omega + 1j * generator.standard_normal((width, PROBES))
+    return omega
 
 
 def growth_of(acc: Mapping[str, Any]) -> float:

@@ -196,8 +196,8 @@ def plan_solve(
     n = _check(a, b, assume, precision, driver)
     dtype = compute_dtype(a.dtype, b.dtype)
     k = 1 if b.ndim == 1 else b.shape[1]
-    held &= n * k * dtype.itemsize <= min(_HELD_NBYTES, resources.arrays_nbytes // 8)
-    target = None if held else Target("x", (n, k), dtype.str, (min(n, 1024), min(k, 1024)))
+    target = solution_target(n, k, dtype, resources, held=held)
+    held = target is None
     dtypes = [dtype]
     if precision == "mixed" and not held:
         nbytes = n * k * dtype.itemsize
@@ -257,6 +257,32 @@ def plan_solve(
         choices, scaling, symmetry, question, sources, parameters, resources, explanation,
         (a.name, b.name), driver=driver,
     )  # fmt: skip
+
+
+def solution_target(
+    n: int, k: int, dtype: np.dtype[Any], resources: Resources, *, held: bool = True
+) -> Target | None:
+    """Give where X is written.
+
+    Parameters
+    ----------
+    n, k : int
+        Rows and columns of X.
+    dtype : dtype
+        Of computing.
+    resources : Resources
+        Memory, workers, cores and rates.
+    held : bool
+        Let X come back whole if it is small.
+
+    Returns
+    -------
+    Target or None
+        None: it comes back.
+    """
+    if held and n * k * dtype.itemsize <= min(_HELD_NBYTES, resources.arrays_nbytes // 8):
+        return None
+    return Target("x", (n, k), dtype.str, (min(n, 1024), min(k, 1024)))
 
 
 def _check(

@@ -130,8 +130,7 @@ def factored_mixed(
     mixed_b = MixedRowsSource(sides, dtype, seed)
 
     def copied(side: int) -> tuple[Stage, Factored]:
-        planned, copy = rechunk_stage(MIXED, mixed_a, (side, side), resources)
-        array = BlockedArray(planned)
+        copy, array = mixed_copy(mixed_a, side, resources)
         return copy, factored(array, mixed_b, resources, dtype, "gen", seed, shape, target, driver)
 
     copy, plain = in_chunks_that_fit(copied)
@@ -146,3 +145,26 @@ def factored_mixed(
         mixed=Butterfly(a.shape[0], seed),
     )
     return choice, {MIXED: mixed_a, MIXED_SIDES: mixed_b}
+
+
+def mixed_copy(
+    mixed: MixedRowsSource, side: int, resources: Resources
+) -> tuple[Stage, BlockedArray]:
+    """Plan the copy of a matrix whose rows are mixed, in squares.
+
+    Parameters
+    ----------
+    mixed : MixedRowsSource of shape (n, n)
+        The job's source `MIXED`.
+    side : int
+        Rows and columns of a chunk, about.
+    resources : Resources
+        Memory, workers, cores and rates.
+
+    Returns
+    -------
+    tuple of (Stage, BlockedArray)
+        The copy, and what to plan with from here on.
+    """
+    planned, copy = rechunk_stage(MIXED, mixed, (side, side), resources)
+    return copy, BlockedArray(planned)

@@ -203,3 +203,28 @@ def test_a_dask_array_becomes_a_blocked_one_and_back() -> None:
         BlockedArray.from_dask(lazy[lazy[:, 0] > 0])
     with pytest.raises(DTypeError, match="numbers"):
         BlockedArray.from_dask(da.from_array(np.array(["a", "b"])))
+
+
+class OnDevice:
+    """An array that NumPy does not get at, as one of CuPy."""
+
+    __cuda_array_interface__: dict[str, Any] = {}
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.shape, self.dtype, self.ndim = values, values.shape, values.dtype, 2
+
+    def __getitem__(self, key: Any) -> "OnDevice":
+        return OnDevice(self.values[key])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed")
+
+    def get(self) -> np.ndarray:
+        return self.values.copy()
+
+
+def test_arrays_on_a_device_are_copied_from_it() -> None:
+    assert np.array_equal(np.asarray(lh.open(OnDevice(A))), A)
+    lazy = da.from_array(OnDevice(A), chunks=A.shape, asarray=False, meta=np.empty((0, 0)))
+    q, r = lh.qr(lazy, memory="1 GB")
+    assert np.all(np.abs(np.asarray(q) @ np.asarray(r) - A) <= rounding(A, float))

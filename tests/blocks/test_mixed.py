@@ -12,6 +12,7 @@ def test_a_butterfly_is_orthogonal(n: int) -> None:
     w = Butterfly(n, 3).mix(np.eye(n))
     np.testing.assert_allclose(w.T @ w, np.eye(n), atol=8 * np.finfo(float).eps)
     np.testing.assert_allclose(Butterfly(n, 3).unmix(w), np.eye(n), atol=8 * np.finfo(float).eps)
+    assert np.linalg.det(w) == pytest.approx(1)
 
 
 def test_a_butterfly_depends_on_its_seed_alone() -> None:
@@ -32,6 +33,9 @@ def test_any_region_is_that_of_the_whole(dtype: str, n: int, rng: np.random.Gene
         for stop in range(start + 1, n + 1):
             block = source.read(((start, stop), (1, 4)))
             assert block.dtype == compute
+            into = np.empty((stop - start, 3), compute)
+            assert source.read(((start, stop), (1, 4)), into) is into
+            assert np.array_equal(into, block)
             np.testing.assert_allclose(block, whole[start:stop, 1:4], rtol=0, atol=allowed)
     vector = MixedRowsSource(MemorySource(a[:, 0].copy()), compute, 5)
     np.testing.assert_allclose(vector.read(((0, n),)), whole[:, 0], rtol=0, atol=allowed)

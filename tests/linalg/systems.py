@@ -1,16 +1,66 @@
 """Random systems, and what is required of their solutions."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+import scipy.linalg
 
 import leptonhpc as lh
+from leptonhpc.testing.hard import wilkinson
 
 
 def draw(shape: tuple[int, ...], dtype: str = "float64", seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     a = rng.standard_normal(shape)
     return (a + 1j * rng.standard_normal(shape) if dtype.startswith("c") else a).astype(dtype)
+
+
+def boundary_value_problem(n: int) -> np.ndarray:
+    """Make the matrix of multiple shooting, whose pivots grow like exp(n / 8) [1]_.
+
+    References
+    ----------
+    .. [1] S. J. Wright, A collection of problems for which Gaussian elimination with partial
+       pivoting is unstable, SIAM J. Sci. Comput. 14, 1993.
+    """
+    step = scipy.linalg.expm(0.3 * np.array([[-1 / 6, 1.0], [1.0, -1 / 6]]))
+    a = np.eye(2 * (n // 2)) - np.kron(np.eye(n // 2, k=-1), step)
+    a[:2, -2:] += np.eye(2)
+    return a
+
+
+def volterra(n: int) -> np.ndarray:
+    """Make the matrix of a quadrature rule, whose pivots grow like exp(40) [1]_.
+
+    References
+    ----------
+    .. [1] L. V. Foster, Gaussian elimination with partial pivoting can fail in practice, SIAM J.
+       Matrix Anal. Appl. 15, 1994.
+    """
+    h = 40 / n
+    a = np.eye(n) - h * np.tri(n, k=-1) - h / 2 * np.eye(n)
+    a[1:, 0] += h / 2
+    a[0, 0], a[:, -1] = 1, -1
+    a[-1, -1] = -h / 2
+    return a
+
+
+def blocks_that_grow(n: int, coupling: float) -> np.ndarray:
+    """Make [[W, 0], [c I, W]], W Wilkinson's matrix."""
+    w = wilkinson(n // 2)
+    return np.kron(np.eye(2), w) + coupling * np.eye(2 * len(w), k=-len(w))
+
+
+GROWING: dict[str, Callable[[int], np.ndarray]] = {
+    "Wilkinson": wilkinson,
+    "boundary value problem": boundary_value_problem,
+    "Volterra": volterra,
+    "blocks": lambda n: blocks_that_grow(n, 0.0),
+    "coupled blocks": lambda n: blocks_that_grow(n, 1.0),
+}
+"""Well-conditioned matrices on which partial pivoting fails, by name, from the order."""
 
 
 def in_dtype(a: np.ndarray, dtype: str, *, turned: bool = False) -> np.ndarray:

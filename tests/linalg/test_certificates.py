@@ -1,6 +1,7 @@
 """Certificates hold Python's own numbers: stored and loaded they are the same."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -43,3 +44,11 @@ def test_a_certificate_is_the_same_when_it_was_written_down(name: str) -> None:
     assert json.loads(json.dumps(said)) == {
         key: list(value) if isinstance(value, tuple) else value for key, value in said.items()
     }
+
+
+@pytest.mark.parametrize("name", ["svd", "lu", "solve"])
+def test_lines_of_a_certificate_have_their_values_in_one_column(name: str) -> None:
+    _, *lines = str(DRIVERS[name]().certificate).splitlines()
+    starts = [re.match(r"  \S.*?\s{2,}(?=\S)", line) for line in lines]
+    assert "computed" in lines[-1]
+    assert len({start.end() for start in starts if start is not None}) == 1

@@ -4,16 +4,23 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import scipy.linalg
 
 import leptonhpc as lh
-from leptonhpc.errors import MemoryBudgetError, NotConvergedWarning, NotPositiveDefiniteError
+from leptonhpc.blocks.mixed import Butterfly
+from leptonhpc.errors import (
+    MemoryBudgetError,
+    NotConvergedWarning,
+    NotPositiveDefiniteError,
+    SingularMatrixError,
+)
 from leptonhpc.linalg import lstsq as stacked
 from leptonhpc.linalg import multiply
 from leptonhpc.testing import matrix_with_spectrum
 from leptonhpc.testing.hard import graded, hilbert, kahan, small_corner, vandermonde, wilkinson
 
 from .hermitians import check, hermitian
-from .systems import draw, in_dtype, widened
+from .systems import GROWING, draw, in_dtype, require_accurate, require_honest, widened
 from .test_qr import factored, laeuchli, narrow
 
 MEMORY = "1 GB"
@@ -174,11 +181,61 @@ def test_elements_that_overflow_as_they_grow_are_no_singular_matrix(
     n = 150 if dtype == "complex64" else 60  # 2^149 is beyond single precision
     a = wilkinson(n) * (1 - 1e-3 * np.tril(np.abs(draw((n, n))), -1))
     a = (a * (np.exp(1j * np.arange(n)) if dtype == "complex64" else 1.0)).astype(dtype)
-    for factor in (lh.lu, lh.slogdet):
-        with pytest.warns(NotConvergedWarning, match="growth"):
-            growth = factor(a, memory=MEMORY).certificate.growth
-        assert growth == np.inf if dtype == "complex64" else growth > 1e12
+    with pytest.warns(NotConvergedWarning, match="growth"):
+        factors = lh.lu(a, memory=MEMORY)
+    growth = factors.certificate.growth
+    assert growth == np.inf if dtype == "complex64" else growth > 1e12
     x = draw((n, *sides), dtype, 1)
-    r = lh.solve(a, a @ x, memory=MEMORY)
+    for r in (lh.solve(a, a @ x, memory=MEMORY), factors.solve(a @ x)):
+        assert r.certificate.converged
+        assert np.linalg.norm(r.x - x) <= r.certificate.error * np.linalg.norm(x)
+
+
+def growth(a: np.ndarray) -> float:
+    return float(np.max(np.abs(np.triu(scipy.linalg.lu_factor(a)[0]))) / np.max(np.abs(a)))
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_pivots_that_grow_with_rows_as_they_are_hardly_do_with_mixed_ones(name: str) -> None:
+    for n in (200, 241):
+        a = GROWING[name](n)
+        assert growth(a) > 1e10
+        # random signs in place of angles leave the square root of that, or all of it
+        for seed in range(3):
+            assert growth(Butterfly(len(a), seed).mix(a)) < len(a)
+
+
+@both_dtypes
+@pytest.mark.parametrize("precision", ["full", "mixed"])
+@pytest.mark.parametrize("name", GROWING)
+def test_systems_determinants_and_factors_whose_pivots_grow(
+    name: str, dtype: str, precision: Literal["full", "mixed"]
+) -> None:
+    a = GROWING[name](300).astype(dtype)
+    x = draw((len(a), 2), dtype, 1)
+    b = a @ x
+    r = lh.solve(a, b, precision=precision, memory=MEMORY)
     assert r.certificate.converged
-    assert np.linalg.norm(r.x - x) <= r.certificate.error * np.linalg.norm(x)
+    require_honest(r, a, b)
+    require_accurate(r, a, x)
+    if precision == "full":
+        with pytest.warns(NotConvergedWarning, match="lu of .*NOT BACKWARD STABLE"):
+            factors = lh.lu(a, memory=MEMORY)
+        s = factors.solve(b)
+        assert s.certificate.converged
+        require_honest(s, a, b)
+        require_accurate(s, a, x)
+        sign, logabsdet = lh.slogdet(a, memory=MEMORY)
+        right = np.linalg.slogdet(a.T.astype(complex))  # pivots of that do not grow
+        allowed = 8 * len(a) * float(np.finfo(dtype).eps) * np.linalg.cond(a)
+        assert abs(sign - right.sign) <= allowed
+        assert abs(logabsdet - right.logabsdet) <= allowed
+
+
+def test_factors_far_from_a_matrix_that_is_gone_are_said_to_be() -> None:
+    a = GROWING["boundary value problem"](400).astype("f4")
+    with pytest.warns(NotConvergedWarning):
+        factors = lh.lu(a.tolist(), precision="float32", memory=MEMORY)
+    with pytest.raises(SingularMatrixError, match=r"pivots of these grew .* Give the matrix as a="):
+        factors.solve(a[0])
+    assert factors.solve(a[0], a=a).certificate.converged

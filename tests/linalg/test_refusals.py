@@ -150,6 +150,19 @@ def test_shapes_are_named_before_anything_is_read(driver: str, tmp_path: Path) -
         getattr(lh, driver)(np.ones((0, 0)), *([np.ones(0)] if rest else []))
 
 
+@pytest.mark.parametrize(
+    ("driver", "options"),
+    [("lsmr", {}), ("lstsq", {}), ("solve", {}), ("cg", {}), ("nmf", {"rank": 1})],
+)
+def test_a_number_is_no_matrix(driver: str, options: dict[str, int]) -> None:
+    rest = [] if driver == "nmf" else [np.ones(3)]
+    with pytest.raises(ShapeError, match=r"needs a .*matrix.*has shape \(\)"):
+        getattr(lh, driver)(np.float64(3), *rest, **options)
+    if driver == "nmf":
+        with pytest.raises(ShapeError, match=r"h0 has shape \(1, 4\) .* found \(\)"):
+            lh.nmf(np.ones((4, 4)), h0=np.array(3.0), update_h=False)
+
+
 @pytest.mark.parametrize("driver", ["solve", "lstsq", "cg", "lsmr"])
 @pytest.mark.parametrize("shape", [(4,), (1, 5), (5, 0), (5, 1, 1)])
 def test_right_hand_sides_that_do_not_fit_are_named(

@@ -99,3 +99,32 @@ def test_another_matrix_than_the_one_that_was_factored_is_noticed(tmp_path: Path
     assert [s.name for s in again.report.stages][1:] == ["product upper", "product l"]
     copied = pickle.loads(pickle.dumps(factors._origin))
     assert copied.matrix() is None
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+@pytest.mark.parametrize("driver", ["lu", "cholesky", "lu that grew"])
+def test_factors_solve_for_more_sides_than_come_back(
+    dtype: str, driver: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from leptonhpc.linalg import solve as module
+
+    monkeypatch.setattr(module, "_HELD_NBYTES", 1000)
+    a = positive(200, dtype) if driver == "cholesky" else draw((200, 200), dtype)
+    if driver == "lu that grew":
+        a = HARD["wilkinson"](200).astype(dtype)
+    b, eps = draw((200, 150), dtype, 1), float(np.finfo(dtype).eps)
+    sides = put(b, tmp_path / "b", chunks=(100, 70))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConvergedWarning)
+        factor = getattr(lh, driver[:2] if driver != "cholesky" else driver)
+        factor(put(a, tmp_path / "a", chunks=(64, 64)), memory=MEMORY, out=tmp_path / "factors")
+        far = factor(a.tolist(), precision="float32" if eps > 1e-10 else None, memory=MEMORY)
+    found = lh.load(tmp_path / "factors").solve(sides, memory=MEMORY, out=tmp_path / "x")
+    assert np.array_equal(np.asarray(lh.load(tmp_path / "x").x), np.asarray(found.x))
+    for r in [found] if driver == "lu that grew" else [found, far.solve(sides)]:
+        c, x = r.certificate, np.asarray(r.x)
+        assert c.converged
+        assert x.dtype == np.dtype(dtype)
+        assert backward(a, x, b) <= c.bound
+        size = np.linalg.norm(a) * np.linalg.norm(x) + np.linalg.norm(b)
+        assert float(np.linalg.norm(b - a @ x)) / size <= 10 * c.backward_error + 4 * eps
