@@ -2,11 +2,12 @@
 
 from leptonhpc.placement.choose import Placed, place, place_work
 from leptonhpc.placement.cut import best_cut
+from leptonhpc.placement.durations import Slowdown
 from leptonhpc.placement.job import PlacedJob, place_job
 from leptonhpc.placement.machine import Device, Machine, precisions_of, read_machine
 from leptonhpc.placement.policies import POLICIES, Placement
 from leptonhpc.placement.simulate import Simulation, Span, simulate
-from leptonhpc.placement.work import Item, Lane, Slowdown, Work, items_of, work_of
+from leptonhpc.placement.work import Item, Lane, Work, items_of, work_of
 
 __all__ = [
     "POLICIES",

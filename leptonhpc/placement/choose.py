@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from leptonhpc.errors import OptionError
+from leptonhpc.placement.durations import NORMAL, Slowdown
 from leptonhpc.placement.machine import Machine
 from leptonhpc.placement.policies import POLICIES, Placement, Policy, homogeneous, without
 from leptonhpc.placement.simulate import Simulation, simulate
-from leptonhpc.placement.work import NORMAL, Slowdown, Work, work_of
+from leptonhpc.placement.work import Work, work_of
 from leptonhpc.planning import Stage
 
 _GAIN = 0.01
@@ -31,7 +32,7 @@ class Placed:
     """Simulated seconds by policy."""
 
     def shares(self) -> dict[str, tuple[int, float, float]]:
-        """Give the items of each device, its part of the flops, and its busy seconds."""
+        """Give the tasks of each device, its part of the work, and its busy seconds."""
         devices = self.work.machine.devices
         total = sum(t.flops + t.read_nbytes for i in self.work.items for t in i.tasks) or 1.0
         items = {item.number: item for item in self.work.items}
@@ -41,8 +42,9 @@ class Placed:
         ):
             name = devices[lane.device].name
             count, share, seconds = result[name]
-            amount = sum(t.flops + t.read_nbytes for n in numbers for t in items[n].tasks)
-            result[name] = (count + len(numbers), share + amount / total, seconds + busy)
+            tasks = [task for number in numbers for task in items[number].tasks]
+            amount = sum(task.flops + task.read_nbytes for task in tasks)
+            result[name] = (count + len(tasks), share + amount / total, seconds + busy)
         return result
 
 

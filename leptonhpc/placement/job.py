@@ -74,8 +74,9 @@ class PlacedJob:
         return idle | {name: why for name, why in reasons.items() if name not in busy}
 
     def svg(self) -> str:
-        """Draw the simulated timeline."""
-        return draw_svg([(stage.name, placed, stage.repeats) for stage, placed in self.stages])
+        """Draw the simulated timeline, and say who does nothing and why."""
+        stages = [(stage.name, placed, stage.repeats) for stage, placed in self.stages]
+        return draw_svg(stages, self._left_lines())
 
     def to_dict(self) -> dict[str, Any]:
         """Give all of it, but for single tasks, as JSON can hold it."""
@@ -130,8 +131,7 @@ class PlacedJob:
         text = (
             f"placed on {len(self.machine.devices)} devices: about {format_seconds(self.seconds)}"
         )
-        left = "".join(f"<p>{escape(line)}</p>" for line in self._left_lines())
-        return f"{text}{self._limit()}<table><tr>{head}</tr>{rows}</table>{left}{self.svg()}"
+        return f"{text}{self._limit()}<table><tr>{head}</tr>{rows}</table>{self.svg()}"
 
     def _rows(self) -> list[tuple[str, str, str, str]]:
         return [

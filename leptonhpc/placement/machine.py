@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from importlib.machinery import PathFinder
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -192,11 +195,12 @@ def read_machine(path: str | Path) -> Machine:
     Parameters
     ----------
     path : str or path
-        A TOML file: tables ``[[device]]`` with ``name``, and as they are known ``count``, ``kind``,
-        ``cores``, ``memory``, ``link_bytes``, ``link_seconds``, ``tf32`` (whether it has it) and
-        the rates of `Rates` (a second, each core); and on top ``store_read_bytes``,
-        ``store_write_bytes``, ``task_seconds``, ``start_seconds``, ``lane_seconds``. Bytes may be
-        written "80 GB".
+        A TOML file: tables ``[[device]]`` with ``name``, and as they are known ``count``, ``kind``
+        ("host"; all else has memory of its own, and one lane), ``cores``, ``memory``,
+        ``link_bytes``, ``link_seconds``, ``tf32`` (whether it has it) and the rates of `Rates` (a
+        second, each core; flops that are not given go with ``gemm_flops``); and on top
+        ``store_read_bytes``, ``store_write_bytes``, ``task_seconds``, ``start_seconds``,
+        ``lane_seconds``. Bytes may be written "80 GB".
 
     Returns
     -------
@@ -227,6 +231,14 @@ _SHARED = (
     "store_read_bytes", "store_write_bytes", "task_seconds", "start_seconds", "lane_seconds",
 )  # fmt: skip
 _RATES = tuple(field.name for field in fields(Rates) if field.name != "measured")
+_MOST = 10**300
+_HOSTS = ("host", "reference")
+_KINDS = (*_HOSTS, "cuda", "cuda-tf32")
+_MODULE = re.compile(r"[a-zA-Z_]\w*(\.[a-zA-Z_]\w*)+")
+"""What a kind may be called that another package brings."""
+_IN_UNITS = tuple(name for name in _RATES if name.endswith(("_flops", "_bytes")))
+_LEAST = 1e4
+"""No device does less in a second: who wrote it meant thousands of millions."""
 _OWN = ("name", "count", "kind", "cores", "memory", "link_bytes", "link_seconds", "tf32")
 
 
@@ -246,25 +258,51 @@ def _machine(data: Mapping[str, Any]) -> Machine:
 def _devices(table: Mapping[str, Any]) -> list[Device]:
     _require_known(table, (*_OWN, *_RATES), "a device")
     name = table.get("name")
-    if not isinstance(name, str) or not name:
-        raise OptionError(f"a device has a name; found {name!r}")
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise OptionError(f"a device has a name that can be printed; found {name!r}")
     count = _whole(name, "count", table.get("count", 1))
-    rates = Rates(**{k: _amount(k, table[k]) for k in _RATES if k in table}, measured=True)
     more: dict[str, Any] = {
         k: _amount(k, table[k]) for k in ("link_bytes", "link_seconds") if k in table
     }
-    if "kind" in table:
-        more["kind"] = str(table["kind"])
+    more["kind"] = kind = _kind(name, table.get("kind", "host"))
+    if kind in _HOSTS and (more.keys() & {"link_bytes", "link_seconds"} or table.get("tf32")):
+        message = f"{name!r} of kind {kind!r} works in the host's memory: it has no link, no TF32"
+        raise OptionError(message)
+    if kind not in _HOSTS and table.get("cores", 1) != 1:
+        raise OptionError(f"{name!r} of kind {kind!r} has one lane: its rates are of all its cores")
     if "tf32" in table:
         if not isinstance(table["tf32"], bool):
             raise OptionError(f"tf32 of {name!r} is true or false; found {table['tf32']!r}")
         more["tf32"] = table["tf32"]
     if "memory" in table:
         more["memory_nbytes"] = parse_nbytes(table["memory"], name=f"memory of {name!r}")
-    device = Device(name, cores=_whole(name, "cores", table.get("cores", 1)), rates=rates, **more)
+    cores = _whole(name, "cores", table.get("cores", 1))
+    device = Device(name, cores=cores, rates=_rates(table), **more)
     if count == 1:
         return [device]
     return [replace(device, name=f"{name}-{i}") for i in range(count)]
+
+
+def _kind(name: str, kind: Any) -> str:
+    """Give a kind of device; one that nobody knows may be a word mistyped."""
+    known = isinstance(kind, str) and (
+        kind in _KINDS
+        or _MODULE.fullmatch(kind)
+        or (kind.isidentifier() and PathFinder.find_spec(kind) is not None)
+    )
+    if not known:
+        kinds = ", ".join(map(repr, _KINDS))
+        raise OptionError(f"kind of {name!r} is one of {kinds}, or a module's; found {kind!r}")
+    return str(kind)
+
+
+def _rates(table: Mapping[str, Any]) -> Rates:
+    """Give the rates of a device: flops that are not given are in proportion to those of gemm."""
+    given = {k: _amount(k, table[k]) for k in _RATES if k in table}
+    default = Rates()
+    faster = given.get("gemm_flops", default.gemm_flops) / default.gemm_flops
+    others = {k: getattr(default, k) * faster for k in _RATES if k.endswith("_flops")}
+    return Rates(**{**others, **given}, measured=True)
 
 
 def _whole(name: str, what: str, value: Any) -> int:
@@ -274,10 +312,12 @@ def _whole(name: str, what: str, value: Any) -> int:
 
 
 def _amount(name: str, value: Any) -> float:
-    if isinstance(value, str):
+    if isinstance(value, str) and name.endswith("_bytes"):
         return float(parse_nbytes(value, name=name) or 0)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise OptionError(f"{name} is a number; found {value!r}")
+    if abs(value) > _MOST:  # math.inf is a float's
+        return math.inf if value > 0 else -math.inf
     return float(value)
 
 
@@ -290,14 +330,19 @@ def _require_known(table: Mapping[str, Any], known: tuple[str, ...], what: str) 
 
 def _check_device(device: Device) -> None:
     for name in _RATES:
-        if not 0 < getattr(device.rates, name) < math.inf:
-            found = getattr(device.rates, name)
+        found = getattr(device.rates, name)
+        if not 0 < found < math.inf:
             raise OptionError(f"{name} of {device.name!r} is positive; found {found}")
+        if name in _IN_UNITS and found < _LEAST:
+            message = f"{name} of {device.name!r} is in flops or bytes a second; found {found}"
+            raise OptionError(message)
     if not device.link_bytes > 0 or not 0 <= device.link_seconds < math.inf:
         found_link = f"{device.link_bytes}, {device.link_seconds}"
         raise OptionError(f"the link of {device.name!r} has a positive rate; found {found_link}")
-    if device.memory_nbytes <= 0 or device.cores <= 0:
-        raise OptionError(f"{device.name!r} has cores and memory; found {device}")
+    for name in ("memory_nbytes", "cores"):
+        value = getattr(device, name)
+        if not isinstance(value, Integral) or value <= 0:
+            raise OptionError(f"{name} of {device.name!r} is a whole number from 1; found {value}")
 
 
 def speed_of(device: Device) -> float:

@@ -6,7 +6,8 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from leptonhpc.placement.work import NORMAL, Item, Lane, Slowdown, Work
+from leptonhpc.placement.durations import NORMAL, Slowdown
+from leptonhpc.placement.work import Item, Lane, Work
 
 
 @dataclass(frozen=True)

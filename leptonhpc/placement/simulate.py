@@ -8,8 +8,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from leptonhpc.errors import OptionError
+from leptonhpc.placement.durations import Seconds
 from leptonhpc.placement.policies import Placement
-from leptonhpc.placement.work import Seconds, Work
+from leptonhpc.placement.work import Work
 
 
 @dataclass(frozen=True, slots=True)

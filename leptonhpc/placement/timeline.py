@@ -14,13 +14,15 @@ _WIDTH, _ROW, _LEFT = 640, 16, 150
 _COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d", "#eeca3b")
 
 
-def draw_svg(stages: Sequence[tuple[str, Placed, int]]) -> str:
+def draw_svg(stages: Sequence[tuple[str, Placed, int]], notes: Sequence[str] = ()) -> str:
     """Draw what each lane does, stage after stage.
 
     Parameters
     ----------
     stages : sequence of (name, Placed, repeats)
         As they run; a repeated stage is drawn once, as long as all its repeats.
+    notes : sequence of str
+        Lines below, such as who does nothing and why.
 
     Returns
     -------
@@ -46,20 +48,24 @@ def draw_svg(stages: Sequence[tuple[str, Placed, int]]) -> str:
                 )
         begin += placed.simulation.seconds * times
     height = len(shown) * _ROW
+    more = [f"and {len(names) - len(shown)} more lanes"] if len(names) > len(shown) else []
+    below = [*more, *notes]
+    whole = height + 24 + _ROW * max(1, len(below))
     labels = [
         f'<text x="{_LEFT - 6}" y="{row * _ROW + 12}" text-anchor="end">{escape(name[-22:])}</text>'
         for row, name in enumerate(shown)
     ]
-    if len(names) > len(shown):
-        more = f"and {len(names) - len(shown)} more lanes"
-        labels.append(f'<text x="{_LEFT}" y="{height + 30}">{more}</text>')
+    labels += [
+        f'<text x="{_LEFT}" y="{height + 30 + _ROW * line}">{escape(text)}</text>'
+        for line, text in enumerate(below)
+    ]
     axis = (
         f'<text x="{_LEFT}" y="{height + 14}">0</text><text x="{_LEFT + _WIDTH}" '
         f'y="{height + 14}" text-anchor="end">{format_seconds(total)}</text>'
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDTH + 10}" '
-        f'height="{height + 40}" font-family="sans-serif" font-size="11" fill="currentColor">'
+        f'height="{whole}" font-family="sans-serif" font-size="11" fill="currentColor">'
         f"{''.join(parts)}{''.join(labels)}{axis}{_legend(stages, height)}</svg>"
     )
 

@@ -7,9 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leptonhpc.errors import MemoryBudgetError
-from leptonhpc.placement.machine import Device, Machine
+from leptonhpc.placement.durations import (
+    NORMAL,
+    PANELS,
+    Seconds,
+    Slowdown,
+    decoders,
+    task_seconds,
+)
+from leptonhpc.placement.machine import Machine
 from leptonhpc.planning import Stage, Task
-from leptonhpc.planning.costs import MOST_DECODERS, is_skinny, rate_of, sweep_flops
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,34 +32,6 @@ class Item:
     def key(self) -> str:
         """The task that ends it."""
         return self.tasks[-1].key
-
-
-@dataclass(frozen=True, slots=True)
-class Seconds:
-    """What a task takes on a lane that has all to itself."""
-
-    read: float
-    compute: float
-    write: float
-    link: float
-
-    def total(self, *, overlaps: bool) -> float:
-        """Give the seconds in all."""
-        if overlaps:
-            return max(self.read, self.compute, self.link) + self.write
-        return self.read + self.compute + self.write
-
-
-@dataclass(frozen=True, slots=True)
-class Slowdown:
-    """How many times longer than predicted a device takes."""
-
-    read: float = 1.0
-    compute: float = 1.0
-    write: float = 1.0
-
-
-NORMAL = Slowdown()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +68,15 @@ class Work:
 
     def task_seconds(self, task: Task, lane: Lane) -> Seconds:
         """Predict what a task takes on a lane."""
-        size = min((high - low for low, high in task.at), default=None)
-        size = size if len(task.at) == 2 else None  # noqa: PLR2004  (a block has two sides)
-        sizes: tuple[Any, ...] = (
-            task.kernel,
-            task.flops,
-            task.read_nbytes,
-            task.write_nbytes,
-            size,
-        )
-        if self.machine.devices[lane.device].link_seconds:
-            sizes = (*sizes, len(task.steps))
+        sizes = (
+            task.kernel, task.flops, task.read_nbytes, task.write_nbytes, len(task.steps),
+            task.at if task.kernel in PANELS else tuple(high - low for low, high in task.at),
+        )  # fmt: skip
         slow = self.slowdown.get(lane.device, NORMAL)
         key = (*sizes, lane.kind, slow)
         if key not in self._known:
-            self._known[key] = _seconds(
-                task, size, self.machine.devices[lane.device], self.stage, slow,
+            self._known[key] = task_seconds(
+                task, self.stage, self.machine.devices[lane.device], slow,
                 self.machine.lane_seconds,
             )  # fmt: skip
         return self._known[key]
@@ -115,7 +87,7 @@ class Work:
         if home is None or home[0] == lane.device:
             return 0.0
         device = self.machine.devices[lane.device]
-        again = home[1] / (device.rates.read_bytes * _decoders(device, self.stage))
+        again = home[1] / (device.rates.read_bytes * decoders(device, self.stage))
         return again * self.slowdown.get(lane.device, NORMAL).read
 
     def seconds(self, item: Item, lane: Lane) -> float:
@@ -197,32 +169,3 @@ def items_of(stage: Stage) -> tuple[Item, ...]:
         key: Any = task.part_of or task.key
         groups.setdefault(task.lane if stage.chained and not free else key, []).append(task)
     return tuple(Item(i, tuple(tasks), free) for i, tasks in enumerate(groups.values()))
-
-
-def _seconds(
-    task: Task, size: float | None, device: Device, stage: Stage, slow: Slowdown, beside: float
-) -> Seconds:  # fmt: skip
-    cores, rates = _cores(device, stage), device.rates
-    compute = beside
-    if task.flops:
-        side = stage.width if is_skinny(task.kernel) else size
-        compute += task.flops / (rates.of(rate_of(task.kernel), stage.dtype, side) * cores)
-    swept = sweep_flops(task.kernel, task.read_nbytes, stage.dtype)
-    compute += swept / (rates.sweep_flops * cores)
-    moved = task.read_nbytes + task.write_nbytes
-    link = moved / device.link_bytes + device.link_seconds * len(task.steps)
-    return Seconds(
-        slow.read * task.read_nbytes / (rates.read_bytes * _decoders(device, stage)),
-        slow.compute * compute,
-        slow.write * task.write_nbytes / (rates.write_bytes * min(cores, stage.blas_threads)),
-        slow.compute * link if device.overlaps else 0.0,
-    )
-
-
-def _decoders(device: Device, stage: Stage) -> int:
-    return min(_cores(device, stage), stage.blas_threads, MOST_DECODERS)
-
-
-def _cores(device: Device, stage: Stage) -> int:
-    """Cores of a lane."""
-    return max(1, device.cores // stage.lanes_per_worker)

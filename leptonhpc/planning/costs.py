@@ -10,12 +10,14 @@ import numpy as np
 
 from leptonhpc.planning.precision import Precision
 
+SKINNY = 32
+"""Columns of the skinny products that are measured."""
+CHOLESKY_ORDER, PANEL_COLUMNS = 1024, 128
+"""Of the factorisations whose rates are `Rates.potrf_flops` and `Rates.geqrf_flops`."""
+
 LIBRARIES_NBYTES = 150_000_000
 """Interpreter, NumPy, SciPy, Zarr, Dask and what BLAS packs into, before any array (100 to 140 MB
 measured)."""
-
-SKINNY = 32
-"""Columns of the skinny products that are measured."""
 
 MOST_DECODERS = 4
 """Threads of a lane that decode chunks: each holds a chunk, compressed and not."""
@@ -55,10 +57,10 @@ class Rates:
     """Reading and decoding, per core and second."""
     write_bytes: float = 0.4e9
     """Encoding and writing, per core and second."""
-    potrf_flops: float = 15e9
+    potrf_flops: float = 25e9
     """float64 Cholesky factorisation of a block of order 1024, per core and second."""
     geqrf_flops: float = 12e9
-    """float64 QR factorisation of a panel, per core and second."""
+    """float64 QR factorisation of a panel of 128 columns, per core and second."""
     single_speedup: float = 2.0
     """How much faster gemm is in float32."""
     half_size: float = 40.0
@@ -81,13 +83,15 @@ class Rates:
         dtype : dtype
             Of computing.
         size : float, optional
-            Order of the blocks; of skinny products their columns. Default: large; 32.
+            Order of the blocks; of skinny products and panels their columns. Default: as measured
+            (1024 for Cholesky, 128 for QR, 32 for skinny products), else large.
 
         Returns
         -------
         float
             The measured rate r n / (n + n_1/2) [1]_: skinny products read as much for few columns
-            as for many.
+            as for many. Factorisations are products for the most part where they are large: what
+            they take beside goes with 1 / n (Cholesky), or 1 / sqrt(n) (QR, seen from 128 to 3072).
 
         References
         ----------
@@ -98,9 +102,18 @@ class Rates:
             return rate
         if size is not None and name == "skinny_flops":
             rate *= (1 + self.skinny_half / SKINNY) * size / (size + self.skinny_half)
+        elif size is not None and name == "potrf_flops":
+            rate = self._beside_products(rate, CHOLESKY_ORDER / size)
+        elif size is not None and name == "geqrf_flops":
+            rate = self._beside_products(rate, math.sqrt(PANEL_COLUMNS / size))
         elif size is not None:
             rate *= size / (size + self.half_size)
         return rate * (self.single_speedup if np.dtype(dtype).char in "fF" else 1.0)
+
+    def _beside_products(self, rate: float, share: float) -> float:
+        """Give the rate of what takes so much of what it takes, when measured, beside products."""
+        beside = max(0.0, self.gemm_flops / rate - 1)
+        return self.gemm_flops / (1 + beside * share)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the rates as JSON can hold them."""
@@ -193,9 +206,11 @@ _PIECES_OF_FASTEST = 16
 
 _SYRK = ("gram", "gram_narrow", "syrk", "squared_syrk", "solved_gram")
 _GEMM = (
-    "gemm", "gemm_hermitian", "squared_gemm", "update_potrf", "potrf", "update_getrf", "getrf",
-    "update_geqrf", "geqrf", "form_q", "forward", "backward", "adjoint", "compose",
+    "gemm", "gemm_hermitian", "squared_gemm", "update_potrf", "update_getrf",
+    "update_geqrf", "form_q", "forward", "backward", "adjoint", "compose",
 )  # fmt: skip
+_PANELS = {"potrf": "potrf_flops", "geqrf": "geqrf_flops", "getrf": "geqrf_flops"}
+"""LU of a panel is as fast as QR, to a tenth: both go through it column by column."""
 
 
 def rate_of(kernel: str) -> str:
@@ -215,11 +230,14 @@ def rate_of(kernel: str) -> str:
         return "syrk_flops"
     if kernel in ("norms", "moments"):
         return "sweep_flops"
+    if kernel in _PANELS:
+        return _PANELS[kernel]
     return "gemm_flops" if kernel in _GEMM else "skinny_flops"
 
 
-_SWEEPS = {"gram": 1, "load_hermitian": 3}
-"""Beside their products: numbers are widened; compared with those of the other triangle."""
+_SWEEPS = {"gram": 1, "load": 5, "load_hermitian": 6}
+"""Beside their products: numbers are widened; copied to fresh memory, looked at and summed up, and
+compared with those of the other triangle."""
 
 
 def sweep_flops(kernel: str, read_nbytes: float, dtype: Any) -> float:

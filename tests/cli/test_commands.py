@@ -1,7 +1,7 @@
 """Each command does what the function of its name does, and shows it."""
 
 import json
-import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,7 @@ def test_info_shows_shards_dimensions_and_attributes(run: Any) -> None:
 def test_probe_measures_and_keeps(
     run: Any, run_json: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["leptonhpc.runtime.probe"], "_SECONDS", 0.01)
+    monkeypatch.setattr(import_module("leptonhpc.runtime.probe"), "_SECONDS", 0.01)
     (device,) = run_json("probe", "--no-save")["devices"]
     rates = device["rates"]
     assert rates["measured"]

@@ -52,6 +52,9 @@ def test_the_timeline_has_a_row_for_each_device_as_long_as_it_works() -> None:
     assert list(rows.values()) == [pytest.approx(max(rows.values()), rel=0.01)] * 2
     texts = {text.text for text in drawing.iter(f"{SVG}text")}
     assert {"d0", "d1", "s", "2 s"} <= texts
+    why = "not on d2: the job is as fast without it"
+    assert why in placed_on(4.0, 1.0, 0.001).svg()
+    assert why not in job.svg()
 
 
 def test_names_of_devices_are_text_and_not_html() -> None:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,22 @@ def test_a_machine_is_read_from_a_file(tmp_path: Path) -> None:
         ("device = 3", "tables"),
         ("[[device]]", "has a name"),
         ("[[device]]\nname = 3", "has a name"),
+        ("[[device]]\nname = ' '", "has a name"),
+        ('[[device]]\nname = "a\\u0001"', "has a name"),
+        ("[[device]]\nname='a'\nkind='gpu-card'", "kind of 'a' is one of 'host'"),
+        ("[[device]]\nname='a'\nkind='no_such_kind'", "kind of 'a' is one of 'host'"),
+        ("[[device]]\nname='a'\nkind=3", "kind of 'a' is one of 'host'"),
+        ("[[device]]\nname='a'\nkind='cuda'\ncores=4", "has one lane"),
+        ("[[device]]\nname='a'\nlink_bytes=1e9", "has no link"),
+        ("[[device]]\nname='a'\ntf32=true", "no TF32"),
+        ("[[device]]\nname='a'\nkind='cuda'\ntf32='yes'", "tf32 of 'a'"),
+        ("[[device]]\nname='a'\nmemory=0", "memory of 'a'"),
+        ("[[device]]\nname='a'\nmemory=nan", "memory of 'a'"),
+        ("[[device]]\nname='a'\ngemm_flops=40", "gemm_flops of 'a' is in flops or bytes"),
+        ("[[device]]\nname='a'\ngemm_flops='40 GB'", "gemm_flops is a number"),
+        (f"[[device]]\nname='a'\ngemm_flops=1{'0' * 400}", "gemm_flops of 'a' is positive"),
+        ("[[device]]\nname='a'\ncount=2\n[[device]]\nname='a-1'", "twice"),
+        ("task_seconds='1 GB'\n[[device]]\nname='a'", "task_seconds is a number"),
         ("[[device]]\nname='a'\nflops=1", "has no 'flops'"),
         ("[[device]]\nname='a'\ncores=0", "whole number"),
         ("[[device]]\nname='a'\ncores=true", "whole number"),
@@ -67,8 +84,8 @@ def test_a_machine_is_read_from_a_file(tmp_path: Path) -> None:
         ("[[device]]\nname='a'\ngemm_flops=-1", "gemm_flops of 'a' is positive"),
         ("[[device]]\nname='a'\ngemm_flops=nan", "gemm_flops of 'a' is positive"),
         ("[[device]]\nname='a'\ngemm_flops='fast'", "gemm_flops"),
-        ("[[device]]\nname='a'\nlink_bytes=0", "link"),
-        ("[[device]]\nname='a'\nlink_seconds=-1", "link"),
+        ("[[device]]\nname='a'\nkind='cuda'\nlink_bytes=0", "link of 'a'"),
+        ("[[device]]\nname='a'\nkind='cuda'\nlink_seconds=-1", "link of 'a'"),
         ("[[device]]\nname='a'\n[[device]]\nname='a'", "twice"),
         ("store_read_bytes=0\n[[device]]\nname='a'", "store_read_bytes is positive"),
         ("task_seconds=-1\n[[device]]\nname='a'", "task_seconds"),
@@ -83,6 +100,21 @@ def test_nonsense_in_a_file_is_refused_with_its_name(
     with pytest.raises(OptionError, match=message) as caught:
         read_machine(path)
     assert str(path) in str(caught.value)
+
+
+def test_flops_that_a_file_does_not_give_go_with_those_of_gemm(tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text("[[device]]\nname='a'\ngemm_flops=10e9\nsyrk_flops=3e9")
+    rates, default = read_machine(path).devices[0].rates, Rates()
+    assert (rates.gemm_flops, rates.syrk_flops) == (10e9, 3e9)
+    assert rates.potrf_flops == pytest.approx(default.potrf_flops / 4)
+    assert rates.read_bytes == default.read_bytes
+
+
+@pytest.mark.parametrize("wrong", [{"memory_nbytes": math.nan}, {"cores": 1.5}, {"cores": 0}])
+def test_devices_have_whole_cores_and_bytes(wrong: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=f"{next(iter(wrong))} of 'a' is a whole number"):
+        Machine((Device("a", **wrong),))
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import leptonhpc as lh
+from leptonhpc.cli.app import app
+from leptonhpc.placement import Machine
 from leptonhpc.runtime.probe import here, measure
 
 probing = sys.modules["leptonhpc.runtime.probe"]
@@ -39,6 +42,9 @@ def test_another_process_finds_what_was_measured_here(
     again = here()
     assert again.rates == device.rates
     assert (again.link_bytes, again.link_seconds) == (device.link_bytes, device.link_seconds)
+    monkeypatch.setattr(lh, "probe", lambda **_: Machine((device,)))
+    table = CliRunner().invoke(app, ["probe"]).output
+    assert ("GB/s in and out" in table) == device.overlaps
 
 
 def test_plans_predict_by_what_was_measured_and_say_so(
