@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ _GLOBE = {
 _PRESSURE = ("Pa", "hPa", "mbar", "millibar", "bar")
 _ACROSS, _UP = ("lon", "longitude", "x"), ("lat", "latitude", "y")
 _HIGH = ("plev", "lev", "level", "pressure", "isobaricinhpa", "depth", "height", "altitude", "z")
+_SIGNS = {
+    "degrees_north": "°N", "degree_north": "°N", "degrees_east": "°E", "degree_east": "°E",
+}  # fmt: skip
 _WIDE_DEGREES = 120.0
 """Maps wider than this have coarse coastlines."""
 
@@ -122,15 +126,34 @@ def globe(array: xr.DataArray, y: str, x: str) -> tuple[NDArray[Any], NDArray[An
     return longitude.values, latitude.values
 
 
-def draw_coastlines(axes: Any, longitude: NDArray[Any]) -> None:
+def label_of(array: xr.DataArray, dim: str) -> str:
+    """Give what is written along an axis: a dimension and the unit of its coordinate.
+
+    Parameters
+    ----------
+    array : DataArray
+        What is drawn.
+    dim : str
+        Its dimension.
+
+    Returns
+    -------
+    str
+        Such as ``lat (°N)``.
+    """
+    units = str(array[dim].attrs.get("units", ""))
+    return dim if units in ("", "1") else f"{dim} ({_SIGNS.get(units, units)})"
+
+
+def draw_coastlines(maps: Sequence[Any], longitude: NDArray[Any]) -> None:
     """Draw coastlines, if they can be had.
 
     Parameters
     ----------
-    axes : cartopy.mpl.geoaxes.GeoAxes
-        The map.
+    maps : sequence of cartopy.mpl.geoaxes.GeoAxes
+        Of one grid.
     longitude : array
-        What it shows.
+        What they show.
 
     Warns
     -----
@@ -144,7 +167,8 @@ def draw_coastlines(axes: Any, longitude: NDArray[Any]) -> None:
     except OSError as error:
         warnings.warn(f"maps have no coastlines: {error}", UserWarning, stacklevel=4)
         return
-    axes.coastlines(resolution=scale, linewidth=0.5)
+    for axes in maps:
+        axes.coastlines(resolution=scale, linewidth=0.5)
 
 
 def _find(array: xr.DataArray, kind: str) -> xr.DataArray:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _GRIB, _MESSAGE = "GRIB_paramId", {"latitude", "longitude", "y", "x", "values"}
 """What cfgrib calls a variable's kind, and the dimensions of a message, which is decoded whole."""
+_GRIB_FILES = (".grib", ".grb")
 _DECODED = ("scale_factor", "add_offset", "missing_value", "_Unsigned")
 
 
@@ -211,8 +213,12 @@ def _open_dataset(data: Any) -> xr.Dataset:
             opened = xr.open_zarr(paths, chunks=None, consolidated=False)
         else:
             opened = xr.open_dataset(paths, chunks=None)
+    except FileNotFoundError as error:
+        raise StoreError(f"nothing is stored at {data!r}") from error
     except (OSError, ValueError) as error:
         message = f"{data!r} cannot be opened as a Zarr group, netCDF or GRIB file: {error}"
+        if any(end in str(data) for end in _GRIB_FILES) and find_spec("cfgrib") is None:
+            message += "\nGRIB is read with cfgrib: pip install cfgrib eccodes"
         raise StoreError(message) from error
     except TypeError as error:  # dates of several calendars
         message = f"{data!r} cannot be joined: {error} x.convert_calendar brings dates to one"

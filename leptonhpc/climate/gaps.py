@@ -25,14 +25,20 @@ from numpy.typing import NDArray
 
 import leptonhpc as lh
 from leptonhpc.api.destinations import Destination
-from leptonhpc.api.kept import KeptParts
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.climate.fields import Field, open_fields
 from leptonhpc.climate.formats import keep_one
 from leptonhpc.climate.gappy import Fit, GappyMatrix, Withheld
+from leptonhpc.climate.keeping import KeptFields
 from leptonhpc.climate.passes import blocks_of, few_at_once
 from leptonhpc.climate.room import room
-from leptonhpc.errors import DTypeError, NonFiniteError, NotConvergedWarning, OptionError
+from leptonhpc.errors import (
+    DTypeError,
+    NonFiniteError,
+    NotConvergedWarning,
+    OptionError,
+    ShapeError,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -97,8 +103,9 @@ def fill_gaps(
 
     Raises
     ------
-    OptionError, NonFiniteError, DTypeError
-        If an option makes no sense, a sample has no values, or the field is complex.
+    OptionError, ShapeError, NonFiniteError, DTypeError
+        If an option makes no sense, there is one sample or cell, a sample has no values, or the
+        field is complex.
     OutputExistsError, JobMismatchError
         If `out` is taken, or ``OUT.blocks`` beside it was left by another call.
 
@@ -123,7 +130,7 @@ def fill_gaps(
         "most_iterations": most_iterations, "seed": seed,
     }  # fmt: skip
     inputs = {} if out is None else {"field": field.source.identity()}
-    kept = KeptParts(destination.scratch, inputs, asked, overwrite=overwrite)
+    kept = KeptFields(destination.scratch, inputs, asked, overwrite=overwrite)
     with kept.working():
         matrix, counts = _survey(field, memory)
         most = min(matrix.shape[0], int((counts > 0).sum())) - 1
@@ -184,6 +191,9 @@ def _survey(field: Field, memory: Any) -> tuple[GappyMatrix, NDArray[np.int64]]:
 
 
 def _check(modes: int | None, most_modes: int, most: int, share: float) -> None:
+    if most < 1:
+        message = "gaps are filled with modes, which two samples and two cells with values have"
+        raise ShapeError(f"{message}, or more; found {most + 1}")
     for name, number in (("modes", modes), ("most_modes", most_modes)):
         if number is not None and not 1 <= number <= most:
             if name == "most_modes" and number > most >= 1:
@@ -232,7 +242,7 @@ class _Settle:
     most_iterations: int
     seed: int
     memory: Any
-    kept: KeptParts
+    kept: KeptFields
 
     def __call__(self, matrix: GappyMatrix, fit: Fit, modes: int) -> Fit:
         name = f"modes-{modes}{'-without-withheld' if len(matrix.withheld.rows) else ''}"

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leptonhpc.climate.axes import draw_coastlines, globe, goes_down, in_order, up_and_across
+from leptonhpc.climate.axes import (
+    draw_coastlines,
+    globe,
+    goes_down,
+    in_order,
+    label_of,
+    up_and_across,
+)
 from leptonhpc.climate.parts import field_names, one_field, part, require_modes, sample_dim
 from leptonhpc.climate.significance import north_separated
 from leptonhpc.errors import OptionError, ShapeError
@@ -15,6 +22,8 @@ from leptonhpc.errors import OptionError, ShapeError
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
+
+_SMALL = {"size": 8}
 
 
 def plot_eof(
@@ -69,6 +78,7 @@ def plot_eof(
     parts = "real parts of EOFs" if modes.pcs.dtype.kind == "c" else "EOFs"
     figure.suptitle(title or f"{parts[0].upper()}{parts[1:]} of {name}")
     rows = figure.add_gridspec(2, count, height_ratios=(3, 2))
+    maps = []
     for number in range(count):
         mode = patterns.isel(mode=number)
         share = 100 * float(modes.variance_fraction[number])
@@ -76,9 +86,12 @@ def plot_eof(
             rows[0, number], projection=projection if mode.ndim == 2 else None
         )
         _draw_map(figure, axes, mode, cmap, projection)
+        maps.append(axes)
         axes.set_title(f"mode {int(mode['mode'])}: {share:.1f} %", fontsize=10)
         below = figure.add_subplot(rows[1, number])
         _draw_series(below, modes, number, first=number == 0)
+    if projection is not None and patterns.ndim == 3:
+        draw_coastlines(maps, globe(mode, *up_and_across(mode))[0])
     return figure
 
 
@@ -169,8 +182,9 @@ def _draw_map(figure: Figure, axes: Any, mode: xr.DataArray, cmap: str, projecti
         places, values = in_order(mode, str(mode.dims[0]))
         axes.plot(places, values.values, color="0.2", linewidth=1)
         axes.axhline(0, color="0.7", linewidth=0.6, zorder=0)
-        axes.set(xlabel=mode.dims[0], ylabel=label)
+        axes.set(xlabel=label_of(mode, str(mode.dims[0])), ylabel=label)
         return
+    axes.set_facecolor("0.85")  # land
     y, x = up_and_across(mode)
     limit = float(abs(mode).max()) or 1.0
     options: dict[str, Any] = {"cmap": cmap, "vmin": -limit, "vmax": limit, "shading": "nearest"}
@@ -178,11 +192,11 @@ def _draw_map(figure: Figure, axes: Any, mode: xr.DataArray, cmap: str, projecti
         crs: Any = import_module("cartopy.crs")
         options["transform"] = crs.PlateCarree()
         across, up = globe(mode, y, x)
-        draw_coastlines(axes, across)
+        lines = {"linewidth": 0.3, "color": "0.6", "xlabel_style": _SMALL, "ylabel_style": _SMALL}
+        axes.gridlines(draw_labels=["left", "bottom"], **lines)
         values = mode.transpose(y, x)
     else:
-        axes.set_facecolor("0.85")  # land
-        axes.set(xlabel=x, ylabel=y)
+        axes.set(xlabel=label_of(mode, x), ylabel=label_of(mode, y))
         up, values = in_order(mode.transpose(y, x), y)
         across, values = in_order(values, x)
         if goes_down(mode, y):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,12 @@ from leptonhpc.store.locations import Location
 class _Source:
     wheel: Wheel
     member: str
+    units: str | None = None
+    """Where the file does not say."""
 
 
 SOURCES: Mapping[str, _Source] = {
-    "pacific-sst": _Source(EOFS, "eofs/examples/example_data/sst_ndjfm_anom.nc"),
+    "pacific-sst": _Source(EOFS, "eofs/examples/example_data/sst_ndjfm_anom.nc", units="K"),
     "met-office-e1": _Source(IRIS, "iris_sample_data/sample_data/E1_north_america.nc"),
     "met-office-a1b": _Source(IRIS, "iris_sample_data/sample_data/A1B_north_america.nc"),
     "ostia": _Source(IRIS, "iris_sample_data/sample_data/ostia_monthly.nc"),
@@ -56,6 +58,8 @@ def write_gridded(asked: Measured) -> None:
             f"{main.dims}"
         )
         raise DatasetError(message)
+    if source.units is not None:
+        main = replace(main, attributes={"units": source.units, **main.attributes})
     write_header(asked.location, asked.dataset, coordinates, attributes={})
     write_variable(
         asked.location,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from leptonhpc.blocks import BlockedArray, Region
 from leptonhpc.blocks.sources import Source
-from leptonhpc.errors import LinAlgError, OptionError, ShapeError
+from leptonhpc.errors import LinAlgError, NonFiniteError, OptionError, ShapeError
 from leptonhpc.genomics.autosomes import warn_of_other_contigs
 from leptonhpc.genomics.components import samples_of
 from leptonhpc.genomics.extras import Nbytes, require_xarray
@@ -70,6 +70,8 @@ def pc_relate(
     ------
     ShapeError
         If components are of other samples, or there are as many as samples.
+    NonFiniteError
+        If they are not finite; the message names the first sample.
     LinAlgError
         If components depend on one another.
     OptionError
@@ -214,6 +216,10 @@ def _basis(components: Any, cohort: Genotypes) -> NDArray[np.float64]:
             f"{samples} samples; found {scores.shape}"
         )
         raise ShapeError(message)
+    if not np.isfinite(scores).all():
+        at = int(np.argmin(np.isfinite(scores).all(axis=1)))
+        message = f"components must be finite; those of {cohort.samples.label(at)!r} are not"
+        raise NonFiniteError(message)
     design = np.column_stack([np.ones(samples), scores / np.linalg.norm(scores, axis=0)])
     q, r = np.linalg.qr(design)
     if not np.all(np.abs(np.diagonal(r)) > 1e-10 * np.linalg.norm(design, axis=0)):

@@ -290,6 +290,8 @@ def _mixed(
         cohort, relationship, loco=loco, counted=counted, memory=memory, progress=progress,
         place=None if kept is None else kept.place,
     ):  # fmt: skip
+        if kept is not None:
+            kept.is_empty = False  # products are
         block = mixed.MixedBlock(designs, part.relationship, memory=memory, progress=progress)
         chosen = cohort.select(variants=part.variants) if part.contig else cohort
         keeping = _keeping(kept, f"mixed{len(tested)}")

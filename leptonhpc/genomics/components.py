@@ -22,6 +22,7 @@ from leptonhpc.genomics.genotypes import (
     sample_variables,
     variant_variables,
 )
+from leptonhpc.genomics.kept import refused_leaves_nothing
 from leptonhpc.genomics.opening import open_genotypes
 from leptonhpc.genomics.standardised import standardised, standardised_by
 from leptonhpc.genomics.statistics import Statistics, statistics_of
@@ -184,7 +185,11 @@ def project(
     frequency = np.asarray(model["variant_allele_frequency"])[:, 1]
     x = standardised_by(cohort, frequency)
     axes = np.asarray(model["sample_pca_component"], np.float64)
-    with beside_tables(memory) as rest, destination.explaining():
+    with (
+        refused_leaves_nothing([destination.scratch]),
+        beside_tables(memory) as rest,
+        destination.explaining(),
+    ):
         placed = matmul(
             x.T, axes, out=destination.scratch, overwrite=overwrite, memory=rest,
             progress=progress,

@@ -55,7 +55,7 @@ def beside_tables(memory: Nbytes) -> Iterator[int | None]:
         yield budget
         return
     try:
-        yield budget - TABLES_NBYTES
+        yield max(1, budget - TABLES_NBYTES)
     except MemoryBudgetError as error:
         taken = f"{TABLES_NBYTES // 10**6} MB"
         message = f"{error}. Give {taken} more than that: xarray takes them of memory={memory!r}"

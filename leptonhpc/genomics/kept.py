@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc import store
 from leptonhpc.api.kept import KeptParts
 from leptonhpc.blocks.sources import Source
+from leptonhpc.errors import (
+    DTypeError,
+    LinAlgError,
+    MemoryBudgetError,
+    NonFiniteError,
+    OptionError,
+    ShapeError,
+)
 
 Arrays = dict[str, NDArray[Any]]
+
+REFUSED = (DTypeError, LinAlgError, NonFiniteError, ShapeError)
+"""What the calls or tables do not allow, however often it is tried."""
 
 
 class KeptBlocks(KeptParts):
@@ -39,6 +51,7 @@ class KeptBlocks(KeptParts):
     def __init__(
         self, place: str, source: Source, question: Mapping[str, Any], *, overwrite: bool
     ) -> None:
+        self.is_empty = overwrite or not store.exists(place)
         super().__init__(place, {"calls": source.identity()}, question, overwrite=overwrite)
         self.place = place
 
@@ -71,7 +84,22 @@ class KeptBlocks(KeptParts):
         arrays : dict of str to array
             Numbers.
         """
+        self.is_empty = False
         self.save(_name(part, columns), arrays)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Say to whoever asks that this process works here; keep nothing of what is refused."""
+        try:
+            with super().working():
+                yield
+        except REFUSED:
+            store.remove(self.place)
+            raise
+        except (MemoryBudgetError, OptionError):
+            if self.is_empty:  # else another budget goes on with what is finished
+                store.remove(self.place)
+            raise
 
 
 class KeptArrays:
@@ -124,6 +152,30 @@ def blocks_kept(
     kept = KeptBlocks(place, source, question, overwrite=overwrite)
     with kept.working():
         yield KeptArrays(kept, part)
+
+
+@contextmanager
+def refused_leaves_nothing(outputs: Sequence[str | None]) -> Iterator[None]:
+    """Remove what drivers made of calls or tables that are then refused.
+
+    Parameters
+    ----------
+    outputs : sequence of str or None
+        Of drivers, finished or not.
+
+    Yields
+    ------
+    None
+        Inside, the drivers run.
+    """
+    try:
+        yield
+    except REFUSED:
+        for place in outputs:
+            if place is not None:
+                store.remove(store.partial_location(place))
+                store.remove(place)
+        raise
 
 
 def digest_of(*arrays: NDArray[Any]) -> str:

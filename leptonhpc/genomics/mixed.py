@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.api import eigh
-from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.errors import NonFiniteError, OptionError, ShapeError
 from leptonhpc.genomics.autosomes import warn_of_other_contigs
 from leptonhpc.genomics.designs import Design
 from leptonhpc.genomics.extras import Nbytes, beside_tables
@@ -157,16 +157,16 @@ def relationship_parts(
         yield Part("", everything, given(relationship, cohort))
         return
     assert counted is not None
+    contigs, first = np.unique(cohort.variants.contig, return_index=True)
+    if loco and len(contigs) < 2:
+        message = f"loco=True needs two contigs or more; all of {cohort.name} is on {contigs[0]}"
+        raise OptionError(message)
     warn_of_other_contigs(cohort, "the relationship matrix")
     options: dict[str, Any] = {"memory": memory, "progress": progress}
     sums, counts = pair_sums(cohort, counted, output=_products(place, "all"), **options)
     if not loco:
         yield Part("", everything, sums / require_pairs(cohort, counts))
         return
-    contigs, first = np.unique(cohort.variants.contig, return_index=True)
-    if len(contigs) < 2:
-        message = f"loco=True needs two contigs or more; all of {cohort.name} is on {contigs[0]}"
-        raise OptionError(message)
     for contig in contigs[np.argsort(first)]:
         variants = np.flatnonzero(cohort.variants.contig == contig)
         own, own_counts = pair_sums(
@@ -205,6 +205,8 @@ def given(relationship: Any, cohort: Genotypes) -> Floats:
         If it is a path, or a dataset that holds no relationship matrix.
     ShapeError
         If the matrix is of other samples.
+    NonFiniteError
+        If it is not finite; the message names the pair of samples.
     """
     if isinstance(relationship, str | os.PathLike):
         message = f"relationship= is a matrix or a dataset; open {os.fspath(relationship)!r} first"
@@ -223,6 +225,13 @@ def given(relationship: Any, cohort: Genotypes) -> Floats:
             f"has samples; found shape {matrix.shape}"
         )
         raise ShapeError(message)
+    if not np.isfinite(matrix).all():
+        i, j = np.argwhere(~np.isfinite(matrix))[0]
+        message = (
+            f"the relationship matrix must be finite; it is {matrix[i, j]} for "
+            f"{cohort.samples.label(i)!r} and {cohort.samples.label(j)!r}"
+        )
+        raise NonFiniteError(message)
     return matrix
 
 

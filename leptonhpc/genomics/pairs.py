@@ -18,6 +18,7 @@ from leptonhpc.blocks import BlockedArray
 from leptonhpc.errors import MemoryBudgetError, OptionError, OutputExistsError
 from leptonhpc.genomics.extras import TABLES_NBYTES, Nbytes, beside_tables
 from leptonhpc.genomics.genotypes import Genotypes, sample_variables
+from leptonhpc.genomics.kept import refused_leaves_nothing
 from leptonhpc.planning.amounts import parse_nbytes
 from leptonhpc.runtime import connected_client, resources_of
 from leptonhpc.store.locations import Location
@@ -56,6 +57,7 @@ class PairsOutput:
     def __init__(self, out: Location | None, products: Sequence[str], *, overwrite: bool) -> None:
         self._out, self._overwrite = out, overwrite
         self._places: dict[str, str] = {}
+        self._begun: list[str] = []
         self._held_nbytes = 0
         self._results: list[Any] = []
         if out is None:
@@ -101,11 +103,17 @@ class PairsOutput:
             If there is no room, or none for the result where no `out` was given.
         """
         place = self._places.get(name)
-        kept: dict[str, Any] = {} if place is None else {"out": place, "overwrite": self._overwrite}
+        kept: dict[str, Any] = {}
+        if place is not None:
+            kept = {"out": place, "overwrite": self._overwrite}
+            self._begun.append(place)
         square = a.shape[0] ** 2 * _ITEM_NBYTES
         # the result is made when the products are there
         later = self._held_nbytes + (square if self._out is None else 0)
-        with _beside(memory, self._held_nbytes, later, a.shape[0]) as rest:
+        with (
+            refused_leaves_nothing(self._begun),
+            _beside(memory, self._held_nbytes, later, a.shape[0]) as rest,
+        ):
             found = matmul(a, b, memory=rest, progress=progress, **kept)
         self._results.append(found)  # a temporary store is removed with its result
         if not isinstance(found.product, BlockedArray):
@@ -141,7 +149,10 @@ class PairsOutput:
             for rows in bands:
                 values[rows] = band(rows)
             return pairs_dataset(cohort, name, values)
-        with store.being_made(self._out, overwrite=self._overwrite) as place:
+        with (
+            refused_leaves_nothing(self._begun),
+            store.being_made(self._out, overwrite=self._overwrite, leave=False) as place,
+        ):
             array = store.create_array(
                 place, shape=(samples, samples), dtype=np.float64, chunks=(step, samples),
                 dimension_names=("samples_0", "samples_1"),
@@ -170,8 +181,11 @@ def _beside(memory: Nbytes, held: int, later: int, samples: int) -> Iterator[Nby
     way = "Give more, or out=: a stored matrix is not held"
     free = resources_of(budget).arrays_nbytes - TABLES_NBYTES
     if later > free:
-        message = f"matrices of pairs of {samples} samples take {later / 1e6:.0f} MB in memory"
-        raise MemoryBudgetError(f"{message}; memory={memory!r} leaves {free / 1e6:.0f} MB. {way}")
+        message = (
+            f"matrices of pairs of {samples} samples take {later / 1e6:.0f} MB in memory; "
+            f"memory={memory!r} leaves {max(0, free) / 1e6:.0f} MB beside what libraries take"
+        )
+        raise MemoryBudgetError(f"{message}. {way}")
     if not held:
         with beside_tables(budget) as rest:
             yield rest

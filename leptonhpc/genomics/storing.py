@@ -80,7 +80,7 @@ def store_genotypes(
         raise OptionError(f"encoding is 'byte' or 'two-bit'; found {encoding!r}")
     if encoding == "two-bit" and dtype.kind == "f":
         raise OptionError("dosages do not fit in two bits; store them with encoding='byte'")
-    with store.being_made(out, overwrite=overwrite) as place:
+    with store.being_made(out, overwrite=overwrite, leave=False) as place:
         store.create_group(place, attributes={"format": FORMAT, "encoding": encoding,
                                               "samples": genotypes.shape[0]})  # fmt: skip
         array = _create(store.join(place, "calls"), genotypes, encoding, chunks)

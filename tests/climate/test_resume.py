@@ -11,7 +11,15 @@ import xarray as xr
 from leptonhpc import climate
 from leptonhpc.api.kept import KeptParts
 from leptonhpc.climate import coupled, gaps, hilbert, models, passes, reduced
-from leptonhpc.errors import JobMismatchError, OptionError, OutputExistsError
+from leptonhpc.errors import (
+    JobMismatchError,
+    LeptonError,
+    MemoryBudgetError,
+    NonFiniteError,
+    OptionError,
+    OutputExistsError,
+    ShapeError,
+)
 
 
 class StopError(Exception):
@@ -212,6 +220,9 @@ def test_draws_go_on_from_those_that_were_made(
     assert names(tmp_path) == ["b.zarr.blocks"]
     with pytest.raises(JobMismatchError, match="seed"):
         climate.bootstrap(field, out=out, seed=1, **options)
+    with pytest.raises(MemoryBudgetError):  # what is done waits for a larger budget
+        climate.bootstrap(field, out=out, memory="1 MB", **options)
+    assert names(tmp_path) == ["b.zarr.blocks"]
     with monkeypatch.context() as patch:
         patch.setattr("leptonhpc.runtime.run.run_job", stopped)  # the decomposition is kept
         found = climate.bootstrap(field, out=out, **options)
@@ -255,4 +266,52 @@ def test_complex_modes_do_not_go_to_netcdf(field: xr.DataArray, tmp_path: Path) 
         climate.hilbert_eof(field, 2, out=tmp_path / "x.nc")
     with pytest.raises(OptionError, match="no complex numbers"):
         climate.eof(field * 1j, 2, out=tmp_path / "x.nc")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [("gap", NonFiniteError), ("infinite", NonFiniteError), ("budget", MemoryBudgetError)],
+)
+def test_what_is_refused_leaves_nothing(
+    field: xr.DataArray, other: xr.DataArray, tmp_path: Path, wrong: str, error: type[LeptonError]
+) -> None:
+    modes, series = climate.eof(field, 2, weights=None), field.time.dt.month * 1.0
+    options: dict[str, Any] = {"out": tmp_path / "r.zarr"}
+    field = field.copy()
+    if wrong == "budget":
+        options["memory"] = "1 MB"
+    else:
+        field[41, 5, 7] = np.nan if wrong == "gap" else np.inf
+    pair = {"modes": 2, "eofs": 3, "weights": None, **options}
+    calls: dict[str, Callable[[], Any]] = {
+        "bootstrap": lambda: climate.bootstrap(field, 2, draws=3, **options),
+        "cca": lambda: climate.cca(other, field, **pair),
+        "common_eofs": lambda: climate.common_eofs({"a": field, "b": field}, 2, **options),
+        "eof": lambda: climate.eof(field, 2, **options),
+        "hilbert_eof": lambda: climate.hilbert_eof(field, 2, **options),
+        "mca": lambda: climate.mca(other, field, total="measured", **pair),
+    }
+    if wrong != "gap":
+        calls["fill_gaps"] = lambda: climate.fill_gaps(field, 1, **options)
+    if wrong != "budget":  # passes with blocks of a part of it
+        calls |= {
+            "correlation_map": lambda: climate.correlation_map(series, field, **options),
+            "project": lambda: climate.project(modes, field, **options),
+            "regression_map": lambda: climate.regression_map(series, field, **options),
+        }
+    for name, call in calls.items():
+        with pytest.raises(error):
+            call()
+        assert names(tmp_path) == [], name
+
+
+def test_fillings_that_make_no_sense_leave_nothing(field: xr.DataArray, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"out": tmp_path / "r.zarr"}
+    for wrong in ({"modes": 99}, {"share": 0.9}):
+        with pytest.raises(OptionError):
+            climate.fill_gaps(field, **wrong, **options)
+        assert names(tmp_path) == []
+    with pytest.raises(ShapeError, match="two samples"):
+        climate.fill_gaps(field[:1], **options)
     assert names(tmp_path) == []

@@ -15,12 +15,14 @@ import xarray as xr
 from leptonhpc.datasets.wheels import EOFS, Wheel
 
 TEMPLATE = Path(__file__).parents[2] / "workflows" / "climate_eof"
+UNMADE = shutil.ignore_patterns("*-output")
+"""A template is copied without what its run left there."""
 Need = Callable[[Wheel], Path]
 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(TEMPLATE, tmp_path / "mine"))
+    return Path(shutil.copytree(TEMPLATE, tmp_path / "mine", ignore=UNMADE))
 
 
 def test_run_leaves_modes_and_pictures_and_says_when_they_are_there(

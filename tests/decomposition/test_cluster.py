@@ -9,7 +9,7 @@ import pytest
 from distributed import Client, LocalCluster
 from sklearn.datasets import make_low_rank_matrix
 
-from leptonhpc.decomposition import NMF, PCA, KernelPCA, Ridge, TruncatedSVD
+from leptonhpc.decomposition import NMF, PCA, IncrementalPCA, KernelPCA, Ridge, TruncatedSVD
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,8 @@ Y = np.random.default_rng(0).standard_normal(400)
 def test_the_same_comes_out_on_a_cluster(client: Client, stored: Any) -> None:
     path = stored(X, (100, 20))
     for estimator in (
-        PCA(3), TruncatedSVD(3), KernelPCA(3, n_landmarks=30, kernel="rbf"), Ridge(),
+        PCA(3), TruncatedSVD(3), IncrementalPCA(3, batch_size=150),
+        KernelPCA(3, n_landmarks=30, kernel="rbf"), Ridge(),
     ):  # fmt: skip
         with client.as_current():
             shared = estimator.fit(path, Y)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from leptonhpc import genomics
-from leptonhpc.errors import LinAlgError, OptionError, ShapeError
+from leptonhpc.errors import LinAlgError, NonFiniteError, OptionError, ShapeError
 
 EPS = np.finfo(float).eps
 
@@ -83,6 +83,10 @@ def test_what_makes_no_sense_is_refused(complete: Any) -> None:
         genomics.pc_relate(complete.calls, model)
     with pytest.raises(LinAlgError, match="depend on one another"):
         genomics.pc_relate(cohort, np.ones((61, 1)))
+    unknown = np.asarray(model.sample_pca_projection).copy()
+    unknown[5, 1] = np.nan
+    with pytest.raises(NonFiniteError, match="'f2 i5' are not"):
+        genomics.pc_relate(cohort, unknown)
 
 
 def test_missing_calls_do_not_make_twins_siblings() -> None:

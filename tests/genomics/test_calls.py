@@ -1,5 +1,6 @@
 """Calls that would come out as other calls are refused, or read for what they are."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,13 @@ import pytest
 import xarray as xr
 
 from leptonhpc import genomics
-from leptonhpc.errors import OutputExistsError, ShapeError
+from leptonhpc.errors import (
+    LinAlgError,
+    MemoryBudgetError,
+    OptionError,
+    OutputExistsError,
+    ShapeError,
+)
 
 DIMS = ("variants", "samples", "ploidy")
 
@@ -35,7 +42,7 @@ def test_impossible_calls_are_not_stored(tmp_path: Path, encoding: Any, wrong: i
         genomics.store_genotypes(
             genomics.open_genotypes(calls), tmp_path / "g", encoding=encoding, chunks=(4, 5)
         )
-    assert not (tmp_path / "g").exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("encoding", ["byte", "two-bit"])
@@ -56,16 +63,6 @@ def test_a_folder_of_the_user_is_not_removed(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match=r"g\.partial', .* is something else"):
         genomics.store_genotypes(cohort, tmp_path / "g")
     assert mine.read_text() == "mine"
-
-
-def test_what_an_attempt_left_is_removed(tmp_path: Path) -> None:
-    bad = genomics.open_genotypes(np.full((3, 4), 7, np.int8))
-    with pytest.raises(ShapeError):
-        genomics.store_genotypes(bad, tmp_path / "g")
-    assert (tmp_path / "g.partial").exists()
-    good = genomics.open_genotypes(np.ones((3, 4), np.int8))
-    genomics.store_genotypes(good, tmp_path / "g")
-    assert not (tmp_path / "g.partial").exists()
 
 
 def test_missing_alleles_that_xarray_made_nan_are_missing(
@@ -136,18 +133,57 @@ def test_all_alternate_alleles_are_named() -> None:
     assert list(variants.reference) == ["A", "T", "A"]
 
 
-@pytest.mark.parametrize("question", ["kinship", "ld", "ld_prune", "project"])
-def test_impossible_calls_are_named_whatever_is_asked(complete: Any, question: str) -> None:
+QUESTIONS = (
+    "grm", "gwas", "hwe", "kinship", "ld", "ld_prune", "mixed", "pc_relate", "pca", "project",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_impossible_calls_are_named_whatever_is_asked_and_nothing_is_left(
+    complete: Any, tmp_path: Path, question: str
+) -> None:
+    model = genomics.pca(complete.calls, components=2)
     calls = complete.calls.copy()
-    cohort = genomics.open_genotypes(calls)
-    model = genomics.pca(cohort, components=2)
-    calls = calls.copy()
     calls[5, 17] = 3
+    trait, given = np.arange(61) % 7, {"out": tmp_path / "r.zarr"}
     asked = {
-        "kinship": lambda: genomics.kinship(calls),
-        "ld": lambda: genomics.ld(calls),
+        "grm": lambda: genomics.grm(calls, **given),
+        "gwas": lambda: genomics.gwas(calls, trait, **given),
+        "hwe": lambda: genomics.hwe(calls, **given),
+        "kinship": lambda: genomics.kinship(calls, **given),
+        "ld": lambda: genomics.ld(calls, **given),
         "ld_prune": lambda: genomics.ld_prune(calls),
-        "project": lambda: genomics.project(model, calls),
+        "mixed": lambda: genomics.gwas(calls, trait, model="mixed", **given),
+        "pc_relate": lambda: genomics.pc_relate(calls, model.sample_pca_projection, **given),
+        "pca": lambda: genomics.pca(calls, components=2, **given),
+        "project": lambda: genomics.project(model, calls, **given),
     }
     with pytest.raises(ShapeError, match="has 3 for sample number 5 at variant number 17"):
         asked[question]()
+    assert not list(tmp_path.iterdir())
+
+
+def test_questions_that_are_refused_leave_nothing(complete: Any, tmp_path: Path) -> None:
+    calls, trait = complete.calls, np.arange(61) % 7
+    apart = calls.copy()
+    apart[0, :120] = apart[1, 120:] = -1
+    given = {"out": tmp_path / "r.zarr"}
+    little = {**given, "memory": "1 MB"}
+    asked: list[tuple[type[Exception], Callable[[], Any]]] = [
+        (LinAlgError, lambda: genomics.grm(apart, **given)),
+        (LinAlgError, lambda: genomics.gwas(apart, trait, model="mixed", **given)),
+        (LinAlgError, lambda: genomics.gwas(calls, trait, model="logistic", **given)),
+        (OptionError, lambda: genomics.gwas(calls, trait, model="mixed", loco=True, **given)),
+        (OptionError, lambda: genomics.ld(calls, window=0, **given)),
+        (MemoryBudgetError, lambda: genomics.gwas(calls, trait, **little)),
+        (MemoryBudgetError, lambda: genomics.gwas(calls, trait, model="mixed", **little)),
+        (MemoryBudgetError, lambda: genomics.hwe(calls, **little)),
+        (MemoryBudgetError, lambda: genomics.kinship(calls, **little)),
+        (MemoryBudgetError, lambda: genomics.store_genotypes(
+            genomics.open_genotypes(calls), tmp_path / "r.zarr", memory="1 MB"
+        )),
+    ]  # fmt: skip
+    for number, (error, call) in enumerate(asked):
+        with pytest.raises(error):
+            call()
+        assert not list(tmp_path.iterdir()), number

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from leptonhpc import genomics
-from leptonhpc.errors import LinAlgError, OptionError, ShapeError
+from leptonhpc.errors import LinAlgError, NonFiniteError, OptionError, ShapeError
 from leptonhpc.genomics.reml import Rotated, fit_null
 
 RTOL = 1e-8
@@ -132,6 +132,10 @@ def test_relationships_that_do_not_fit_are_refused(complete: Any, trait: np.ndar
     cohort = genomics.read_bed(complete.bed)
     with pytest.raises(ShapeError, match="61 rows"):
         genomics.gwas(cohort, trait, model="mixed", relationship=np.eye(60))
+    unknown = np.eye(61)
+    unknown[3, 4] = np.nan
+    with pytest.raises(NonFiniteError, match="is nan for 'f1 i3' and 'f2 i4'"):
+        genomics.gwas(cohort, trait, model="mixed", relationship=unknown)
     with pytest.raises(OptionError, match="loco=True"):
         genomics.gwas(cohort, trait, model="mixed", relationship=np.eye(61), loco=True)
     with pytest.raises(OptionError, match="two contigs"):

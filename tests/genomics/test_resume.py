@@ -9,7 +9,7 @@ import xarray as xr
 
 import leptonhpc as lh
 from leptonhpc import genomics
-from leptonhpc.errors import JobMismatchError, OutputExistsError
+from leptonhpc.errors import JobMismatchError, MemoryBudgetError, OutputExistsError
 from leptonhpc.genomics import association, components, pairs, passes
 
 VARIANTS, WIDTH = 240, 50
@@ -69,6 +69,8 @@ def test_a_stopped_association_goes_on(
     assert [p.name for p in tmp_path.iterdir()] == ["r.zarr.blocks"]
     with pytest.raises(JobMismatchError, match="overwrite=True"):
         genomics.gwas(cohort, TRAITS[:, :1], out=out, **options)
+    with pytest.raises(MemoryBudgetError):  # what is done waits for a larger budget
+        genomics.gwas(cohort, TRAITS, out=out, memory="1 MB", **options)
     after = counting_reads(monkeypatch)
     found = genomics.gwas(cohort, TRAITS, out=out, **options)
     assert len(before) == 3

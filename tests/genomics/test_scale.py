@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,9 @@ from distributed import Client, LocalCluster
 
 from leptonhpc import datasets, genomics
 from leptonhpc.blocks import BlockedArray, StoredSource
+from leptonhpc.datasets.simulated_genotypes import draw_genotypes
 from leptonhpc.errors import MemoryBudgetError, WorkerError
+from leptonhpc.genomics.association import VARIABLES
 from leptonhpc.genomics.extras import TABLES_NBYTES
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
 
@@ -105,6 +108,28 @@ def test_measured_peaks_stay_under_the_budget(path: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(found["beta"], expected, rtol=1e-8)
 
 
+@pytest.mark.parametrize("model", ["linear", "logistic", "mixed"])
+def test_blocks_of_an_association_take_no_more_than_is_left_for_them(model: Any) -> None:
+    people, variants = 120, 2000
+    calls = np.random.default_rng(0).integers(-1, 3, (people, variants)).astype(np.int8)
+    y, age = np.random.default_rng(1).normal(size=(2, people))
+    given = {"relationship": np.eye(people)} if model == "mixed" else {}
+    y = y > 0 if model == "logistic" else y
+    room = 8 * people * variants * 3 // 4
+
+    def tested(**options: Any) -> Any:
+        return genomics.gwas(calls, y, covariates=age, model=model, **given, **options)
+
+    whole = tested()  # modules that it imports are there after the first
+    tracemalloc.start()
+    found = tested(memory=LIBRARIES_NBYTES + TABLES_NBYTES + room)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= room + (1 << 18) < 8 * people * variants  # names, and objects of Python
+    name = f"variant_{VARIABLES[model]}_p_value"
+    np.testing.assert_allclose(found[name], whole[name], rtol=1e-8)
+
+
 def test_pairs_that_no_memory_holds_are_refused_before_they_are_computed() -> None:
     cohort = genomics.open_genotypes(np.zeros((20_000, 2), np.int8))
     with pytest.raises(MemoryBudgetError, match=r"20000 samples take 3200 MB.*out="):
@@ -112,12 +137,16 @@ def test_pairs_that_no_memory_holds_are_refused_before_they_are_computed() -> No
 
 
 def test_a_cluster_gives_the_same(gappy: Any, tmp_path: Path, cluster: LocalCluster) -> None:
-    cohort = genomics.store_genotypes(genomics.read_bed(gappy.bed), tmp_path / "g", chunks=(20, 30))
-    y = np.arange(61) % 7.0
+    bed = genomics.read_bed(gappy.bed)
+    cohort = genomics.store_genotypes(bed, tmp_path / "g", chunks=(20, 30))
+    many = genomics.open_genotypes(draw_genotypes(((0, 90), (0, 300)), populations=3, seed=1))
+    many = genomics.store_genotypes(many, tmp_path / "m", chunks=(40, 70))
     with Client(cluster):
-        there = _answers(cohort, y)
-    for name, here in _answers(cohort, y).items():
-        np.testing.assert_allclose(there[name], here, rtol=1e-9, atol=1e-12, err_msg=name)
+        there = _answers(cohort, bed, many, tmp_path / "there")
+    here = _answers(cohort, bed, many, tmp_path / "here")
+    assert len(here) == len(there) == 16
+    for name in here:
+        np.testing.assert_allclose(there[name], here[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 def test_what_workers_cannot_read_is_refused(client: Client) -> None:
@@ -135,16 +164,25 @@ def _opened(array: Any) -> Any:
     return BlockedArray(StoredSource(array))
 
 
-def _answers(cohort: genomics.Genotypes, y: np.ndarray) -> dict[str, np.ndarray]:
+def _answers(
+    cohort: genomics.Genotypes, bed: genomics.Genotypes, many: genomics.Genotypes, out: Path
+) -> dict[str, np.ndarray]:
+    y = np.arange(61) % 7.0
     pairs = genomics.ld(cohort, window=10, threshold=0.1)
     few = genomics.filter_variants(genomics.ld_prune(cohort, window=10), min_maf=0.1)
     scores = np.random.default_rng(4).standard_normal((61, 2))
-    model = genomics.pca(few, components=2, method="exact", precision="double")
+    options: dict[str, Any] = {"components": 2, "precision": "double"}
+    model = genomics.pca(few, method="exact", **options)
+    many = genomics.filter_variants(many, min_maf=0.05)
+    truncated = genomics.pca(many, method="truncated", accuracy=1e-10, most_passes=100, **options)
     found = {
+        "bed": genomics.genotype_statistics(bed).call_rate,
+        "stored": genomics.store_genotypes(bed, out, encoding="two-bit").calls,
         "frequency": genomics.genotype_statistics(cohort).frequency,
         "linear": genomics.gwas(cohort, y).variant_linreg_p_value,
         "logistic": genomics.gwas(cohort, y > 3, model="logistic").variant_logreg_beta,
         "mixed": genomics.gwas(cohort, y, model="mixed").variant_lmm_beta,
+        "loco": genomics.gwas(cohort, y, model="mixed", loco=True).variant_lmm_p_value,
         "r2": pairs.ld_r2,
         "hwe": genomics.hwe(cohort).variant_hwe_p_value,
         "grm": genomics.grm(cohort).stat_genomic_relationship,
@@ -152,6 +190,7 @@ def _answers(cohort: genomics.Genotypes, y: np.ndarray) -> dict[str, np.ndarray]
         "pc_relate": genomics.pc_relate(cohort, scores).pc_relate_phi,
         "kept": few.calls,
         "pca": np.abs(model.sample_pca_projection),
+        "truncated": truncated.sample_pca_eigenvalue,
         "project": np.abs(genomics.project(model, few).sample_pca_projection),
     }
     return {name: np.asarray(values) for name, values in found.items()}

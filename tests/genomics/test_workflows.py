@@ -17,6 +17,8 @@ from leptonhpc import datasets
 from leptonhpc.errors import DatasetError
 
 TEMPLATES = Path(__file__).parents[2] / "workflows"
+UNMADE = shutil.ignore_patterns("*-output")
+"""A template is copied without what its run left there."""
 NOTEBOOKS = [("genotype_pca", 2), ("gwas", 4)]
 
 
@@ -27,7 +29,7 @@ def run(
     """Run a copy of a template as a program, in this process, and give what it printed."""
 
     def program(name: str, *arguments: str) -> str:
-        copied = Path(shutil.copytree(TEMPLATES / name, tmp_path / "mine"))
+        copied = Path(shutil.copytree(TEMPLATES / name, tmp_path / "mine", ignore=UNMADE))
         monkeypatch.chdir(copied)
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
         runpy.run_path("run.py", run_name="__main__")

@@ -17,6 +17,8 @@ from leptonhpc import datasets, store
 from leptonhpc.errors import DatasetError
 
 TEMPLATE = Path(__file__).parents[2] / "workflows" / "faces"
+UNMADE = shutil.ignore_patterns("*-output")
+"""A template is copied without what its run left there."""
 SHARES = (17.61, 12.91, 6.84)
 """Percent; by an SVD of the repaired images in double precision."""
 
@@ -25,7 +27,7 @@ SHARES = (17.61, 12.91, 6.84)
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy the template, with the faces fetched, or skip where they cannot be had."""
     folder = tmp_path_factory.mktemp("mine") / "faces"
-    shutil.copytree(TEMPLATE, folder)
+    shutil.copytree(TEMPLATE, folder, ignore=UNMADE)
     try:
         datasets.fetch("faces", out=folder / "faces-output" / "faces.zarr")
     except DatasetError as error:
