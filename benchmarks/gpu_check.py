@@ -113,11 +113,12 @@ def _show(rows: list[dict[str, Any]], *, since: str) -> None:
             print(f"{row['name']:34} FAILED: {row['failed']}")
             continue
         value = f"{row['value']:>12.4g} {row['unit']:8}" if "value" in row else " " * 21
-        part = f"{row['fraction']:5.2f} of {row['of']}" if "fraction" in row else ""
-        wanted = f", wanted {row['wanted']}" if "wanted" in row else ""
-        wanted += f", error {row['error']:.1e}" if "error" in row else ""
-        note = row.get("note", "")
-        print(f"{row['name']:34} {value} {part}{wanted} {note}".rstrip(), flush=True)
+        told = [f"{row['fraction']:.2g} of {row['of']}"] if "fraction" in row else []
+        told += [f"wanted {row['wanted']}"] if "wanted" in row else []
+        told += [f"error {row['error']:.1e}"] if "error" in row else []
+        told += ["NOT CONVERGED"] if row.get("converged") is False else []
+        told += [row["note"]] if "note" in row else []
+        print(f"{row['name']:34} {value} {', '.join(told)}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.kernels.accelerated.hybrid import Hybrid
-from leptonhpc.kernels.accelerated.pieces import pieces
+from leptonhpc.kernels.accelerated.pieces import cells, piece_size
 from leptonhpc.kernels.fold import Blas
+
+_LEAST_ROWS = 128
+_PIECES_OF_PRODUCT = 4
+"""A product may be as large, before it is added: smaller ones are slower."""
 
 
 def accelerator(
@@ -25,6 +29,8 @@ def accelerator(
     *,
     put: Callable[[NDArray[Any]], Any],
     get: Callable[[Any], NDArray[Any]],
+    take: Callable[[NDArray[Any]], Any] | None = None,
+    give: Callable[[Any], NDArray[Any]] | None = None,
     capacity_nbytes: int | None = None,
 ) -> Blas:
     """Make the primitives of a device from its namespace.
@@ -39,8 +45,14 @@ def accelerator(
         Copies a NumPy array to the device.
     get : callable
         Copies an array of the device to a NumPy array that may be changed.
+    take : callable, optional
+        Gives an array of the device in the memory of a NumPy array that nobody else has; default:
+        `put`.
+    give : callable, optional
+        The reverse; default: `get`.
     capacity_nbytes : int, optional
-        Memory of the device that a job may use; default: the host's memory is what there is.
+        Memory of the device that a job may use; default: the host's memory is what there is, and
+        bands are cut as small and read as late as for the host.
 
     Returns
     -------
@@ -61,8 +73,13 @@ def accelerator(
     ) -> None:  # fmt: skip
         if 0 in c.shape or 0 in a.shape:
             return
-        product = adjoint_of(a, wanted=adjoint) @ adjoint_of(b, wanted=right_adjoint)
-        c += product if alpha == 1.0 else product * alpha
+        left, right = adjoint_of(a, wanted=adjoint), adjoint_of(b, wanted=right_adjoint)
+        step = max(_LEAST_ROWS, _PIECES_OF_PRODUCT * piece_size(capacity_nbytes) // c.shape[1])
+        for low in range(0, c.shape[0], step):  # products are made before they are added
+            high = min(low + step, c.shape[0])
+            product = left[low:high, :] @ right
+            part = c[low:high, :]
+            part += product if alpha == 1.0 else product * alpha
 
     def syrk(c: Any, a: Any, *, alpha: float = 1.0, right_adjoint: bool = False) -> None:
         gemm(c, a, a, alpha=alpha, adjoint=not right_adjoint, right_adjoint=right_adjoint)
@@ -71,23 +88,27 @@ def accelerator(
         return xp.astype(a, getattr(xp, _name_of(dtype)), copy=False)
 
     def stage(shape: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[Any], Any]) -> Any:
-        host = read(np.empty(shape, dtype))
+        out = np.empty(shape, dtype)
+        host = read(out)
+        own = host.ctypes.data == out.ctypes.data
         if not (hasattr(xp, dtype.name) and dtype.isnative):  # a dtype that only the host has
-            host = host.astype(np.result_type(dtype.newbyteorder("="), np.float32))
-        return put(host)
+            host, own = host.astype(np.result_type(dtype.newbyteorder("="), np.float32)), True
+        return take(host) if own and take is not None else put(host)
 
-    made = Hybrid(gemm, put, get)
+    made = Hybrid(gemm, put, get, take or put, give or get)
     return Blas(
-        gemm, syrk, made.trsm, made.trmm, sum_of_squares_by(xp, cast), made.potrf, made.getrf,
-        made.permute, made.geqrf, made.reflect,
+        gemm, syrk, made.trsm, made.trmm, sum_of_squares_by(xp, cast, capacity_nbytes), made.potrf,
+        made.getrf, made.permute, made.geqrf, made.reflect,
         zeros=lambda shape, dtype: put(np.zeros(shape, dtype)), put=put, get=get,
         diagonal=xp.linalg.diagonal, all_finite=lambda a: bool(xp.all(xp.isfinite(a))),
-        array=array, xp=xp, cast=cast, stage=stage, syevd=made.syevd,
-        capacity_nbytes=capacity_nbytes,
+        array=array, xp=xp, cast=cast, stage=stage, take=take, give=give,
+        syevd=made.syevd, capacity_nbytes=capacity_nbytes,
     )  # fmt: skip
 
 
-def sum_of_squares_by(xp: Any, cast: Callable[[Any, Any], Any]) -> Callable[[Any], float]:
+def sum_of_squares_by(
+    xp: Any, cast: Callable[[Any, Any], Any], capacity_nbytes: int | None
+) -> Callable[[Any], float]:
     """Make the sum of squares of a matrix from a namespace.
 
     Parameters
@@ -96,6 +117,8 @@ def sum_of_squares_by(xp: Any, cast: Callable[[Any, Any], Any]) -> Callable[[Any
         Of the device.
     cast : callable
         Gives an array in another dtype.
+    capacity_nbytes : int or None
+        Memory of the device; None: that of the host.
 
     Returns
     -------
@@ -105,8 +128,8 @@ def sum_of_squares_by(xp: Any, cast: Callable[[Any, Any], Any]) -> Callable[[Any
 
     def sum_of_squares(a: Any) -> float:
         total = 0.0
-        for low, high in pieces(a.shape):
-            part = xp.abs(cast(a[low:high, :], np.result_type(_name_of(a.dtype), "f8")))
+        for rows, columns in cells(a.shape, capacity_nbytes):
+            part = xp.abs(cast(a[rows, columns], np.result_type(_name_of(a.dtype), "f8")))
             total += float(xp.sum(part * part))
         return total
 

@@ -76,7 +76,9 @@ class Blas:
     views, on which ``+=``, ``-=`` and ``@`` work. ``stage(shape, dtype, read)`` gives an array of
     the device with what ``read(out)`` puts into ``out``, or gives instead, in the host's memory:
     the copy may still be under way. ``cast(a, dtype)`` copies only where the dtype is another.
-    ``syevd`` gives eigenvalues and V^H of a Hermitian block, which may be overwritten.
+    ``syevd`` gives eigenvalues and V^H of a Hermitian block, which may be overwritten. ``take``
+    and ``give`` are ``put`` and ``get`` of what nobody uses any more but who gets it: in the host's
+    memory they need not copy.
     """
 
     gemm: Any
@@ -98,6 +100,8 @@ class Blas:
     xp: Any = np
     cast: Any = _cast
     stage: Any = None
+    take: Any = None
+    give: Any = None
     syevd: Any = None
     capacity_nbytes: int | None = None
     """Memory of the device that a job may use; None: that of the host."""

@@ -112,7 +112,8 @@ class Reader:
         """
         threads = min(self.context.blas_threads, MOST_DECODERS)
         prefetch = self.context.prefetch
-        if not self.blas.is_host:  # its lane needs one core; the others decode
+        if self.blas.capacity_nbytes is not None:
+            # its lane needs one core, the others decode; what comes ahead has room of its own
             threads, prefetch = MOST_DECODERS, prefetch or "always"
         with (
             ThreadPoolExecutor(threads, thread_name_prefix="leptonhpc-decoder") as decoders,
@@ -139,7 +140,9 @@ class Reader:
                     following = steps[number + 1]
                     if prefetch == "always" or not held.keys().isdisjoint(following.reads):
                         ahead = reader.submit(self._load, following, held, slots, pool)
-                yield step, [held[r] for r in step.reads]
+                blocks = [held[r] for r in step.reads]
+                yield step, blocks
+                blocks.clear()  # who folded them holds none while the next come
 
     def _load(
         self, step: Step, held: Blocks, slots: dict[str, int], pool: Executor | None

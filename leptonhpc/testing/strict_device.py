@@ -31,6 +31,13 @@ def primitives() -> Blas:
         return xp.asarray(np.array(host), device=there)
 
     def get(array: Any) -> NDArray[Any]:
-        return np.array(array.to_device(here))
+        return np.asarray(array.to_device(here))  # which is a copy
 
-    return accelerator(xp, type(put(np.zeros(1))), put=put, get=get)
+    def take(host: NDArray[Any]) -> Any:
+        return xp.asarray(host, device=there, copy=False)
+
+    def give(array: Any) -> NDArray[Any]:
+        return np.asarray(xp.asarray(array, device=here, copy=False))
+
+    kind = type(put(np.zeros(1)))
+    return accelerator(xp, kind, put=put, get=get, take=take, give=give)

@@ -40,4 +40,11 @@ def primitives() -> Blas:
     def get(tensor: Any) -> NDArray[Any]:
         return np.array(tensor.cpu().resolve_conj().numpy())
 
-    return accelerator(xp, torch.Tensor, put=put, get=get)
+    def take(host: NDArray[Any]) -> Any:
+        return torch.from_numpy(host).to(device)
+
+    def give(tensor: Any) -> NDArray[Any]:
+        host: NDArray[Any] = tensor.cpu().resolve_conj().numpy()
+        return host
+
+    return accelerator(xp, torch.Tensor, put=put, get=get, take=take, give=give)

@@ -28,6 +28,12 @@ def test_each_job_is_held_against_ceilings_of_the_same_run(tmp_path: Path) -> No
     rows = {row["name"]: row for row in written["rows"]}
     for name in ("gemm out of core, float64", "svd, pass 1", "svd, passes after"):
         assert rows[name]["fraction"] > 0
+    for name in ("CuPy, all on the GPU", "dask.array with CuPy"):
+        assert "on a GPU only" in rows[f"peer: {name}"]["note"]
+    peers = [row["step"] for row in written["rows"] if row["name"] == "peer: NumPy on all cores"]
+    assert peers == ["gemm", "svd", "cholesky"]
+    for name in rows:
+        assert name in done.stdout
     # rounded factors, relative to the largest of sums of 192 products of like size
     single, rounded = (rows[f"gemm out of core, {p}"]["error"] for p in ("float32", "tf32"))
     assert 10 * single < rounded <= 192 * 2.0**-10
@@ -35,6 +41,7 @@ def test_each_job_is_held_against_ceilings_of_the_same_run(tmp_path: Path) -> No
     assert rows["gemm out of core, float64"]["error"] <= 192 * 2.3e-16 * 192
     assert rows["cholesky, n=256"]["error"] <= 256 * 2.3e-16 * 1000  # condition (1 + r) / (1 - r)
     assert rows["svd, in all"]["converged"]
+    assert rows["svd, in all"]["error"] < 1e-4
 
 
 def test_a_step_that_takes_too_long_does_not_stop_the_rest(tmp_path: Path) -> None:

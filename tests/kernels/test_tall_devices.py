@@ -1,4 +1,4 @@
-"""Tall QR, least squares and norms on devices, against the reference table."""
+"""Tall QR, least squares, norms and non-negative factors on devices, as in the reference table."""
 
 import contextlib
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import leptonhpc as lh
-from leptonhpc.errors import NonFiniteError, OptionError
+from leptonhpc.errors import NegativeValueError, NonFiniteError, OptionError
 from leptonhpc.kernels import combine, held, primitives_of, settled, table
 from leptonhpc.kernels.accelerated import pieces
 
@@ -174,6 +174,45 @@ def test_residuals_and_shortest_solutions_are_those_of_the_reference(
     require_alike(kind, "shortest", [a], small, float(np.finfo(dtype).eps))
 
 
+@pytest.mark.parametrize("kernel", ["hals", "kl_update"])
+@pytest.mark.parametrize(
+    ("start", "dtype"),
+    [
+        ("previous", "float32"), ("random", "float64"), ("split", "float32"), ("zero", "float64"),
+        ("given", "float64"),
+    ],
+)  # fmt: skip
+def test_sweeps_of_nonnegative_factors_are_those_of_the_reference(
+    kind: str, kernel: str, start: str, dtype: str
+) -> None:
+    k = 3
+    ht = np.abs(drawn(dtype, COLUMNS, k, seed=1))
+    if start == "previous":
+        ht[:, 1] = 0  # a component that is gone
+    x, before = np.abs(drawn(dtype, ROWS, COLUMNS)), drawn(dtype, ROWS, k, seed=2)
+    small = {
+        "dtype": np.dtype(dtype), "ht": ht, "p": ht.astype(float).T @ ht, "sums": ht.sum(axis=0),
+        "first": start != "previous", "start": start, "inner": 3, "settle": 0.0, "seed": 4,
+        "turn": np.array([1, -1, 1]), "factor": np.array([1.0, 0.5, 2]), "fill": 0.25,
+        "name": "x", "transposed": False, "edges": ((0, ROWS), (0, COLUMNS)),
+    }  # fmt: skip
+    before = before if start == "split" else np.abs(before)
+    # rows are improved three times from what rounded like sums of COLUMNS terms
+    require_alike(kind, kernel, [x, before], small, float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
+def test_rows_are_solved_for_on_the_device(
+    kind: str, loss: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    h = np.abs(drawn("float64", 3, COLUMNS, seed=1))
+    x = np.abs(drawn("float64", 60, 3)) @ h
+    monkeypatch.setenv("LEPTONHPC_DEVICE", kind)
+    r = lh.nmf(x, h0=h, update_h=False, loss=loss, tol=1e-4)
+    assert r.certificate.converged
+    assert np.linalg.norm(np.asarray(r.w) @ h - x) <= 1e-2 * np.linalg.norm(x)
+
+
 def test_overflow_of_a_gram_matrix_is_told(kind: str) -> None:
     small = {
         "dtype": np.dtype("f8"), "wide": np.dtype("f8"), "seed": 0, "name": "a", "tile": 16,
@@ -189,9 +228,15 @@ def test_what_is_not_finite_is_named(kind: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LEPTONHPC_DEVICE", kind)
     a = drawn("float64", ROWS, COLUMNS)
     a[97, 3] = np.nan
-    for ask in (lh.norm, lh.qr, lambda x: lh.lstsq(x, np.ones(ROWS))):
+    factored = {loss: lambda x, loss=loss: lh.nmf(np.abs(x), rank=2, init="random", loss=loss)
+                for loss in ("frobenius", "kullback-leibler")}  # fmt: skip
+    for ask in (lh.norm, lh.qr, lambda x: lh.lstsq(x, np.ones(ROWS)), *factored.values()):
         with pytest.raises(NonFiniteError, match=r"\(97, 3\)"):
             ask(a)
+    a = np.abs(a)
+    a[97, 3] = -2
+    with pytest.raises(NegativeValueError, match=r"-2.0 at index \(97, 3\)"):
+        lh.nmf(a, rank=2, init="random")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "complex128"])
@@ -221,3 +266,26 @@ def test_drivers_give_what_they_give_on_the_host(
     for i in (2, 3):
         assert np.max(np.abs(there[i].x - host[i].x)) <= eps * there[i].certificate.condition
     assert [float(r) for r in there[4:]] == pytest.approx([float(r) for r in host[4:]], rel=eps)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_dense_drivers_give_what_they_give_on_the_host(
+    kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    g, b = drawn(dtype, 40, 40), drawn(dtype, 40, seed=1)
+    square, definite = g + 12 * np.eye(40, dtype=dtype), g @ g.conj().T + 40 * np.eye(40)
+    definite = ((definite + definite.conj().T) / 2).astype(dtype)
+    questions: dict[str, Any] = {
+        "pinv": lambda: lh.pinv(g[:, :9]).pinv, "polar": lambda: lh.polar(g[:, :9]).u,
+        "inv": lambda: lh.inv(square).x, "cg": lambda: lh.cg(definite, b, tol=1e-6).x,
+        "mixed": lambda: lh.solve(square, b, precision="mixed").x,
+        "cond": lambda: float(lh.cond(g[:, :9])), "rank": lambda: int(lh.matrix_rank(g[:, :9])),
+        "eigh": lambda: lh.eigh(definite).eigenvalues,
+    }  # fmt: skip
+    monkeypatch.setenv("LEPTONHPC_DEVICE", "host")
+    host = {name: np.asarray(question()) for name, question in questions.items()}
+    monkeypatch.setenv("LEPTONHPC_DEVICE", kind)
+    for name, question in questions.items():
+        # condition numbers are below 10; order 40
+        allowed = 10 * 40 * float(np.finfo(dtype).eps) * np.linalg.norm(host[name])
+        assert np.linalg.norm(np.asarray(question()) - host[name]) <= allowed, name

@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from leptonhpc.kernels import bands, narrow
 from leptonhpc.kernels.accelerated.conditioning import tiles
 from leptonhpc.kernels.accelerated.moving import bring
+from leptonhpc.kernels.accelerated.pieces import pieces
 from leptonhpc.kernels.conditioning import raise_non_finite
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.random import gaussian_rows
 
 _TINY = 1e-200
 """Sums of squares below this have lost digits, or everything."""
-_ROWS = 1 << 16
-"""Rows of U that are made at once."""
 
 
 def _wide(small: Small) -> np.dtype[Any]:
@@ -185,8 +184,8 @@ class Rotate(bands.Rotate):
         w = blas.put(np.ascontiguousarray(small["w"].astype(wide)))
         offset = np.broadcast_to(np.asarray(small["offset"], wide), (w.shape[1],))
         there = blas.put(np.ascontiguousarray(offset))
-        for low in range(0, rows, _ROWS):
-            high = min(low + _ROWS, rows)
+        widths = w.shape[0] + w.shape[1]
+        for low, high in pieces((rows, widths), blas.capacity_nbytes):
             u = self._rotated(blocks, small, w, low, high, at[0][0])
             u -= there
             narrow = blas.cast(u, dtype)

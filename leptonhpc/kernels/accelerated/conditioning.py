@@ -34,7 +34,7 @@ def tiles(
     (int, int, array)
         First and last row within the band, and the rows.
     """
-    for low, high in pieces(block.shape):
+    for low, high in pieces(block.shape, blas.capacity_nbytes):
         part = in_unit_scale(blas, block[low:high, :], small)
         if small["features"] == "rows":
             tile = _rows(blas, part, small, at[0][0] + low, at[0][0] + high, acc)

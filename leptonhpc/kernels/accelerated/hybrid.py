@@ -32,6 +32,10 @@ class Hybrid:
     gemm: Callable[..., None]
     put: Callable[[NDArray[Any]], Any]
     get: Callable[[Any], NDArray[Any]]
+    take: Callable[[NDArray[Any]], Any]
+    """As `put`, of what nobody else uses."""
+    give: Callable[[Any], NDArray[Any]]
+    """As `get`, of what nobody else uses."""
 
     def trsm(
         self, t: Any, b: Any, *, right: bool = False, lower: bool = True, adjoint: bool = False,
@@ -143,8 +147,8 @@ class Hybrid:
 
     def syevd(self, a: Any) -> tuple[NDArray[Any], Any]:
         """Give eigenvalues and V^H; all on the host, where one is enough for the matrix."""
-        w, rows = spectra.syevd(self.get(a))
-        return w, self.put(rows)
+        w, rows = spectra.syevd(self.give(a))
+        return w, self.take(rows)
 
     def _reflect_at_once(self, v: Any, taus: NDArray[Any], c: Any, *, adjoint: bool) -> None:
         k, n = len(taus), c.shape[1]

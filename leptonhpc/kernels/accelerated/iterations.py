@@ -25,7 +25,7 @@ class ApplyBands(iterations.ApplyBands):
         (block,), blas, v, begin = blocks, self.blas, small["v"], at[0][0]
         first, part = iterations.part_of(acc)
         there = blas.put(np.ascontiguousarray(v))
-        for low, high in pieces(block.shape):
+        for low, high in pieces(block.shape, blas.capacity_nbytes):
             tile = blas.cast(block[low:high, :], v.dtype)
             if small["first"]:
                 norm = self._norm(tile, small, begin + low)

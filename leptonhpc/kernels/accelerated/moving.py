@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leptonhpc.kernels.fold import Accumulator, Blas
 
@@ -16,7 +17,8 @@ def bring(acc: Accumulator, blas: Blas, name: str) -> Any:
     ----------
     acc : dict
         Its entry may be an array of the host: as the host left it, as it came from another worker,
-        or as an interrupted job kept it. It is one of the device afterwards.
+        or as an interrupted job kept it. It is one of the device afterwards, maybe in the same
+        memory.
     blas : Blas
         Of the device.
     name : str
@@ -28,5 +30,18 @@ def bring(acc: Accumulator, blas: Blas, name: str) -> Any:
         The entry.
     """
     if isinstance(acc[name], np.ndarray):
-        acc[name] = blas.put(acc[name])
+        acc[name] = moved_in(blas, acc[name])
     return acc[name]
+
+
+def moved_in(blas: Blas, array: NDArray[Any]) -> Any:
+    """Give what nobody else uses any more as an array of the device, maybe in the same memory."""
+    return blas.put(array) if blas.take is None or not array.flags.writeable else blas.take(array)
+
+
+def moved_out(blas: Blas, array: Any) -> NDArray[Any]:
+    """Give what nobody else uses any more as an array of the host, maybe in the same memory."""
+    if isinstance(array, np.ndarray):
+        return array
+    back: NDArray[Any] = blas.get(array) if blas.give is None else blas.give(array)
+    return back

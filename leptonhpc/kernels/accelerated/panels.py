@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.kernels import orthogonal, panels
-from leptonhpc.kernels.accelerated.moving import bring
+from leptonhpc.kernels.accelerated.moving import bring, moved_out
 from leptonhpc.kernels.fold import Accumulator, Region, Small
 from leptonhpc.kernels.host import HOST
 
@@ -38,7 +38,7 @@ class FactorCholesky(panels.FactorCholesky):
         panel = bring(acc, self.blas, "_panel")
         self.factored(panel, small, at)
         del acc["_panel"]
-        return panels.FactorCholesky(HOST).judged(acc, self.blas.get(panel), small, at)
+        return panels.FactorCholesky(HOST).judged(acc, moved_out(self.blas, panel), small, at)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class FactorLu(panels.FactorLu):
         below = panel[at[1][0] :, :]
         pivots = self.blas.getrf(below) if below.shape[0] else np.zeros(0, np.int64)
         del acc["_panel"]
-        return panels.FactorLu(HOST).judged(acc, self.blas.get(panel), pivots, small, at)
+        return panels.FactorLu(HOST).judged(acc, moved_out(self.blas, panel), pivots, small, at)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class FactorQr(orthogonal.FactorQr):
         c0, panel = at[1][0], bring(acc, self.blas, "_panel")
         done = self.blas.geqrf(panel[c0:, :]) if c0 < panel.shape[0] else None
         del acc["_panel"]
-        back = self.blas.get(panel)
+        back = moved_out(self.blas, panel)
         taus = np.zeros(0, back.dtype) if done is None else done
         return self.noted(acc, back, taus, small, at)
 
@@ -118,5 +118,5 @@ class FormQ(orthogonal.FormQ):
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the panel; leave its part of Q^H y."""
-        acc["_panel"] = self.blas.get(bring(acc, self.blas, "_panel"))
+        acc["_panel"] = moved_out(self.blas, acc["_panel"])
         return super().finish(acc, small, at)

@@ -5,16 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 PIECE_SIZE = 1 << 24
-"""Numbers of a piece: 128 MB in double precision."""
+"""Numbers of a piece, at most: 128 MB in double precision."""
+HOST_PIECE_SIZE = 1 << 17
+"""Of a device that works in the host's memory, whose jobs are planned with tiles as small."""
+_NUMBER_NBYTES = 256
+"""What a device has for each number of a piece: a sixth of it is enough for widened copies."""
 
 
-def pieces(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+def piece_size(capacity_nbytes: int | None) -> int:
+    """Give how many numbers are widened, squared or measured at once.
+
+    Parameters
+    ----------
+    capacity_nbytes : int or None
+        Memory of the device that a job may use; None: that of the host.
+
+    Returns
+    -------
+    int
+        Numbers of a piece.
+    """
+    if capacity_nbytes is None:
+        return min(PIECE_SIZE, HOST_PIECE_SIZE)
+    return max(1, min(PIECE_SIZE, capacity_nbytes // _NUMBER_NBYTES))
+
+
+def pieces(
+    shape: tuple[int, ...], capacity_nbytes: int | None, *, tile: int | None = None
+) -> Iterator[tuple[int, int]]:
     """Cut a matrix into pieces of whole rows.
 
     Parameters
     ----------
     shape : tuple of (int, int)
         Of the matrix.
+    capacity_nbytes : int or None
+        Of the device; see `piece_size`.
+    tile : int, optional
+        Rows at once that the plan counts, for a device that works in the host's memory.
 
     Yields
     ------
@@ -22,6 +50,31 @@ def pieces(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
         First and last row.
     """
     rows, columns = shape
-    step = max(16, PIECE_SIZE // max(1, columns))
+    step = max(16, piece_size(capacity_nbytes) // max(1, columns))
+    if tile is not None and capacity_nbytes is None:
+        step = tile
     for low in range(0, rows, step):
         yield low, min(low + step, rows)
+
+
+def cells(shape: tuple[int, ...], capacity_nbytes: int | None) -> Iterator[tuple[slice, slice]]:
+    """Cut a matrix into pieces of no more than so many numbers, however long its rows are.
+
+    Parameters
+    ----------
+    shape : tuple of (int, int)
+        Of the matrix.
+    capacity_nbytes : int or None
+        Of the device; see `piece_size`.
+
+    Yields
+    ------
+    (slice, slice)
+        Rows and columns.
+    """
+    rows, columns = shape
+    wide = max(1, min(columns, piece_size(capacity_nbytes) // 16))
+    high = max(1, piece_size(capacity_nbytes) // wide)
+    for row in range(0, rows, high):
+        for column in range(0, columns, wide):
+            yield slice(row, min(row + high, rows)), slice(column, min(column + wide, columns))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.kernels import divide, products
-from leptonhpc.kernels.accelerated.moving import bring
+from leptonhpc.kernels.accelerated.moving import bring, moved_out
 from leptonhpc.kernels.accelerated.pieces import pieces
 from leptonhpc.kernels.fold import Accumulator, Blas, Region, Small
 from leptonhpc.kernels.host import HOST
@@ -65,13 +65,16 @@ class Gemm(products.Gemm):
         for name in ("_x", "_expected"):
             acc[name] = blas.get(bring(acc, blas, name))
         products.judge(acc, blas.get(image), largest, norm, _allowing(blas, small))
-        product: NDArray[Any] = blas.get(c)
-        return product
+        return moved_out(blas, c)
 
     def _measured(self, c: Any) -> tuple[float, float]:
         """Give the largest |c| (1 if all are zero), and |c / largest|_F."""
         blas = self.blas
-        parts = [c[low:high, :] for low, high in pieces(c.shape)] if c.shape[1] else []
+        parts = (
+            [c[low:high, :] for low, high in pieces(c.shape, blas.capacity_nbytes)]
+            if c.shape[1]
+            else []
+        )
         sizes = (float(blas.xp.max(blas.xp.abs(part))) for part in parts)
         largest = max(sizes, default=0.0) or 1.0
         norm = 0.0
@@ -118,7 +121,7 @@ class Syrk(products.Syrk):
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the whole block, its upper triangle mirrored."""
         for name in ("_c", "_x", "_expected"):
-            acc[name] = self.blas.get(bring(acc, self.blas, name))
+            acc[name] = moved_out(self.blas, acc[name])
         return super().finish(acc, small, at)
 
 

@@ -1,4 +1,4 @@
-"""Eigenpairs of a Hermitian matrix that one device holds, and its product with a few vectors."""
+"""Eigenpairs of a matrix on one device, its product with a few vectors, factors composed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.kernels import spectra
-from leptonhpc.kernels.accelerated.moving import bring
+from leptonhpc.kernels.accelerated.moving import bring, moved_in, moved_out
+from leptonhpc.kernels.accelerated.pieces import pieces
 from leptonhpc.kernels.checks import raise_at, require_hermitian
 from leptonhpc.kernels.fold import Accumulator, Region, Small
 from leptonhpc.kernels.host import HOST
-from leptonhpc.kernels.panels import frobenius
-
-_ROWS = 2048
-"""Eigenvectors that are measured at once."""
+from leptonhpc.kernels.panels import PROBES, frobenius
 
 
 @dataclass(frozen=True)
@@ -27,17 +25,16 @@ class Syevd(spectra.Syevd):
 
     def solved(self, a: NDArray[Any]) -> tuple[NDArray[Any], Any]:
         """Give eigenvalues, and V^H on the device."""
-        return self.solver(self.blas.put(a))
+        return self.solver(moved_in(self.blas, a))
 
     def measured(
         self, a: NDArray[Any], w: NDArray[Any], rows: Any
     ) -> tuple[NDArray[np.float64], float, float]:
         """Give |A v - w v| of each pair, the largest entry of |V^H V - I|, and its norm."""
-        blas, there = self.blas, self.blas.put(a)
+        blas, there = self.blas, moved_in(self.blas, a)
         residuals = np.zeros(len(w))
         largest, square = 0.0, 0.0
-        for low in range(0, len(w), _ROWS):
-            high = min(low + _ROWS, len(w))
+        for low, high in pieces((len(w), len(a)), blas.capacity_nbytes):
             part = rows[low:high, :]
             left = part * blas.put(-w[low:high, None].astype(a.dtype))
             blas.gemm(left, part, there)  # V^H A - W V^H
@@ -54,8 +51,7 @@ class Syevd(spectra.Syevd):
 
     def brought(self, rows: Any) -> NDArray[Any]:
         """Give V^H on the host."""
-        back: NDArray[Any] = self.blas.get(rows)
-        return back
+        return moved_out(self.blas, rows)
 
 
 @dataclass(frozen=True)
@@ -93,3 +89,39 @@ class Hemm(spectra.Hemm):
         require_hermitian(block, other, small, at)
         norm = frobenius(block, HOST) * (math.sqrt(2.0) if below else 1.0)
         acc["hypot_norm"] = math.hypot(acc["hypot_norm"], norm)
+
+
+@dataclass(frozen=True)
+class Compose(spectra.Compose):
+    """Rows of L W, made and checked on the device."""
+
+    def step(
+        self, acc: Accumulator, blocks: Sequence[Any], small: Small, at: Region
+    ) -> NDArray[Any]:
+        """Give one band of B = L W; see `leptonhpc.kernels.spectra.Compose`."""
+        (left, x), blas, inner, width = blocks, self.blas, small["inner"], small["w"].shape[1]
+        dtype, wide = small["w"].dtype, small["omega"].dtype
+        band = np.empty((left.shape[0], width), dtype)
+        w, omega = (blas.put(np.ascontiguousarray(small[name])) for name in ("w", "omega"))
+        for low, high in pieces((left.shape[0], max(width, x.shape[1])), blas.capacity_nbytes):
+            b = blas.zeros((high - low, width), dtype)
+            blas.gemm(b, blas.cast(left[low:high, :], dtype), w)
+            band[low:high] = blas.get(b)
+            b = blas.cast(b, wide)
+            scaled = blas.cast(x[low:high, :], wide) * float(small["unit"])
+            image = self._product(scaled, omega, wide)
+            if inner is not None:
+                defect = self._product(b, blas.put(np.ascontiguousarray(inner)), wide)
+                defect -= image
+                found = math.sqrt(blas.sum_of_squares(defect))
+                acc["hypot_defect"] = math.hypot(acc["hypot_defect"], found)
+                image = self._product(b, omega, wide)
+            projected = blas.zeros((width, PROBES), wide)
+            blas.gemm(projected, b, image, adjoint=True)
+            acc["projected"] += blas.get(projected)
+        return band
+
+    def _product(self, a: Any, vectors: Any, dtype: Any) -> Any:
+        product = self.blas.zeros((a.shape[0], vectors.shape[1]), dtype)
+        self.blas.gemm(product, a, vectors)
+        return product

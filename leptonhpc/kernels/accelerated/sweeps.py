@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from leptonhpc.kernels import bands, norms
 from leptonhpc.kernels.accelerated.conditioning import in_unit_scale
-from leptonhpc.kernels.accelerated.pieces import pieces
+from leptonhpc.kernels.accelerated.pieces import cells, pieces
 from leptonhpc.kernels.conditioning import raise_non_finite
 from leptonhpc.kernels.fold import Accumulator, Region, Small
 
@@ -36,7 +36,7 @@ class Moments(bands.Moments):
         shift = None
         if small["shift"] is not None:
             shift = blas.put(np.ascontiguousarray(small["shift"].astype(wide)))
-        for low, high in pieces((rows, block.shape[1])):
+        for low, high in pieces((rows, block.shape[1]), blas.capacity_nbytes):
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 tile = blas.cast(in_unit_scale(blas, block[low:high, :], small), wide)
                 tile = tile if shift is None else tile - shift
@@ -63,10 +63,10 @@ class Norms(norms.Norms):
         """Add sizes to the sums of rows and columns; give the sum of squares."""
         blas, xp, total = self.blas, self.blas.xp, 0.0
         wide = np.complex128 if "complex" in str(block.dtype) else np.float64
-        for low, high in pieces(block.shape):
-            piece = xp.abs(blas.cast(block[low:high, :], wide))
-            rows[low:high] += blas.get(xp.sum(piece, axis=1))
-            columns += blas.get(xp.sum(piece, axis=0))
+        for i, j in cells(block.shape, blas.capacity_nbytes):
+            piece = xp.abs(blas.cast(block[i, j], wide))
+            rows[i] += blas.get(xp.sum(piece, axis=1))
+            columns[j] += blas.get(xp.sum(piece, axis=0))
             scaled = piece / power
             total += float(xp.sum(scaled * scaled))
         return total

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.kernels import substitution
-from leptonhpc.kernels.accelerated.moving import bring
+from leptonhpc.kernels.accelerated.moving import bring, moved_out
 from leptonhpc.kernels.fold import Accumulator, Region, Small
 from leptonhpc.kernels.host import HOST
 
@@ -22,8 +21,9 @@ class Forward(substitution.Forward):
     def step(self, acc: Accumulator, blocks: Sequence[Any], small: Small, at: Region) -> None:
         """Solve with the diagonal block, and subtract what follows from it below."""
         if at[1][0] == 0 and small["perm"] is not None:  # rows are exchanged before they leave
-            panel = acc["_panel"]
-            acc["_panel"] = self.blas.put(self.blas.get(panel)[small["perm"]])
+            host = moved_out(self.blas, acc.pop("_panel"))
+            host[...] = host[small["perm"]]
+            acc["_panel"] = host
         bring(acc, self.blas, "_panel")
         super().step(acc, blocks, {**small, "perm": None}, at)
 
@@ -66,6 +66,5 @@ class Solved(substitution.Solved):
 
     def finish(self, acc: Accumulator, small: Small, at: Region) -> NDArray[Any]:
         """Give the panel of X; leave X Omega and B Omega for the check."""
-        panel = acc["_panel"]
-        acc["_panel"] = panel if isinstance(panel, np.ndarray) else self.blas.get(panel)
+        acc["_panel"] = moved_out(self.blas, acc["_panel"])
         return substitution.Solved(HOST).finish(acc, small, at)

@@ -6,7 +6,7 @@ scaled and solved with there; sums stay from band to band.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class SolvedGram(tall.SolvedGram):
         triangles = [_there(blas, triangle) for triangle in small["factors"]]
         probes = PROBES if small["first"] or small["write"] else 0
         out = np.empty(block.shape, small["dtype"]) if small["write"] else None
-        for low, high in pieces(block.shape):
+        for low, high in _pieces(blas, block.shape, small):
             first, last = at[0][0] + low, at[0][0] + high
             y = blas.put(gaussian_rows(small["seed"], first, last, probes, wide))
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -98,7 +98,7 @@ class Stack(tall.Stack):
         """Stack the band below the triangle, piece by piece, and factor."""
         blas, wide = self.blas, np.dtype(small["wide"])
         n, rows = small["columns"] + small["sides"], blocks[0].shape[0]
-        for low, high in pieces((rows, n)):
+        for low, high in _pieces(blas, (rows, n), small):
             stack = blas.zeros((n + high - low, n), wide)
             stack[:n, :] = bring(acc, blas, "stacked")
             left = 0
@@ -121,7 +121,7 @@ class Residual(tall.Residual):
         """Add one band."""
         blas, wide = self.blas, small["x"].dtype
         x, (scale, side_scale) = _there(blas, small["x"]), small["scales"]
-        for low, high in pieces(blocks[0].shape):
+        for low, high in _pieces(blas, blocks[0].shape, small):
             a = _times(blas, _widened(blas, blocks[0][low:high, :], wide), scale, wide)
             r = _times(blas, _widened(blas, blocks[1][low:high, :], wide), side_scale, wide)
             blas.gemm(r, a, x, alpha=-1.0)
@@ -141,7 +141,7 @@ class Shortest(tall.Shortest):
         left, parts = _there(blas, small["left"]), [_there(blas, z) for z in small["parts"]]
         (scale, side_scale), width = small["scales"], small["left"].shape[1]
         x = np.zeros((block.shape[0], width), small["dtype"])
-        for low, high in pieces(block.shape):
+        for low, high in _pieces(blas, block.shape, small):
             a = _times(blas, _widened(blas, block[low:high, :], wide), scale, wide)
             normal, part = (blas.zeros((high - low, width), wide) for _ in range(2))
             blas.gemm(normal, a, left)
@@ -166,11 +166,15 @@ class Isometry(orthogonal.Isometry):
         """Add one band of whole rows of Q."""
         blas, wide = self.blas, small["w"].dtype
         w = _there(blas, small["w"])
-        for low, high in pieces(blocks[0].shape):
+        for low, high in _pieces(blas, blocks[0].shape, small):
             tile = _widened(blas, blocks[0][low:high, :], wide)
             image = blas.zeros((high - low, small["w"].shape[1]), wide)
             blas.gemm(image, tile, w)
             blas.gemm(bring(acc, blas, "twice"), tile, image, adjoint=True)
+
+
+def _pieces(blas: Blas, shape: tuple[int, ...], small: Small) -> Iterator[tuple[int, int]]:
+    return pieces(shape, blas.capacity_nbytes, tile=small["tile"])
 
 
 def _there(blas: Blas, array: NDArray[Any]) -> Any:

@@ -71,7 +71,7 @@ def made_of(cupy: Any, cublas: Any, cusolver: Any, *, tf32: bool = False) -> Bla
     ).begin()  # handles and their workspaces are not in the pool: they come before its cap
     cupy.cuda.device.get_cusolver_handle()
     capacity = capacity_of(cupy, os.environ.get("LEPTONHPC_DEVICE_MEMORY"))
-    staging = Staging(CupyEngine(cupy, capacity))
+    planned, staging = int(_PLANNED * capacity), Staging(CupyEngine(cupy, capacity))
 
     def put(host: NDArray[Any]) -> Any:
         array = np.asarray(host)
@@ -85,16 +85,16 @@ def made_of(cupy: Any, cublas: Any, cusolver: Any, *, tf32: bool = False) -> Bla
 
     def computing(rounded: bool) -> Blas:
         products = Products(cupy, cublas, rounded)
-        hybrid = Hybrid(products.gemm, put, get)
+        hybrid = Hybrid(products.gemm, put, get, put, get)
         factorisations = Factorisations(cupy, cublas, cusolver, products, hybrid)
         return Blas(
             products.gemm, products.syrk, products.trsm, hybrid.trmm,
-            sum_of_squares_by(cupy, cast), factorisations.potrf, factorisations.getrf,
+            sum_of_squares_by(cupy, cast, planned), factorisations.potrf, factorisations.getrf,
             factorisations.permute,
             factorisations.geqrf, hybrid.reflect, zeros=cupy.zeros, put=put, get=get,
             diagonal=cupy.diagonal, all_finite=lambda a: bool(cupy.isfinite(a).all()),
             array=cupy.ndarray, xp=cupy, cast=cast, stage=staging.stage, syevd=factorisations.syevd,
-            capacity_nbytes=int(_PLANNED * capacity), precision="tf32" if rounded else "full",
+            capacity_nbytes=planned, precision="tf32" if rounded else "full",
             turned=lambda: both[not rounded],
         )  # fmt: skip
 

@@ -12,7 +12,8 @@ import numpy as np
 from leptonhpc.testing.cuda_double.device import Device, Event, Memory, OutOfMemoryError, Stream
 
 _FUNCTIONS = (
-    "abs", "all", "any", "conj", "isfinite", "isnan", "max", "sum", "triu", "where", "zeros_like",
+    "abs", "all", "any", "conj", "isfinite", "isnan", "log", "max", "sum", "triu", "where",
+    "zeros_like",
 )  # fmt: skip
 
 

@@ -155,9 +155,10 @@ class Device:
 
     def memory_at(self, address: int) -> Memory:
         """Find the memory that an address lies in."""
-        for memory in self._memory.values():
-            if memory.ptr <= address < memory.ptr + memory.buffer.nbytes:
-                return memory
+        with self.lock:  # who sends what is held here asks from another thread than the lane's
+            for memory in list(self._memory.values()):
+                if memory.ptr <= address < memory.ptr + memory.buffer.nbytes:
+                    return memory
         raise DoubleError(f"address {address:#x} is not in the device's memory")
 
     def pinned(self, nbytes: int) -> NDArray[np.uint8]:
