@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import gc
 import ipaddress
 import os
@@ -156,10 +157,9 @@ def run_rank(
     except SystemExit as error:  # which would end the worker
         message = f"what rank {place.rank} ran called sys.exit({error.code!r})"
         raise WorkerError(message) from error
-    except dist.DistError as error:
-        return "peers", str(error)
     except RuntimeError as error:
-        if isinstance(error, LeptonError) or not _is_of_peers(str(error)):
+        of_torch = isinstance(error, dist.DistError) or _is_of_peers(str(error))
+        if isinstance(error, LeptonError) or not of_torch or _is_raised_by_user(error):
             raise
         return "peers", str(error)
 
@@ -304,6 +304,19 @@ def _clear_frames(error: BaseException | None) -> None:
         seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
+
+
+def _is_raised_by_user(error: BaseException) -> bool:
+    """Whether a ``raise`` outside torch and this package made it, whatever its text says."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    frame = trace.tb_frame
+    package = str(frame.f_globals.get("__name__")).partition(".")[0]
+    is_raised = dis.opname[frame.f_code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
+    return is_raised and package not in ("torch", "leptonhpc")
 
 
 def _is_of_peers(said: str) -> bool:

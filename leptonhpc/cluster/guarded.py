@@ -14,6 +14,7 @@ from distributed import Nanny, Scheduler, Worker
 from distributed.comm.addressing import unparse_host_port
 from distributed.comm.registry import backends
 from distributed.comm.tcp import TLSBackend, TLSListener
+from distributed.core import Server
 from distributed.http.routing import RoutingApplication
 from tornado.httpserver import HTTPServer
 
@@ -177,7 +178,17 @@ class GuardedScheduler(Scheduler):
             self.shown.pop(address, None)
 
 
-class GuardedNanny(Nanny):
+class _Noting(Server):
+    """Notes who connects to it, but for the scheduler and workers."""
+
+    _audit: Audit
+
+    def handle_comm(self, comm: Any) -> Any:
+        note_stranger(self._audit, self, comm)
+        return super().handle_comm(comm)
+
+
+class GuardedNanny(_Noting, Nanny):
     """A nanny that notes who connects to it, and of whose worker all is told to the scheduler.
 
     Parameters
@@ -197,24 +208,8 @@ class GuardedNanny(Nanny):
         self._audit = audit
         super().__init__(*args, **{**options, "worker_class": GuardedWorker})
 
-    def handle_comm(self, comm: Any) -> Any:
-        """Note who connected, but for the scheduler and workers.
 
-        Parameters
-        ----------
-        comm : distributed.comm.Comm
-            The connection; its certificate was accepted.
-
-        Returns
-        -------
-        awaitable
-            As Dask's own.
-        """
-        note_stranger(self._audit, self, comm)
-        return super().handle_comm(comm)
-
-
-class GuardedWorker(Worker):
+class GuardedWorker(_Noting, Worker):
     """A worker whose HTTP server does not listen, and that tells the scheduler who connects.
 
     Parameters
@@ -229,22 +224,6 @@ class GuardedWorker(Worker):
         self._audit = ToldAudit(self)
         guard_listeners(self._audit)
         super().__init__(*args, **options)
-
-    def handle_comm(self, comm: Any) -> Any:
-        """Note who connected, but for the scheduler and other workers.
-
-        Parameters
-        ----------
-        comm : distributed.comm.Comm
-            The connection; its certificate was accepted.
-
-        Returns
-        -------
-        awaitable
-            As Dask's own.
-        """
-        note_stranger(self._audit, self, comm)
-        return super().handle_comm(comm)
 
     def start_http_server(
         self, routes: Any, dashboard_address: Any, default_port: int = 0, ssl_options: Any = None

@@ -7,6 +7,7 @@ would take those cores from the next product: 8192^2 took 21 s instead of 13.7 s
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,8 @@ _SMALL_NBYTES = 2 << 20
 _lock = threading.Lock()
 _before: list[tuple[Any, int]] = []
 _set_to: tuple[int, bool] | None = None
+_found: tuple[int, list[Any]] = (0, [])
+"""How many modules were imported when BLAS was looked for, and what was found."""
 
 
 def limit(threads: int, *, cut_products: bool = False) -> None:
@@ -39,10 +42,7 @@ def limit(threads: int, *, cut_products: bool = False) -> None:
     with _lock:
         if _set_to == wanted:
             return
-        import scipy.linalg.cython_blas  # noqa: F401  (its BLAS must be loaded to be limited)
-        from threadpoolctl import ThreadpoolController
-
-        libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+        libraries = _libraries()
         own = [lib for lib in libraries if "scipy.libs" in lib.filepath] or libraries
         if not _before:
             _before.extend((lib, lib.num_threads) for lib in libraries)
@@ -50,6 +50,18 @@ def limit(threads: int, *, cut_products: bool = False) -> None:
             _set(lib, threads if lib in own and not wanted[1] else 1)
         lane_threads.allow(threads, cut_products=wanted[1])
         _set_to = wanted
+
+
+def _libraries() -> list[Any]:
+    """Give every BLAS; looked for (up to 10 ms) if modules came since, which bring libraries."""
+    global _found  # noqa: PLW0603
+    import scipy.linalg.cython_blas  # noqa: F401  (its BLAS must be loaded to be limited)
+    from threadpoolctl import ThreadpoolController
+
+    if _found[0] != len(sys.modules):
+        found = ThreadpoolController().select(user_api="blas").lib_controllers
+        _found = (len(sys.modules), found)
+    return _found[1]
 
 
 def between_stages(result: Mapping[str, Any]) -> None:

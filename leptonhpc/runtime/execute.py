@@ -9,14 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.errors import CoverageError
+from leptonhpc.errors import CoverageError, MemoryBudgetError
 from leptonhpc.kernels import Accumulator, combine, held, primitives_of, settled, table, taken
 from leptonhpc.planning import Task
 from leptonhpc.runtime import blas_limits
@@ -117,10 +118,32 @@ def run_task(
     -------
     dict
         The accumulator.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If an accelerator has less memory than was planned with.
     """
+    device = context.device or device_here()
+    try:
+        return _folded(task, context, small, previous, needed, device)
+    except MemoryError as error:
+        if primitives_of(device).is_host:
+            raise
+        # as words: who gets it may not have the device's library
+        message = (
+            f"task {task.key}: the device ({device}) has no memory left: {error}. Others may use "
+            "it; a smaller memory= needs less"
+        )
+        raise MemoryBudgetError(message) from None
+
+
+def _folded(
+    task: Task, context: Context, small: dict[str, Any], previous: Accumulator | None,
+    needed: Sequence[Accumulator], device: str,
+) -> Accumulator:  # fmt: skip
     began = time.perf_counter()
     require_wanted = _watched(context)
-    device = context.device or device_here()
     fold = table(device, context.precision)[task.kernel]
     blas = fold.blas
     cuts = blas.is_host and getattr(fold, "cuts_products", False)
@@ -170,11 +193,30 @@ def run_placed(
 ) -> Accumulator:
     """Fold the steps of one task on a worker, which has context and small arrays as one."""
     context, _ = shared
-    if _process.stages.get(context.job) != context.stage:  # what the last one read into goes
-        _process.stages[context.job] = context.stage
-        drop_buffers()
-        return_free_memory()
-    return Kept(run_task(task, *shared, previous, needed))
+    with _unprofiled():
+        if _process.stages.get(context.job) != context.stage:  # what the last one read into goes
+            _process.stages[context.job] = context.stage
+            drop_buffers()
+            return_free_memory()
+        return Kept(run_task(task, *shared, previous, needed))
+
+
+@contextmanager
+def _unprofiled() -> Iterator[None]:
+    """Have Dask's profiler look past this thread.
+
+    For each it keeps some 80 kB a second, of up to a thousand seconds, which no plan counts.
+    """
+    from distributed import get_worker
+
+    worker, ident = get_worker(), threading.get_ident()
+    with worker.active_threads_lock:
+        key = worker.active_threads.pop(ident)
+    try:
+        yield
+    finally:
+        with worker.active_threads_lock:
+            worker.active_threads[ident] = key
 
 
 def _watched(context: Context) -> Callable[[], None]:

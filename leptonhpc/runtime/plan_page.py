@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from leptonhpc.planning.costs import format_seconds
-from leptonhpc.runtime.timeline import spans_from_dict
+from leptonhpc.runtime.timeline import Span, spans_from_dict
 from leptonhpc.runtime.timeline_drawing import colours_of, kind_of
 from leptonhpc.runtime.view import HEADS, device_rows, time_line
 
@@ -44,7 +44,7 @@ def add_page(scheduler: Any, board: Board) -> None:
 def _open_page(board: Board, _scheduler: Any, _extra: Any, document: Any) -> None:
     """Make the page for one browser."""
     from bokeh.layouts import column
-    from bokeh.models import ColumnDataSource, Range1d
+    from bokeh.models import ColumnDataSource, DataRange1d, Range1d
     from bokeh.models.widgets import Div
     from bokeh.plotting import figure
 
@@ -52,8 +52,9 @@ def _open_page(board: Board, _scheduler: Any, _extra: Any, document: Any) -> Non
     rows = Range1d(start=0.6, end=-0.6)
     bars = ColumnDataSource({name: [] for name in _COLUMNS})
     lanes = figure(
-        title="Timeline", y_range=rows, x_axis_label="seconds", height=120,
-        sizing_mode="stretch_width", tools="xpan,xwheel_zoom,reset,hover", toolbar_location="above",
+        title="Timeline", x_range=DataRange1d(start=0), y_range=rows, x_axis_label="seconds",
+        height=120, sizing_mode="stretch_width", tools="xpan,xwheel_zoom,reset,hover",
+        toolbar_location="above",
         tooltips=[("stage", "@stage"), ("tasks", "@tasks"), ("from", "@left s")],
     )  # fmt: skip
     lanes.hbar(y="middle", left="left", right="right", height="height", color="colour", source=bars)
@@ -104,7 +105,7 @@ def _tables(board: Board) -> str:
     ]
     devices = _table(HEADS, device_rows(facts["devices"]))
     return (
-        f"<h3>Plan: {escape(facts['method'])}</h3>"
+        f"{_legend(facts['spans'])}<h3>Plan: {escape(facts['method'])}</h3>"
         f"{_table(('stage', 'times', 'tasks', 'predicted, each'), plan)}<h3>Devices</h3>{devices}"
     )
 
@@ -119,10 +120,23 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
+def _legend(data: Mapping[str, Any]) -> str:
+    """Give each kind of stage that ran behind its colour."""
+    colours = _colours(spans_from_dict(dict(data)) if data else ())
+    return " &emsp; ".join(
+        f'<span style="color: {colour}">&#9632;</span> {escape(kind)}'
+        for kind, colour in colours.items()
+    )
+
+
+def _colours(spans: Sequence[Span]) -> dict[str, str]:
+    return colours_of([s.stage for s in sorted(spans, key=lambda s: s.began_seconds)])
+
+
 def _bars(data: Mapping[str, Any]) -> tuple[list[str], dict[str, list[Any]]]:
     """Give the names of lanes from the top, and the columns of the picture."""
     spans = spans_from_dict(dict(data)) if data else ()
-    colours = colours_of([s.stage for s in sorted(spans, key=lambda s: s.began_seconds)])
+    colours = _colours(spans)
     lanes = sorted({(span.device, span.lane) for span in spans})[:_MOST_LANES]
     rows = {lane: row for row, lane in enumerate(lanes)}
     shown = [span for span in spans if (span.device, span.lane) in rows]
@@ -135,4 +149,6 @@ def _bars(data: Mapping[str, Any]) -> tuple[list[str], dict[str, list[Any]]]:
         "stage": [span.stage for span in shown],
         "tasks": [span.tasks for span in shown],
     }
-    return [f"{device} {lane}" for device, lane in lanes], columns
+    several = {device for device, lane in lanes if lane > 0}
+    names = [f"{device} {lane}" if device in several else device for device, lane in lanes]
+    return names, columns

@@ -22,7 +22,7 @@ td:first-child, th:first-child, td.words { text-align: left; }
 th { font-weight: 600; border-bottom: 1px solid var(--line); }
 td.over { color: var(--over); font-weight: 600; } .note { opacity: .7; margin: .2rem 0; }
 svg { max-width: 100%; height: auto; } pre { white-space: pre-wrap; }
-.bar { display: inline-block; height: .7rem; background: #4c78a8; }
+.bar { display: block; height: .7rem; background: #4c78a8; }
 """
 
 

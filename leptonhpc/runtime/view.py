@@ -29,19 +29,21 @@ def device_table(devices: Sequence[Mapping[str, Any]], count: int) -> Table:
     Returns
     -------
     rich.table.Table
-        A row for each of the first 16.
+        A row for each of the first 16; a narrow terminal has less of what it does.
     """
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for number, head in enumerate(HEADS):
-        wide = number < 2
         table.add_column(
-            head, justify="left" if wide else "right", no_wrap=True, overflow="ellipsis",
-            style="cyan" if number == 0 else "",
+            head, justify="left" if number < 2 else "right", overflow="ellipsis",
+            no_wrap=head != "does", style="cyan" if number == 0 else "",
         )  # fmt: skip
-    for row in device_rows(devices):
-        table.add_row(*row)
+    for name, doing, *numbers in device_rows(devices):
+        # rich narrows the column that may wrap: this text does not
+        does = Text(doing, no_wrap=True, overflow="ellipsis")
+        table.add_row(name.rpartition("://")[2], does, *numbers)
     left = count - min(len(devices), MOST_ROWS)
     if left > 0:
         table.add_row(f"and {left} more")

@@ -363,19 +363,21 @@ def create_array(
         remove(location)
     store, path = resolve(location)
     with store_errors(location):
-        array = zarr.create_array(
-            store,
-            name=path or None,
-            shape=tuple(shape),
-            dtype=np.dtype(dtype),
-            chunks=tuple(chunks),
-            shards=None if shards is None else tuple(shards),
-            zarr_format=cast("Any", zarr_format),
-            attributes=dict(attributes or {}),
-            dimension_names=dimension_names,
-            fill_value=fill_value,
-            compressors=_COMPRESSORS[compression],
-            config={"write_empty_chunks": True},
+        array = retried(
+            lambda: zarr.create_array(
+                store,
+                name=path or None,
+                shape=tuple(shape),
+                dtype=np.dtype(dtype),
+                chunks=tuple(chunks),
+                shards=None if shards is None else tuple(shards),
+                zarr_format=cast("Any", zarr_format),
+                attributes=dict(attributes or {}),
+                dimension_names=dimension_names,
+                fill_value=fill_value,
+                compressors=_COMPRESSORS[compression],
+                config={"write_empty_chunks": True},
+            )
         )
     return StoredArray(location, array, writable=True)
 

@@ -7,6 +7,7 @@ such a one. Results are written whole: when one gets its final name, its arrays 
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import zarr
@@ -16,6 +17,7 @@ from zarr.core.sync import sync
 from leptonhpc.errors import CorruptChunkError
 from leptonhpc.store.locations import FOLDER, Location, resolve, store_errors
 from leptonhpc.store.objects import list_objects
+from leptonhpc.store.retrying import retried
 from leptonhpc.store.units import Region
 
 EVERY_CHUNK = "leptonhpc_every_chunk_is_stored"
@@ -109,7 +111,8 @@ def mark_whole(location: Location) -> None:
         nodes = {key.rpartition("/")[0] for key in keys if key.endswith(_ARRAY_FILES)}
         for path in sorted(nodes):
             prefix = f"{path}/" if path else ""
-            _mark(store, path, {k.removeprefix(prefix) for k in keys if k.startswith(prefix)})
+            there = {k.removeprefix(prefix) for k in keys if k.startswith(prefix)}
+            retried(partial(_mark, store, path, there))
 
 
 def _mark(store: Any, path: str, there: set[str]) -> None:

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -205,8 +206,11 @@ class Journal:
         data = get_object(self._store, self._key(name))
         if data is None:
             return None
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+        except (ValueError, EOFError, zipfile.BadZipFile):  # cut short as a machine lost its power
+            return None
 
     def _key(self, name: str) -> str:
         return f"{self._root}/{name}".lstrip("/")

@@ -242,7 +242,7 @@ class Lease:
             path.parent.mkdir(parents=True, exist_ok=True)
         with store_errors(self._place), _alone_in(path.parent):
             try:
-                file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+                file = retried(lambda: os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             except FileExistsError:
                 return False
             try:
@@ -273,7 +273,7 @@ class Lease:
         deadline = time.monotonic() + _WRITTEN_SECONDS
         while True:
             try:
-                found = self._path.read_bytes()
+                found = retried(self._path.read_bytes)
             except (FileNotFoundError, NotADirectoryError):
                 return None
             if found or time.monotonic() > deadline:
@@ -284,7 +284,7 @@ class Lease:
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[int]:
     """Keep out others who take a place in the same folder, where its file system can."""
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    file = retried(lambda: os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
     try:
         with contextlib.suppress(OSError):  # NFS locks no folders: there two may meet
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -27,6 +27,7 @@ from leptonhpc.store.icechunk_repository import (
     open_icechunk,
     repository_of,
 )
+from leptonhpc.store.retrying import retried
 
 Location = str | os.PathLike[str] | Store
 
@@ -178,7 +179,7 @@ def exists(location: Location) -> bool:
         if is_local(location):
             return local_path(location).exists()
         store, path = resolve(location, read_only=not isinstance(location, Store))
-        return not sync(store.is_empty(path))
+        return not retried(lambda: sync(store.is_empty(path)))
     raise AssertionError  # store_errors lets no exception pass in silence
 
 
@@ -195,7 +196,7 @@ def remove(location: Location) -> None:
         return
     store, path = resolve(location)
     with store_errors(location):
-        sync(store.delete_dir(path))
+        retried(lambda: sync(store.delete_dir(path)))
 
 
 def _remove_folder(folder: Path) -> None:
@@ -288,7 +289,7 @@ def create_group(
     remove(location)
     store, path = resolve(location)
     with store_errors(location):
-        zarr.create_group(store, path=path, attributes=dict(attributes or {}))
+        retried(lambda: zarr.create_group(store, path=path, attributes=dict(attributes or {})))
 
 
 def read_attributes(location: Location) -> dict[str, Any]:
@@ -306,7 +307,7 @@ def read_attributes(location: Location) -> dict[str, Any]:
     """
     store, path = resolve(location, read_only=not isinstance(location, Store))
     with store_errors(location):
-        return dict(zarr.open(store, path=path, mode="r").attrs)
+        return retried(lambda: dict(zarr.open(store, path=path, mode="r").attrs))
 
 
 def update_attributes(location: Location, attributes: Mapping[str, Any]) -> None:
@@ -322,8 +323,8 @@ def update_attributes(location: Location, attributes: Mapping[str, Any]) -> None
     store, path = resolve(location)
     with store_errors(location):
         # in one write: a job that is killed between two would leave half of them
-        node = zarr.open(store, path=path, mode="r+")
-        node.update_attributes({**node.attrs, **attributes})
+        node = retried(lambda: zarr.open(store, path=path, mode="r+"))
+        retried(lambda: node.update_attributes({**node.attrs, **attributes}))
 
 
 def require_space(location: Location, nbytes: int) -> None:

@@ -34,7 +34,7 @@ def put_written(store: Store, key: str, write: Callable[[IO[bytes]], None]) -> N
     key : str
         Name of the object.
     write : callable
-        Writes its bytes to a file.
+        Writes its bytes to a file; called again where the store fails.
     """
     if not isinstance(store, LocalStore):
         buffer = io.BytesIO()
@@ -43,7 +43,8 @@ def put_written(store: Store, key: str, write: Callable[[IO[bytes]], None]) -> N
         return
     path = Path(store.root) / key
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    with store_errors(store):
+
+    def put() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with unfinished.open("wb") as file:
@@ -52,16 +53,20 @@ def put_written(store: Store, key: str, write: Callable[[IO[bytes]], None]) -> N
         finally:
             unfinished.unlink(missing_ok=True)
 
+    with store_errors(store):
+        retried(put)
+
 
 def remove_object(store: Store, key: str) -> None:
     """Remove one object; nothing happens if it is not there."""
     with store_errors(store):
-        sync(store.delete(key))
+        retried(lambda: sync(store.delete(key)))
 
 
 def get_object(store: Store, key: str) -> bytes | None:
     """Read one object, or None."""
-    value = retried(lambda: sync(store.get(key, default_buffer_prototype())))
+    with store_errors(store):
+        value = retried(lambda: sync(store.get(key, default_buffer_prototype())))
     return None if value is None else value.to_bytes()
 
 
@@ -71,4 +76,6 @@ def list_objects(store: Store, prefix: str) -> list[str]:
     async def collect() -> list[str]:
         return [key async for key in store.list_prefix(prefix)]
 
-    return sync(collect())
+    with store_errors(store):
+        return retried(lambda: sync(collect()))
+    raise AssertionError  # store_errors lets no exception pass in silence

@@ -22,6 +22,7 @@ from leptonhpc.store.locations import (
     local_path,
     resolve,
 )
+from leptonhpc.store.retrying import retried
 
 
 def opened(location: Location, writable: bool, inside: str) -> zarr.Array[Any]:
@@ -45,8 +46,8 @@ def opened(location: Location, writable: bool, inside: str) -> zarr.Array[Any]:
     store, path = resolve(location, read_only=not writable)
     path = f"{path}/{inside}".strip("/")
     try:
-        array = zarr.open_array(store, path=path, mode=cast("Any", mode))
-        _require_chunks(array)
+        array = retried(lambda: zarr.open_array(store, path=path, mode=cast("Any", mode)))
+        retried(lambda: _require_chunks(array))
         return array
     except (
         FileNotFoundError, BaseZarrError, AttributeError, KeyError, TypeError, ValueError,

@@ -23,6 +23,7 @@ from leptonhpc.store.locations import (
     store_errors,
 )
 from leptonhpc.store.objects import get_object, list_objects, put_object
+from leptonhpc.store.retrying import retried
 
 _REPLACED = re.compile(r"\.replaced-[0-9a-f]{32}")
 """What the name of an output that was replaced ends in, until it is removed."""
@@ -81,8 +82,9 @@ def publish(
     target = local_path(final)
     with store_errors(final):
         if target.exists():  # the old one goes only when the new one is in its place
-            os.replace(target, target.with_name(f"{target.name}.replaced-{uuid.uuid4().hex}"))
-        os.replace(local_path(partial), target)
+            aside = target.with_name(f"{target.name}.replaced-{uuid.uuid4().hex}")
+            retried(lambda: os.replace(target, aside))
+        retried(lambda: os.replace(local_path(partial), target))
     remove_replaced(final)
     if without is not None:
         shutil.rmtree(target / without, ignore_errors=True)

@@ -17,7 +17,7 @@ from leptonhpc.cluster.clients import identities
 from leptonhpc.errors import NonFiniteError
 from leptonhpc.runtime.board import Board
 from leptonhpc.runtime.metrics import BoardCollector
-from leptonhpc.runtime.plan_page import _words
+from leptonhpc.runtime.plan_page import _tables, _words
 
 from .browser import picture_of
 
@@ -126,6 +126,8 @@ def test_the_page_of_the_plan_is_drawn_by_a_browser(
     done: Any, cluster: LocalCluster, tmp_path: Path
 ) -> None:
     address = f"http://127.0.0.1:{cluster.scheduler.http_server.port}/leptonhpc"
+    board = cluster.scheduler.plugins[Board.name]
+    assert '<span style="color: #4c78a8">&#9632;</span> pass' in _tables(board)
     drawn = "window.Bokeh && Bokeh.documents.length > 0 && Bokeh.documents[0].is_idle"
     page = picture_of(address, drawn=drawn, profile=tmp_path / "profile")
     (tmp_path / "page.png").write_bytes(page)

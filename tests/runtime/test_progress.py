@@ -76,15 +76,19 @@ def test_a_terminal_shows_what_each_device_does_and_what_is_left(
     bar.advance(3)
     paper = Console(file=io.StringIO(), width=110)
     paper.print(bar._drawn())
+    narrow = Console(file=io.StringIO(), width=72)
+    narrow.print(bar._drawn())
     bar.close()
     shown = paper.file.getvalue()  # type: ignore[attr-defined]
     lines = [" ".join(line.split()) for line in shown.splitlines()]
     assert "3/4" in lines[0]
     assert lines[1] == "12 s, about 3 min 0 s left (planned 90 s)"
     assert lines[2] == "device does lanes tasks share memory reads writes"
-    assert lines[3] == "tls://node1:4711 fold t12 2 1,234 52% 210 MB 410 MB/s 0 B/s"
+    assert lines[3] == "node1:4711 fold t12 2 1,234 52% 210 MB 410 MB/s 0 B/s"
     assert lines[4] == "b waits 2 1,234 52% 410 MB/s 0 B/s"
     assert lines[5] == "and 38 more"
+    row = narrow.file.getvalue().splitlines()[3].split()  # type: ignore[attr-defined]
+    assert row[-8:] == ["1,234", "52%", "210", "MB", "410", "MB/s", "0", "B/s"]
 
 
 def test_of_many_stages_the_last_ones_stay(capfd: pytest.CaptureFixture[str]) -> None:

@@ -70,6 +70,16 @@ def test_no_job_makes_a_worker_go_over_its_plan_spill_or_pause(
     ((fractions, written, paused),) = small.run(_spilled).values()
     assert fractions == (MANAGED, PROCESS), "the worker could spill if it had to"
     assert (written - before, paused) == (0, False)
+    # Dask's profiler, which is on by default, keeps nothing of tasks: it would grow beside the plan
+    assert "run_task" not in _functions(small.profile())
+
+
+def _functions(profile: dict[str, Any]) -> set[str]:
+    """Give the names of all functions in what Dask's profiler saw."""
+    found: set[str] = set()
+    for child in profile["children"].values():
+        found |= {child["description"]["name"]} | _functions(child)
+    return found
 
 
 def _spilled(dask_worker: Any) -> tuple[tuple[float, float], float, bool]:

@@ -307,8 +307,10 @@ def soak(folder: Path, *, kills: int, seed: int) -> Counter[str]:
     it, number = ClusterSoak(folder, seed), 0
     try:
         while it.kills.total() < kills:
-            it.kill(DRIVERS[number % len(DRIVERS)], VICTIMS[number % len(VICTIMS)], number)
+            name, victim = DRIVERS[number % len(DRIVERS)], VICTIMS[number % len(VICTIMS)]
+            it.kill(name, victim, number)
             number += 1
+            print(f"{it.kills.total()} kills, the last: {name}, {victim}", flush=True)
     finally:
         it.cluster.kill(tuple(it.cluster.processes))
     return it.kills

@@ -16,7 +16,6 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,8 +162,10 @@ class Soak:
         place = self.folder / name.replace(" ", "-")
         place.mkdir()
         self.inputs[name] = keep_inputs(CASES[name], place)
-        if not self.whole:
-            self._run(name, place / "first", None)  # this one starts the fork server
+        if not self.whole:  # start the fork server
+            first = self.context.Process(target=time.sleep, args=(0,))
+            first.start()
+            first.join()
         began = time.monotonic()
         found = self._run(name, place / "whole", None)
         assert found is not None
@@ -216,10 +217,8 @@ class Soak:
         return dict(json.loads(answer.read_text()))
 
 
-def soak(
-    folder: Path, *, kills: int, seed: int, names: Sequence[str] = tuple(CASES)
-) -> Counter[str]:
-    """Kill so often, cases in turn.
+def soak(folder: Path, *, kills: int, seed: int) -> Counter[str]:
+    """Kill so often, all cases in turn, in an order that is drawn.
 
     Parameters
     ----------
@@ -228,9 +227,7 @@ def soak(
     kills : int
         At least so many.
     seed : int
-        Of the moments.
-    names : sequence of str
-        Of the cases.
+        Of the order and the moments.
 
     Returns
     -------
@@ -238,6 +235,7 @@ def soak(
         Kills of each case.
     """
     it, number = Soak(folder, seed), 0
+    names = it.random.sample(list(CASES), len(CASES))
     while it.kills.total() < kills:
         it.kill(names[number % len(names)], it.random.randint(1, 3), number)
         number += 1

@@ -28,10 +28,9 @@ def test_twenty_random_kills_do_no_harm(
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     import kills
 
-    # the others are stopped in tests of their own: here is not the time for all
-    killed = kills.soak(tmp_path, kills=20, seed=seed, names=list(kills.CASES)[:8])
+    killed = kills.soak(tmp_path, kills=20, seed=seed)  # of cases that the seed draws
     assert killed.total() >= 20
-    assert len(killed) >= 5
+    assert len(killed) >= 7  # three times each at most
     sys.modules.pop("kills")
 
 

@@ -86,6 +86,16 @@ def test_a_half_written_mark_left_by_a_kill_does_not_count(tmp_path: Path) -> No
     assert list(journal.done("multiply")) == ["multiply/gemm-0-0"]
 
 
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.9])
+def test_a_stage_that_a_loss_of_power_cut_short_does_not_count(part: float, tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "r"), JOB)
+    journal.save_stage("pass 1", {"z": np.arange(60.0)})
+    (kept,) = tmp_path.rglob("pass 1.npz")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: int(part * len(whole))])
+    assert journal.load_stage("pass 1") is None
+
+
 def test_every_object_of_a_journal_is_whole_or_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,10 +16,13 @@ import obstore.store
 import pytest
 import zarr
 from distributed import Client, LocalCluster
+from zarr.codecs import Crc32cCodec
 from zarr.storage import FsspecStore, MemoryStore, ObjectStore, WrapperStore, ZipStore
 
 import leptonhpc as lh
-from leptonhpc.errors import NotAnArrayError, OutputExistsError, StoreError
+from leptonhpc.errors import CorruptChunkError, NotAnArrayError, OutputExistsError, StoreError
+from leptonhpc.store import retrying
+from leptonhpc.store.completeness import mark_whole
 from leptonhpc.testing import matrix_with_spectrum, rounding
 
 from .conftest import serve
@@ -146,7 +149,8 @@ def test_nothing_behind_http_is_said_so(http: tuple[str, Path]) -> None:
         lh.open(f"{http[0]}/nothing")
 
 
-def test_a_server_that_does_not_answer_is_a_store_error() -> None:
+def test_a_server_that_does_not_answer_is_a_store_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying, "WAITS_SECONDS", (0.0,))
     with pytest.raises(StoreError, match=r"127\.0\.0\.1:9"):
         lh.open("http://127.0.0.1:9/x")
 
@@ -272,6 +276,30 @@ def test_a_result_of_what_has_changed_since_is_not_given_again(
         lh.svd(read, rank=2, out=tmp_path / "r")
     again = lh.svd(read, rank=2, out=tmp_path / "r", overwrite=True)
     np.testing.assert_allclose(again.s, 1000 * first.s, rtol=1e-12)
+
+
+@pytest.mark.parametrize("harm", ["cut", "bit", "lost"])
+@pytest.mark.parametrize("kind", ["http", "obstore"])
+def test_a_harmed_chunk_of_a_remote_array_is_named_and_the_job_goes_on_once_it_is_mended(
+    kind: str, harm: str, tmp_path: Path, http: tuple[str, Path]
+) -> None:
+    path = http[1] / f"harmed-{kind}-{harm}"
+    put(path, compressors=Crc32cCodec(), config={"write_empty_chunks": True})
+    mark_whole(path)
+    objects = ObjectStore(obstore.store.LocalStore(str(path)), read_only=True)
+    place = f"{http[0]}/{path.name}" if kind == "http" else objects
+    chunk = path / "c" / "1" / "0"
+    whole = chunk.read_bytes()
+    if harm == "lost":
+        chunk.unlink()
+    else:
+        chunk.write_bytes(whole[:99] if harm == "cut" else bytes([whole[0] ^ 1]) + whole[1:])
+    with pytest.raises(CorruptChunkError) as raised:
+        lh.svd(place, rank=4, memory="1 GB", out=tmp_path / "r")
+    assert raised.value.chunk == "c/1/0"
+    chunk.write_bytes(whole)
+    r = lh.svd(place, rank=4, memory="1 GB", out=tmp_path / "r", resume=True)
+    assert np.all(np.abs(r.s - TRUE[:4]) <= rounding(A, float))
 
 
 def test_a_store_that_tells_nothing_of_its_contents_is_new_to_each_process() -> None:

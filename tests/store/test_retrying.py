@@ -2,16 +2,19 @@
 
 import errno
 import logging
+import os
+import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import zarr
-from zarr.storage import LocalStore, WrapperStore
+from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 import leptonhpc as lh
 from leptonhpc.errors import StoreError
+from leptonhpc.runtime import checkpoints
 from leptonhpc.store import retrying
 from leptonhpc.store.retrying import may_pass, retried
 
@@ -106,6 +109,51 @@ def test_a_job_survives_a_store_that_fails_for_a_moment(
     np.testing.assert_allclose(r.s, expected, rtol=1e-8)
     assert max(store.tries.values()) == 4
     assert "trying again" in caplog.text
+
+
+OPERATIONS = ("get", "set", "exists", "delete", "delete_dir", "list_prefix")
+
+
+@pytest.mark.parametrize("kind", [LocalStore, FsspecStore], ids=["folder", "memory"])
+def test_a_job_survives_a_store_of_which_any_call_may_fail(
+    kind: Any, x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those for input, output, journal and lease, and of the renames of what is written."""
+    monkeypatch.setattr(retrying, "WAITS_SECONDS", 100 * (0.0,))
+    monkeypatch.setattr(checkpoints, "EVERY_SECONDS", 0.0)
+    failures: list[str] = []
+    chance = random.Random(0)
+
+    def fail(name: str) -> None:
+        if chance.random() < 0.25:
+            failures.append(name)
+            raise OSError(errno.EIO, "Input/output error")
+
+    def failing(name: str, act: Any) -> Any:
+        async def call(*args: Any, **options: Any) -> Any:
+            fail(name)
+            return await act(*args, **options)
+
+        async def items(*args: Any, **options: Any) -> Any:
+            fail(name)
+            async for each in act(*args, **options):
+                yield each
+
+        return items if name == "list_prefix" else call
+
+    for name in OPERATIONS:
+        if name in vars(kind):
+            monkeypatch.setattr(kind, name, failing(name, getattr(kind, name)))
+    rename = os.replace
+    monkeypatch.setattr(os, "replace", lambda *args: (fail("rename"), rename(*args))[1])
+    out = tmp_path / "r" if kind is LocalStore else f"memory://{tmp_path.name}/r"
+    r = lh.svd(x, rank=3, method="gram", out=out)
+    monkeypatch.undo()
+    assert "get" in failures
+    assert len(failures) > 5
+    assert np.array_equal(lh.load(out).s, r.s)
+    true = np.linalg.svd(np.asarray(lh.open(x)), compute_uv=False)[:3]
+    np.testing.assert_allclose(r.s, true, rtol=1e-8)
 
 
 def test_a_store_that_fails_for_good_is_an_error_that_names_it(x: Path) -> None:
