@@ -9,7 +9,7 @@ import numpy as np
 
 from leptonhpc import store
 from leptonhpc.blocks import BlockedArray, BlockGrid, MemorySource, StoredSource
-from leptonhpc.blocks.numbers import on_host, require_numbers
+from leptonhpc.blocks.numbers import on_host, require_numbers, without_mask
 from leptonhpc.blocks.persisted import PersistedArray
 from leptonhpc.errors import NotAnArrayError
 
@@ -94,7 +94,7 @@ def _opened(source: Any) -> BlockedArray:
         return _stored(store.open_array(source))
     if isinstance(source, np.ndarray):
         require_numbers(source.dtype, "the array")
-        return BlockedArray(MemorySource(source))
+        return BlockedArray(MemorySource(without_mask(source)))
     module = type(source).__module__.partition(".")[0]
     if module in ("zarr", "obstore") or store.is_store(source):
         return _stored(store.open_object(source))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.blocks.grid import Region
-from leptonhpc.blocks.numbers import on_host, require_numbers
+from leptonhpc.blocks.numbers import on_host, require_numbers, without_mask
 from leptonhpc.errors import ShapeError
 
 
@@ -40,7 +40,7 @@ class DaskSource:
 
         part = self.array[tuple(slice(*pair) for pair in region)]
         with dask.config.set(scheduler="synchronous"):
-            value = np.asarray(on_host(part.compute(scheduler="synchronous")))
+            value = without_mask(on_host(part.compute(scheduler="synchronous")))
         if out is None:
             return np.array(value, order="C")
         out[...] = value

@@ -1,10 +1,11 @@
-"""Which dtypes are numbers to us, and where they are."""
+"""Which arrays are numbers to us, and where they are."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leptonhpc.errors import DTypeError
 
@@ -44,3 +45,31 @@ def on_host(values: Any) -> Any:
     """
     on_device = hasattr(values, "__cuda_array_interface__") and hasattr(values, "get")
     return values.get() if on_device else values
+
+
+def without_mask(values: Any) -> NDArray[Any]:
+    """Give values as an array; a mask would be lost.
+
+    Parameters
+    ----------
+    values : array-like
+        From a user.
+
+    Returns
+    -------
+    array
+        They.
+
+    Raises
+    ------
+    DTypeError
+        If some of them are masked.
+    """
+    if np.ma.is_masked(values):
+        count = int(np.ma.getmaskarray(values).sum())
+        message = (
+            f"{count} values are masked, and an array here has no mask. Fill them: "
+            "values.filled(number), or NaN where missing values are allowed"
+        )
+        raise DTypeError(message)
+    return np.asarray(values)

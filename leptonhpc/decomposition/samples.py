@@ -13,6 +13,7 @@ from sklearn.utils.validation import validate_data
 
 import leptonhpc as lh
 from leptonhpc.blocks import BlockedArray
+from leptonhpc.blocks.numbers import without_mask
 from leptonhpc.errors import DTypeError, NotAnArrayError, ShapeError
 
 _LIBRARIES = ("dask", "leptonhpc", "obstore", "xarray", "zarr")
@@ -64,6 +65,8 @@ def check_samples(
         If it is not a real matrix of that many features.
     """
     if not is_blocked(x):
+        if np.ma.is_masked(x):  # scikit-learn would use what is below the mask
+            without_mask(x)
         dtypes = [np.float64, np.float32]
         checked: NDArray[Any] = validate_data(
             estimator, x, reset=reset, dtype=dtypes, ensure_min_samples=least,

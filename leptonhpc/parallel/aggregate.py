@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from leptonhpc.errors import DTypeError, OptionError, ShapeError
+from leptonhpc.errors import DTypeError, NumericRangeError, OptionError, ShapeError
 from leptonhpc.parallel.folding import Combine, Tree
 from leptonhpc.parallel.process import Results
 
@@ -49,6 +49,8 @@ def aggregate_results(
         If arrays that are summed have unlike shapes, or there is not one weight for each result.
     DTypeError
         If values are not of a kind that can be put together so.
+    NumericRangeError
+        If a sum of whole numbers is beyond 64 bits.
 
     Notes
     -----
@@ -149,7 +151,23 @@ def _plus(left: Any, right: Any) -> Any:
     if np.shape(left) != np.shape(right):
         message = f"results of shapes {np.shape(left)} and {np.shape(right)} cannot be summed"
         raise ShapeError(message)
-    return left + right
+    if not (_is_whole(left) and _is_whole(right) and left.dtype == right.dtype):
+        return left + right
+    with np.errstate(over="ignore"):  # said below, for arrays too
+        total = left + right
+    # signed: both have the other sign than their sum; unsigned: that is below one of them
+    wrong = ((left ^ total) & (right ^ total)) < 0 if total.dtype.kind == "i" else total < left
+    if np.any(wrong):
+        message = (
+            f"a sum of whole numbers is beyond {total.dtype}. Give floats, or numbers of Python, "
+            "which are summed exactly"
+        )
+        raise NumericRangeError(message)
+    return total
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, np.ndarray | np.integer) and value.dtype.kind in "iu"
 
 
 def _weighted(value: Any, weight: float) -> tuple[Any, float]:
@@ -182,8 +200,9 @@ def _concatenated(values: list[Any]) -> Any:
 
         return pd.concat(values)
     if isinstance(first, np.ndarray) and first.ndim:
+        masked = isinstance(first, np.ma.MaskedArray)
         try:
-            return np.concatenate(values)
+            return (np.ma if masked else np).concatenate(values)
         except ValueError as error:
             raise ShapeError(f"results cannot be concatenated: {error}") from error
     if isinstance(first, str | bytes):

@@ -17,7 +17,9 @@ from leptonhpc.runtime.memory import free_nbytes
 ESTIMATORS_NBYTES = 90_000_000
 """scikit-learn and what it brings, beside the libraries that the engine counts."""
 _COMPILER_NBYTES = 110_000_000
-"""numba with LLVM, and what it compiled."""
+"""numba with LLVM, and what was compiled before."""
+_COMPILING_NBYTES = 80_000_000
+"""While it is compiled: the first fit on a machine."""
 _RATING_NBYTES = 4 + 4 + 4
 """Its index, its value, and the value in the dtype of factors."""
 _ROW_NBYTES = 48
@@ -35,7 +37,9 @@ class Allowance:
     """For ratings that stay from sweep to sweep."""
 
 
-def allowance(ratings: Ratings, width: int, itemsize: int, resources: Resources) -> Allowance:
+def allowance(
+    ratings: Ratings, width: int, itemsize: int, resources: Resources, *, compiled: bool = True
+) -> Allowance:
     """Share a budget out.
 
     Parameters
@@ -48,6 +52,8 @@ def allowance(ratings: Ratings, width: int, itemsize: int, resources: Resources)
         Bytes of one of their numbers.
     resources : Resources
         The budget of each worker, and its cores.
+    compiled : bool
+        Whether the solver is on the disk of this machine, or must be compiled first.
 
     Returns
     -------
@@ -63,6 +69,7 @@ def allowance(ratings: Ratings, width: int, itemsize: int, resources: Resources)
     # in this process the factors of both sides; a worker gets those of its blocks with the call
     factors = 0 if resources.distributed else sum(ratings.shape) * width * itemsize
     fixed = LIBRARIES_NBYTES + ESTIMATORS_NBYTES + _COMPILER_NBYTES + tables + factors
+    fixed += 0 if compiled else _COMPILING_NBYTES
     lane = max(
         lane_nbytes(side, width, itemsize, distributed=resources.distributed)
         for side in (ratings.by_user, ratings.by_item)
@@ -77,6 +84,11 @@ def allowance(ratings: Ratings, width: int, itemsize: int, resources: Resources)
             f"{fixed / 1e6:.0f} MB, the largest block {lane / 1e6:.0f} MB. Fewer factors, or "
             "smaller blocks (store_ratings, block_ratings=), need less"
         )
+        if not compiled:
+            message += (
+                f". The first fit on a machine compiles the solver: {_COMPILING_NBYTES / 1e6:.0f} "
+                "MB of that, which a small fit without memory= spares later ones"
+            )
         raise MemoryBudgetError(message)
     lanes = min(resources.threads, left // lane)
     return Allowance(lanes, left - lanes * lane)

@@ -93,6 +93,8 @@ def fit(
     OptionError
         If `overwrite` is given without `out`.
     """
+    from leptonhpc.recommend.solvers import is_compiled  # brings numba
+
     output = None
     if out is None and overwrite:
         raise OptionError("overwrite= is about an output; give out=")
@@ -105,7 +107,9 @@ def fit(
     memory.reset_peak()
     resources = resources_of(parse_nbytes(settings.memory))
     itemsize = np.dtype(settings.dtype).itemsize
-    allowed = allowance(ratings, settings.width, itemsize, resources)
+    allowed = allowance(
+        ratings, settings.width, itemsize, resources, compiled=is_compiled(problem.solver)
+    )
     state = begin or start(
         ratings, settings.width, settings.dtype, seed=settings.seed, biases=problem.biases
     )

@@ -48,6 +48,8 @@ class LabelTable:
             If they are neither integers nor text, or not of the kind of those before.
         """
         kind = {"i": "integer", "u": "integer", "U": "text", "T": "text"}.get(labels.dtype.kind, "")
+        if labels.dtype == np.uint64 and np.any(labels > np.iinfo(np.int64).max):
+            kind = ""  # they are kept as int64
         if not kind or kind != (self._kind or kind):
             wanted = f"{self._kind} as before" if self._kind else "integers or text"
             message = (

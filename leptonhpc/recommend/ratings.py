@@ -218,6 +218,12 @@ def _opened(location: str | os.PathLike[str]) -> Ratings:
 def _of_matrix(source: Any) -> Ratings:
     from scipy.sparse import csc_array, csr_array, issparse
 
+    if np.ma.is_masked(source):
+        message = (
+            "ratings are a sparse matrix, or an array with zeros for what was not rated; found a "
+            "masked array. Give scipy.sparse.csr_array(ratings.filled(0))"
+        )
+        raise DTypeError(message)
     matrix = source if issparse(source) else np.asarray(source)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise ShapeError(f"ratings are a matrix of users by items; found {matrix.shape}")

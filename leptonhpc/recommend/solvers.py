@@ -12,6 +12,7 @@ for all items that were not seen.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -299,3 +300,29 @@ def _substitute(l: Array, b: Array, x: Array) -> None:  # noqa: E741
             s -= l[j, i] * y[j]
         y[i] = s / l[i, i]
     x[:] = y
+
+
+def is_compiled(solver: str) -> bool:
+    """Say whether an earlier process left on the disk what a fit needs compiled.
+
+    Parameters
+    ----------
+    solver : {"cg", "cholesky"}
+        Which rows are solved by.
+
+    Returns
+    -------
+    bool
+        False on a machine where nobody has fitted, or not since the package changed.
+    """
+    needed: list[Any] = [solve_by_gradients]  # it measures too
+    if solver == "cholesky":
+        needed.append(solve_by_cholesky)
+    written = Path(__file__).stat().st_mtime
+    return all(
+        any(
+            index.stat().st_mtime >= written
+            for index in Path(function.stats.cache_path).glob(f"*{function.__name__}-*.nbi")
+        )
+        for function in needed
+    )

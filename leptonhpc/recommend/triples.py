@@ -169,7 +169,11 @@ def _wholes(source: Any) -> Iterable[Any]:
 
 
 def _checked(whole: Any, first: int) -> Batch:
-    arrays = [np.asarray(part) for part in whole]
+    whole = tuple(whole)
+    if any(np.ma.is_masked(part) for part in whole):
+        message = f"ratings from {first} on are masked in part; leave out what was not rated"
+        raise DTypeError(message)
+    arrays = [_array(part) for part in whole]
     shapes = [array.shape for array in arrays]
     if len(arrays) != 3 or len(set(shapes)) != 1 or arrays[0].ndim != 1:
         message = (
@@ -182,6 +186,14 @@ def _checked(whole: Any, first: int) -> Batch:
         message = f"values are real numbers; found {values.dtype} from rating {first} on"
         raise DTypeError(message)
     return users, items, values
+
+
+def _array(part: Any) -> NDArray[Any]:
+    """Give an array; of a list of text and numbers one of objects, as NumPy would make all text."""
+    array = np.asarray(part)
+    if array.dtype.kind == "U" and isinstance(part, list | tuple):
+        return array if all(isinstance(each, str) for each in part) else np.array(part, object)
+    return array
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:

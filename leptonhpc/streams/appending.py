@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from leptonhpc import store
+from leptonhpc.blocks.numbers import without_mask
 from leptonhpc.errors import OptionError, ShapeError
 from leptonhpc.store.appending import append_values
 from leptonhpc.store.leasing import writer_lease
@@ -52,7 +53,7 @@ def append(
         If the array has no such axis.
     DTypeError
         If the array's dtype cannot hold the values (fractions or NaN in an array of integers,
-        70000 in int16); nothing is written.
+        70000 in int16), or some are masked; nothing is written.
     StoreError
         If the store fails, or another writer appends: in a folder nothing is written then; in an
         object store, which cannot keep a second writer out, rows of both may be lost.
@@ -75,7 +76,7 @@ def append(
     ...     lh.streams.append(f"{folder}/x.zarr", [[3.0, 4.0], [5.0, 6.0]])
     3
     """
-    block = np.asarray(values)
+    block = without_mask(values)
     axis = normal_axis(axis, block.ndim)
     if not store.exists(location):
         rows = chunk_rows if chunk_rows is not None else max(1, block.shape[axis])

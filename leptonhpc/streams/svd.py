@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from leptonhpc.api import open as open_array
 from leptonhpc.blocks import BlockedArray
+from leptonhpc.blocks.numbers import without_mask
 from leptonhpc.errors import MemoryBudgetError, NonFiniteError, OptionError, ShapeError
 from leptonhpc.planning.amounts import parse_nbytes
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
@@ -167,11 +168,13 @@ class IncrementalSVD:
         ------
         ShapeError
             If it is no matrix, or has not as many columns as those before.
+        DTypeError
+            If some of it is masked.
         NonFiniteError
             If it holds NaN or infinity; the message names the first by its row in the stream. The
             model stays as it was.
         """
-        rows = self._checked(np.asarray(batch))
+        rows = self._checked(without_mask(batch))
         if not len(rows):
             return self
         merged = merge(

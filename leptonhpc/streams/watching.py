@@ -162,6 +162,8 @@ class Watcher(Iterator[Slab]):
 
     def _read(self, array: store.StoredArray, stop: int) -> Slab:
         start = self.position
+        if start:
+            self._require_tail(array, self._tail)  # else what was made anew would be gone on with
         region = _region(array.shape, self._axis, start, stop)
         values = array.read(region)
         self.position = stop
@@ -182,8 +184,12 @@ class Watcher(Iterator[Slab]):
             )
             raise StreamError(message)
         self._look()
+        self._require_tail(array, position.tail)
+
+    def _require_tail(self, array: store.StoredArray, tail: str) -> None:
+        """Refuse a stream whose last row that was taken is another one now."""
         last = array.read(_region(array.shape, self._axis, self.position - 1, self.position))
-        if _digest(last) != position.tail:
+        if _digest(last) != tail:
             message = (
                 f"row {self.position - 1} of the stream {array.name!r} is not what it was when it "
                 "was taken: the array was made anew or changed. Choose another state"

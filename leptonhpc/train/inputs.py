@@ -266,14 +266,8 @@ def plan_order(
     MemoryBudgetError
         If a batch, beside the model, does not fit; the message names the way out.
     """
-    row_nbytes = (x.nbytes + y.nbytes) // len(x)
     batch = min(settings.batch_size, len(x))
-    floats = x.nbytes // len(x) // x.dtype.itemsize * 4
-    arrays = resources_of(parse_nbytes(memory)).arrays_nbytes
-    need = batch * (_WINDOWS * row_nbytes + _COPIES * floats)
-    # the same order, so that it may go on, with any number of workers; if one of them would do
-    models = held[0] if need <= arrays - held[0] else held[1]
-    room = arrays - models
+    need, models, room = _room(x, y, batch, held, memory)
     if need > room:
         fitting = batch * max(room, 0) // need
         least = -(-(need + models + LIBRARIES_NBYTES) // 10**6)
@@ -282,8 +276,52 @@ def plan_order(
             "worker"
         )
         raise MemoryBudgetError(message + (f", or batch_size={fitting}" if fitting else ""))
-    window = min(_WINDOW_NBYTES, (room - _COPIES * batch * floats) // _WINDOWS)
+    row_nbytes = _row_nbytes(x, y)
+    window = min(_WINDOW_NBYTES, (room - need) // _WINDOWS + batch * row_nbytes)
     return Order(
         len(x), max(1, min(x.source.unit[0], len(x))), batch,
         max(1, window // (batch * row_nbytes)), settings.seed, settings.shuffle,
     )  # fmt: skip
+
+
+def plan_kept(
+    x: BlockedArray, y: BlockedArray, order: Order, held: tuple[int, int], memory: Any
+) -> int:
+    """Say how much of the samples stays in a worker's memory once it was read.
+
+    Parameters
+    ----------
+    x, y : BlockedArray
+        Samples and targets.
+    order : Order
+        With the windows that are in memory too.
+    held : tuple of (int, int)
+        Bytes that a worker needs for the model, as `plan_order` takes them.
+    memory : int, float, str or None
+        Budget of each worker.
+
+    Returns
+    -------
+    int
+        Bytes: half of what is left. What layers keep of a batch is not known, and takes the rest.
+    """
+    need, _, room = _room(x, y, order.batch, held, memory)
+    window = order.window_batches * order.batch * _row_nbytes(x, y)
+    # the thread that reads has one more, and the units that it is from
+    return min(max(0, (room - need - (_WINDOWS + 1) * window) // 2), x.nbytes + y.nbytes)
+
+
+def _room(
+    x: BlockedArray, y: BlockedArray, batch: int, held: tuple[int, int], memory: Any
+) -> tuple[int, int, int]:
+    """Give the bytes that a batch needs at least, those of the model, and what it leaves."""
+    floats = x.nbytes // len(x) // x.dtype.itemsize * 4
+    arrays = resources_of(parse_nbytes(memory)).arrays_nbytes
+    need = batch * (_WINDOWS * _row_nbytes(x, y) + _COPIES * floats)
+    # the same order, so that it may go on, with any number of workers; if one of them would do
+    models = held[0] if need <= arrays - held[0] else held[1]
+    return need, models, arrays - models
+
+
+def _row_nbytes(x: BlockedArray, y: BlockedArray) -> int:
+    return (x.nbytes + y.nbytes) // len(x)

@@ -23,7 +23,7 @@ from leptonhpc.train.checkpoints import (
 )
 from leptonhpc.train.holdings import hold
 from leptonhpc.train.objectives import seed_draws
-from leptonhpc.train.reading import Batch, read_batches
+from leptonhpc.train.reading import Batch, keeping, read_batches
 from leptonhpc.train.recipe import Recipe
 from leptonhpc.train.speeds import differ, gather_shares
 
@@ -95,6 +95,7 @@ class _Rank:
         self._state = replace(state, model={}, optimiser={}, best_model=best)
         self._last = b""
         self._shares = self._shares_of(self._holding.rate)
+        self._x, self._y = keeping(recipe.x.source, recipe.y.source, recipe.kept_nbytes)
         self._losses: list[float] = []  # this rank's parts of steps that are not summed up yet
         self._seen = 0
         self._samples, self._compute = 0, 0.0
@@ -133,7 +134,7 @@ class _Rank:
             again = False
             holding.begin(self._shares)
             batches = read_batches(
-                recipe.x.source, recipe.y.source, recipe.order, self._state.epoch,
+                self._x, self._y, recipe.order, self._state.epoch,
                 shares=self._shares, rank=holding.group, first=self._state.batch,
                 wanted=holding.reads,
             )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.blocks import MemorySource, Source
+from leptonhpc.blocks import MemorySource, Region, Source
 from leptonhpc.train.sampling import Order, Rows, part_of
 
 
@@ -28,8 +29,78 @@ class Batch:
     y: NDArray[Any]
 
 
+class KeptRows:
+    """An array whose storage units stay in memory once they were read, as many as have room.
+
+    Parameters
+    ----------
+    source : Source
+        The array.
+    nbytes : int
+        Room for what is kept.
+    """
+
+    def __init__(self, source: Source, nbytes: int) -> None:
+        self.shape, self.dtype, self.unit = source.shape, source.dtype, source.unit
+        self._source, self._room = source, nbytes
+        self._units: dict[int, NDArray[Any]] = {}
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Give some rows of one unit, whole.
+
+        Parameters
+        ----------
+        region : tuple of (int, int)
+            From and to which row, and along the other axes from end to end.
+
+        Returns
+        -------
+        array
+            They; of a unit that is kept, a view: not to be changed.
+        """
+        (low, high), *rest = region
+        number = low // self.unit[0]
+        first = number * self.unit[0]
+        unit = self._units.get(number)
+        if unit is None:
+            last = min(first + self.unit[0], self.shape[0])
+            nbytes = (last - first) * math.prod(self.shape[1:]) * self.dtype.itemsize
+            if nbytes > self._room:
+                return self._source.read(region)
+            unit = self._units[number] = self._source.read(((first, last), *rest))
+            self._room -= nbytes
+        return unit[low - first : high - first]
+
+
+Readable = Source | KeptRows
+
+
+def keeping(x: Source, y: Source, nbytes: int) -> tuple[Readable, Readable]:
+    """Let what is read of samples and targets stay in memory, as far as there is room.
+
+    Parameters
+    ----------
+    x, y : Source
+        Samples and targets.
+    nbytes : int
+        Room for both.
+
+    Returns
+    -------
+    tuple
+        What to read them from; one that is in memory is given as it is.
+    """
+    found: list[Readable] = []
+    for source in (y, x):
+        is_held = isinstance(source, MemorySource)
+        found.append(source if is_held else KeptRows(source, nbytes))
+        size = 0 if is_held else math.prod(source.shape) * source.dtype.itemsize
+        nbytes = max(0, nbytes - size)
+    return found[1], found[0]
+
+
 def read_batches(
-    x: Source, y: Source, order: Order, epoch: int, *,
+    x: Readable, y: Readable, order: Order, epoch: int, *,
     shares: Sequence[float] = (1.0,), rank: int = 0, first: int = 0,
     wanted: tuple[bool, bool] = (True, True),
 ) -> Iterator[Batch]:  # fmt: skip
@@ -37,7 +108,7 @@ def read_batches(
 
     Parameters
     ----------
-    x, y : Source
+    x, y : Source or KeptRows
         Samples and targets, along their first axis.
     order : Order
         Which samples make up each batch.
@@ -79,14 +150,14 @@ def read_batches(
 
 
 def read_window(
-    x: Source, y: Source, order: Order, epoch: int, index: int, *,
+    x: Readable, y: Readable, order: Order, epoch: int, index: int, *,
     shares: Sequence[float] = (1.0,), rank: int = 0, wanted: tuple[bool, bool] = (True, True),
 ) -> list[Batch]:  # fmt: skip
     """Read the batches of a window together: each storage unit that has any of their rows, once.
 
     Parameters
     ----------
-    x, y : Source
+    x, y : Source or KeptRows
         Samples and targets, along their first axis.
     order : Order
         Which samples make up each batch.
@@ -120,12 +191,12 @@ def read_window(
     ]
 
 
-def read_rows(source: Source, rows: Rows) -> NDArray[Any]:
+def read_rows(source: Readable, rows: Rows) -> NDArray[Any]:
     """Read some rows; each storage unit that holds any is read once.
 
     Parameters
     ----------
-    source : Source
+    source : Source or KeptRows
         The array.
     rows : array of int64
         Which rows, in any order.

@@ -171,6 +171,8 @@ class Recipe:
     """Of "model" and "hybrid". Not in the fingerprint: checkpoints hold the whole model."""
     start: Start | None = None
     """None: the model as it is made."""
+    kept_nbytes: int = 0
+    """Of samples and targets that stay in a worker's memory once they were read, at most."""
 
     def fingerprint(self) -> str:
         """Name what is trained, so that a checkpoint of something else is not taken up.

@@ -25,7 +25,7 @@ from leptonhpc.runtime.temporary import TemporaryFolder
 from leptonhpc.store.locations import is_local, local_path
 from leptonhpc.train.checkpoints import State, from_bytes, load_state
 from leptonhpc.train.claims import claimed
-from leptonhpc.train.inputs import check_model, check_pair, check_targets, plan_order
+from leptonhpc.train.inputs import check_model, check_pair, check_targets, plan_kept, plan_order
 from leptonhpc.train.layout import Layout, held_nbytes, settle_layout
 from leptonhpc.train.ranks import RankOutcome, train_rank
 from leptonhpc.train.recipe import Recipe, Settings, Strategy
@@ -133,6 +133,7 @@ def make_recipe(
         model_fn=model_fn, x=x, y=y, validation=checked, settings=settings, order=order,
         outputs=outputs, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds,
         start=None if start is None else start_from(start, model, settings),
+        kept_nbytes=plan_kept(x, y, order, held, memory),
     )  # fmt: skip
 
 

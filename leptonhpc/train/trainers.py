@@ -20,7 +20,7 @@ from leptonhpc.errors import NonFiniteError
 from leptonhpc.train.compression import largest
 from leptonhpc.train.objectives import a_parameter, inputs_of, loss_sum, seed_draws, targets_of
 from leptonhpc.train.parameter_server import Gradient
-from leptonhpc.train.reading import Batch, read_window
+from leptonhpc.train.reading import Batch, keeping, read_window
 from leptonhpc.train.recipe import Recipe
 
 _LOOK_SECONDS = 0.001
@@ -103,6 +103,7 @@ def _lent(call: Call, name: str, recipe: Recipe, seat: Seat) -> Iterator[_Read]:
     """Read what is lent, one lease ahead; of a window that is begun, the rest is there."""
     ended, order = Event(), recipe.order
     held: tuple[int, int, list[Batch]] = (-1, -1, [])
+    x, y = keeping(recipe.x.source, recipe.y.source, recipe.kept_nbytes)
 
     def is_wanted() -> bool:
         return seat.is_wanted() and not ended.is_set()
@@ -116,7 +117,6 @@ def _lent(call: Call, name: str, recipe: Recipe, seat: Seat) -> Iterator[_Read]:
         window, place = divmod(first, order.window_batches)
         if held[:2] != (epoch, window):
             held = -1, -1, []
-            x, y = recipe.x.source, recipe.y.source
             held = epoch, window, read_window(x, y, order, epoch, window)
         return epoch, held[2][place : place + stop - first]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import zarr
@@ -214,3 +215,12 @@ def test_dtypes_that_are_no_numbers_are_refused() -> None:
     for values in (np.array(["a"]), np.array([object()]), np.zeros(2, "M8[s]"), np.zeros(2, "g")):
         with pytest.raises((DTypeError, NotAnArrayError)):
             lh.open(values)
+
+
+def test_a_mask_is_not_lost() -> None:
+    masked = np.ma.masked_less(np.arange(6.0).reshape(2, 3), 2)
+    with pytest.raises(DTypeError, match="2 values are masked"):
+        lh.open(masked)
+    with pytest.raises(DTypeError, match="2 values are masked"):
+        lh.norm(da.from_array(masked, chunks=(2, 3)))
+    assert lh.norm(np.ma.array([[3.0, 4.0]])).value == 5

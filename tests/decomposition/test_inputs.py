@@ -194,3 +194,8 @@ def test_stored_numbers_of_all_kinds_and_chunks_are_taken(
     # sums over 300 rows round like random walks; singular values are 1/300 of the largest apart
     allowed = np.sqrt(300) * 300 * float(np.finfo(found.dtype).eps)
     assert np.max(np.abs(found - right)) <= allowed * np.max(np.abs(right))
+
+
+def test_a_mask_is_not_lost() -> None:
+    with pytest.raises(DTypeError, match="values are masked"):
+        PCA(3).fit(np.ma.masked_greater(X, X.mean()))

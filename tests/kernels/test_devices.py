@@ -14,6 +14,7 @@ import pytest
 import leptonhpc as lh
 from leptonhpc.errors import MemoryBudgetError, NonFiniteError, OptionError
 from leptonhpc.kernels import held, primitives_of, settled, table, taken
+from leptonhpc.kernels.accelerated import products
 from leptonhpc.linalg import lstsq as stacked
 from leptonhpc.runtime.probe import measure
 from leptonhpc.testing import matrix_with_spectrum, put
@@ -305,3 +306,13 @@ def test_a_worker_that_dask_cuda_started_is_a_gpus(tmp_path: Path) -> None:
     )  # fmt: skip
     # before it has dask-cuda's plugin, with it, and where the environment says something else
     assert done.stdout.split() == ["host", "cuda", "cuda", "host"], done.stderr
+
+
+def test_a_device_without_memory_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError("64 bytes beyond 32")
+
+    monkeypatch.setenv("LEPTONHPC_DEVICE", STRICT)
+    monkeypatch.setattr(products.Gemm, "step", full)
+    with pytest.raises(MemoryBudgetError, match="no memory left: 64 bytes beyond 32"):
+        lh.matmul(np.eye(4), np.eye(4))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptonhpc.errors import DTypeError, OptionError, ShapeError
+from leptonhpc.errors import DTypeError, NumericRangeError, OptionError, ShapeError
 from leptonhpc.parallel import aggregate_results as aggregate
 from leptonhpc.parallel.folding import Tree
 
@@ -99,6 +99,8 @@ def test_arrays_and_tables_are_joined_in_order() -> None:
     assert np.array_equal(aggregate(parts, "concat"), np.concatenate(parts))
     frames = [pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [3]})]
     assert aggregate(frames, "concat").a.tolist() == [1, 2, 3]
+    masked = [np.ma.masked_equal([1, n], n) for n in (2, 3)]
+    assert aggregate(masked, "concat").tolist() == [1, None, 1, None]
 
 
 def test_keys_are_put_together_by_any_function() -> None:
@@ -133,6 +135,8 @@ BAD: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ([1], {"how": "mean", "weights": [-1]}, OptionError, "not negative"),
     ([1], {"how": "mean", "weights": [0]}, OptionError, "not zero"),
     ([1], {"weights": [1]}, OptionError, "for how='mean'"),
+    ([np.int64(2**62)] * 4, {}, NumericRangeError, "beyond int64"),
+    ([np.full(2, 2**63, "u8")] * 2, {}, NumericRangeError, "beyond uint64"),
 ]
 
 

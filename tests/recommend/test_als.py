@@ -10,12 +10,13 @@ from scipy.sparse import csr_array
 from sklearn.base import clone
 
 from leptonhpc.errors import (
+    DTypeError,
     MemoryBudgetError,
     NotConvergedWarning,
     NumericRangeError,
     OptionError,
 )
-from leptonhpc.recommend import ALS, ImplicitALS, store_ratings
+from leptonhpc.recommend import ALS, ImplicitALS, solvers, store_ratings
 
 MODELS = [
     ALS(n_factors=4, regularization=0.05, dtype="float64"),
@@ -186,6 +187,12 @@ def test_parameter_that_cannot_be_is_refused(
         ImplicitALS(**change).fit(ratings)
 
 
+def test_a_mask_is_not_lost(ratings: csr_array) -> None:
+    masked = np.ma.masked_less(ratings.toarray(), 2)
+    with pytest.raises(DTypeError, match=r"csr_array\(ratings\.filled\(0\)\)"):
+        ALS(2).fit(masked)
+
+
 def test_negative_counts_are_refused_with_user_and_item(tmp_path: Path) -> None:
     counts = csr_array(np.array([[1.0, 0, 2], [0, -3, 1]]))
     with pytest.raises(OptionError, match="has -3 of user 1 and item 1"):
@@ -195,11 +202,19 @@ def test_negative_counts_are_refused_with_user_and_item(tmp_path: Path) -> None:
         ImplicitALS().fit(stored)
 
 
-def test_budget_that_is_too_small_names_one_that_does(ratings: csr_array) -> None:
+def test_budget_that_is_too_small_names_one_that_does(
+    ratings: csr_array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(solvers, "is_compiled", lambda solver: True)
     with pytest.raises(MemoryBudgetError, match=r"memory='\d+ MB' or more") as caught:
         ALS(memory="10 MB").fit(ratings)
     enough = str(caught.value).split("memory='")[1].split("'")[0]
     assert ALS(n_factors=16, memory=enough, tol=0, max_iter=1).fit(ratings).report_.lanes >= 1
+    # numba keeps what it compiled where nobody has compiled anything: 80 MB are for that
+    monkeypatch.setattr(solvers, "is_compiled", lambda solver: False)
+    with pytest.raises(MemoryBudgetError, match=r"first fit .* compiles the solver") as caught:
+        ALS(n_factors=16, memory=enough, tol=0, max_iter=1).fit(ratings)
+    assert f"memory='{int(enough.split()[0]) + 80} MB'" in str(caught.value)
 
 
 def test_ratings_too_large_for_single_precision_are_an_error(ratings: csr_array) -> None:

@@ -219,5 +219,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         append(tmp_path / "x", np.zeros((1, 2)), axis=2)
     with pytest.raises(OptionError, match="chunk_rows"):
         append(tmp_path / "y", np.zeros((1, 2)), chunk_rows=0)
+    with pytest.raises(DTypeError, match="2 values are masked"):
+        append(tmp_path / "y", np.ma.masked_equal(np.eye(2), 1))
     assert lh.open(tmp_path / "x").shape == (5, 2)
     assert not (tmp_path / "y").exists()

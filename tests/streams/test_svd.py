@@ -12,6 +12,7 @@ from scipy.linalg import subspace_angles
 
 import leptonhpc as lh
 from leptonhpc.errors import (
+    DTypeError,
     MemoryBudgetError,
     NonFiniteError,
     NumericRangeError,
@@ -162,6 +163,8 @@ def test_a_batch_that_is_refused_leaves_the_model_as_it_was(rng: np.random.Gener
         model.partial_fit(np.ones((10, 4)))
     with pytest.raises(OptionError, match="dtype"):
         model.partial_fit(np.array([["a", "b", "c"]]))
+    with pytest.raises(DTypeError, match="1 values are masked"):
+        model.partial_fit(np.ma.masked_invalid(bad))
     assert np.array_equal(model.s, before)
     assert model.rows == 10
     assert model.partial_fit(x[:0]).rows == 10

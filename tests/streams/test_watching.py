@@ -283,6 +283,9 @@ def test_a_stream_that_shrank_or_became_another_is_an_error(stream: Path, tmp_pa
     zarr.open_array(stream, mode="r+").resize((5, 2))
     with pytest.raises(StreamError, match="shrank to 5 rows, of which 10 were taken"):
         next(watcher)
+    zarr.create_array(stream, shape=(20, 2), dtype="f8", overwrite=True)
+    with pytest.raises(StreamError, match="row 9 .* is not what it was when it was taken"):
+        next(watcher)
     zarr.create_array(stream, shape=(20, 2), dtype="f4", overwrite=True)
     with pytest.raises(StreamError, match="float64.* before, float32"):
         next(watcher)

@@ -1,6 +1,7 @@
 """A parameter server and trainers that come and go: every batch once, no gradient too old."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +172,13 @@ def test_a_step_is_one_round_trip() -> None:
     assert asked["pull"] <= asked["lend"] < 200 / 4
 
 
-def test_a_trainer_reads_each_chunk_once_an_epoch(
-    data: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("room", "epochs_read"), [(0, 2), (10**6, 1)])
+def test_a_trainer_reads_each_chunk_once_an_epoch_and_those_with_room_once(
+    data: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, room: int, epochs_read: int
 ) -> None:
     recipe = recipe_of(data, batch_size=25, epochs=2)
+    assert recipe.kept_nbytes == recipe.x.nbytes + recipe.y.nbytes  # all: memory is plenty
+    recipe = replace(recipe, kept_nbytes=room)
     reads: list[str] = []
 
     def count(name: str, source: Any) -> None:
@@ -184,7 +188,7 @@ def test_a_trainer_reads_each_chunk_once_an_epoch(
     count("x", recipe.x.source)
     count("y", recipe.y.source)
     trained(recipe)
-    assert Counter(reads) == {"x": 2 * 10, "y": 2 * 1}  # epochs, and chunks
+    assert Counter(reads) == {"x": epochs_read * 10, "y": epochs_read * 1}  # chunks
 
 
 def test_one_process_alone_steps_as_in_step() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from leptonhpc.blocks import MemorySource, StoredSource
 from leptonhpc.store import open_array
 from leptonhpc.testing import put
-from leptonhpc.train.reading import read_batches, read_rows
+from leptonhpc.train.reading import keeping, read_batches, read_rows
 from leptonhpc.train.sampling import Order, bounds, part_of
 
 
@@ -113,6 +113,21 @@ def test_two_ranks_read_their_own_samples_and_few_chunks_twice(
     units = sum(xs.units_read for xs, _ in sources)
     # 80 chunks; in each of 4 windows of 20 a few lie where the ranks' parts meet
     assert units <= 80 + 4 * 8
+
+
+def test_chunks_that_have_room_are_read_once_and_the_others_in_each_epoch(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    x, y = rng.standard_normal((1000, 3)), MemorySource(np.arange(1000))
+    put(x, tmp_path / "x", chunks=(50, 3))
+    order = Order(1000, 50, 100, 10, seed=3)
+    for kept in (20, 7, 0):
+        source = Counted(tmp_path / "x")
+        samples, targets = keeping(source, y, kept * 50 * 3 * 8)
+        for epoch in range(3):
+            for batch in read_batches(samples, targets, order, epoch):
+                assert np.array_equal(batch.x, x[batch.rows])
+        assert source.units_read == 20 + 2 * (20 - kept)
 
 
 def test_two_windows_are_in_memory_and_no_more(tmp_path: Path, rng: np.random.Generator) -> None:
