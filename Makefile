@@ -22,8 +22,12 @@ genotype_pca: ARGS ?= --real
 $(WORKFLOWS): .venv/installed
 	cd workflows/$@ && ../../$(BIN)/python run.py $(ARGS)
 
+# Many tests wait for processes: four at a time. A thousand processes start: what they compile is
+# kept. Threads of BLAS that have nothing to do sleep at once, and leave the cores to others.
+test: export PYTHONDONTWRITEBYTECODE =
+test: export OPENBLAS_THREAD_TIMEOUT = 4
 test: .venv/installed
-	$(BIN)/python -m pytest -n 3 --dist loadfile  # many tests wait for processes: three at a time
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 gate: .venv/installed-gate
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import dask
 import numpy as np
@@ -31,11 +32,56 @@ GRACE_SECONDS = 30.0
 PROCESS_LIFETIME_THREADS = ("asyncio_", "zarr_pool", "Dask-Offload")
 PROCESS_LIFETIME_CHILDREN = ("multiprocessing.resource_tracker",)
 
+TOGETHER = "tests/train/"
+"""Files of this folder share processes that have imported PyTorch, for seconds: one worker's."""
+EARLY = (
+    TOGETHER, "tests/benchmarks/test_benchmarks", "tests/soak/", "tests/api/test_resume",
+    "tests/workflows/test_digits", "tests/runtime/test_faults", "tests/cluster/test_slurm",
+    "tests/cluster/test_hosts", "tests/benchmarks/test_train", "tests/cluster/test_gangs",
+    "tests/runtime/test_placement", "tests/api/test_icechunk", "tests/cluster/test_interrupting",
+    "tests/decomposition/test_estimator_checks", "tests/recommend/test_workflow",
+    "tests/recommend/test_cluster", "tests/climate/test_cluster",
+)  # fmt: skip
+"""Slow files of few tests, which wait now and then: each has two of many tests beside it."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let a process stand still for a second while it starts a server of Dask's."""
     ignored = "ignore:Creating scratch directories is taking:UserWarning"
     config.addinivalue_line("filterwarnings", ignored)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each file to one worker, and all of a folder whose files share processes."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _handed_out_with(nodeid)
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where workers share the files, let slow ones begin early, beside those that compute."""
+    if not hasattr(config, "workerinput"):
+        return
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(_handed_out_with(item.nodeid), []).append(item)
+    names = sorted(files, key=lambda name: -len(files[name]))  # small ones fill up the end
+    early = [name for start in EARLY for name in names if name.startswith(start)]
+    order = [name for name in names if name not in early]
+    for place, name in enumerate(early):
+        order.insert(3 * place, name)
+    items[:] = [item for name in order for item in files[name]]
+
+
+def _handed_out_with(nodeid: str) -> str:
+    return TOGETHER if nodeid.startswith(TOGETHER) else nodeid.split("::")[0]
 
 
 @pytest.fixture
