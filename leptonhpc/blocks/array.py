@@ -302,7 +302,7 @@ class BlockedArray(DaskMethodsMixin):
         Parameters
         ----------
         array : dask.array.Array
-            Numbers, in chunks of known sizes.
+            Numbers. Where sizes of chunks are unknown it is computed once to find them.
 
         Returns
         -------
@@ -311,12 +311,12 @@ class BlockedArray(DaskMethodsMixin):
 
         Raises
         ------
-        ShapeError, DTypeError
-            If chunk sizes are unknown, or it does not hold numbers.
+        DTypeError
+            If it does not hold numbers.
         """
         source = DaskSource(array)
         # chunks of length zero, which a selection leaves, hold nothing
-        chunks = tuple(tuple(int(n) for n in c if n) or (0,) for c in array.chunks)
+        chunks = tuple(tuple(int(n) for n in c if n) or (0,) for c in source.array.chunks)
         return cls(source, BlockGrid(chunks))
 
     def to_dask(self) -> dask.array.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,6 @@ from numpy.typing import NDArray
 
 from leptonhpc.blocks.grid import Region
 from leptonhpc.blocks.numbers import on_host, require_numbers, without_mask
-from leptonhpc.errors import ShapeError
 
 
 class DaskSource:
@@ -19,16 +19,26 @@ class DaskSource:
     ----------
     array : dask.array.Array
         The array.
+
+    Warns
+    -----
+    UserWarning
+        If sizes of chunks are unknown: all is computed, chunk by chunk, to find them.
     """
 
     shareable = True
     name = "dask array"
 
     def __init__(self, array: Any) -> None:
-        self.array = array
         if any(np.isnan(n) for lengths in array.chunks for n in lengths):
-            message = "the dask array has unknown chunk sizes; call compute_chunk_sizes() first"
-            raise ShapeError(message)
+            message = (
+                "the dask array has chunks of unknown sizes: it is computed once to find them. "
+                "compute_chunk_sizes() does so for all that follows"
+            )
+            warnings.warn(message, UserWarning, stacklevel=2)
+            array = array.copy()  # the user's own stays as it is
+            array.compute_chunk_sizes()
+        self.array = array
         self.shape = tuple(int(n) for n in array.shape)
         self.dtype = np.dtype(array.dtype)
         require_numbers(self.dtype, "the dask array")
