@@ -39,6 +39,10 @@ class Cancelled(Exception):  # noqa: N818  (not an error: the user asked for it)
     """The job was stopped."""
 
 
+class _TooLate(Exception):  # noqa: N818
+    """What the task was to write is gone: others did its work."""
+
+
 Told = Mapping[str, Any]
 """What a task tells when it is done: ``stage``, ``task``, ``seconds``, ``read_seconds`` and
 ``write_seconds`` of them, ``read_nbytes``, and ``ended`` by the clock of who hears it; from a
@@ -198,7 +202,10 @@ def run_placed(
             _process.stages[context.job] = context.stage
             drop_buffers()
             return_free_memory()
-        return Kept(run_task(task, *shared, previous, needed))
+        try:
+            return Kept(run_task(task, *shared, previous, needed))
+        except _TooLate:  # no news for the worker's log
+            return Kept({_TAKEN: True})
 
 
 @contextmanager
@@ -228,9 +235,10 @@ def _watched(context: Context) -> Callable[[], None]:
     worker, pauses, writer = get_worker(), pulse().pauses, context.writer
 
     def require_wanted() -> None:
-        wanted = context.job not in _process.cancelled and is_wanted(worker, pauses)
-        if not (wanted and writer.is_there()):
+        if context.job in _process.cancelled or not is_wanted(worker, pauses):
             raise Cancelled(context.job)
+        if not writer.is_there():
+            raise _TooLate(context.job)
 
     return require_wanted
 
@@ -268,7 +276,7 @@ def sum_afresh(parts: list[Accumulator]) -> Accumulator:
     drop_buffers()  # the lanes have read all; their plan has no room for the sum beside buffers
     total: Accumulator = Kept()
     for part in parts:
-        added = settled(part)
+        added = _whole(part)
         combine(total, {k: v if k in total else _copied(v) for k, v in added.items()})
     return total
 
@@ -276,15 +284,22 @@ def sum_afresh(parts: list[Accumulator]) -> Accumulator:
 def take_only(parts: list[Accumulator]) -> Accumulator:
     """Give the accumulator of a stage's only lane, without a copy: its plan has room for none."""
     (only,) = parts
-    return Kept(settled(only))
+    return Kept(_whole(only))
 
 
 def sum_accumulators(parts: list[Accumulator]) -> Accumulator:
     """Add the accumulators of lanes; a step that is in two of them is an error."""
-    total = Kept({k: _writable(v) for k, v in settled(parts[0]).items()})
+    total = Kept({k: _writable(v) for k, v in _whole(parts[0]).items()})
     for part in parts[1:]:
-        combine(total, settled(part))
+        combine(total, _whole(part))
     return total
+
+
+def _whole(part: Accumulator) -> Accumulator:
+    """Give an accumulator on the host, if its arrays are its own."""
+    if part.get(_TAKEN):
+        raise CoverageError("an accumulator that another task changed, or that came late, is added")
+    return settled(part)
 
 
 def forget(job: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import uuid
 from collections.abc import Callable, Iterator
@@ -35,15 +36,22 @@ class Writer:
     """Writes the blocks of one target."""
 
     target: Target
-    array: store.StoredArray | NDArray[Any]
+    array: store.StoredArray | NDArray[Any] | None
+    """None: it was gone when the writer came to this process."""
     threads: int = 1
     mark: str = ""
     """Of a scratch array: who finds another one in its place writes to what is gone."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to a worker, which may be so late that the array is no more."""
+        if self.mark and isinstance(self.array, store.StoredArray):
+            return _arrived, (self.target, self.array.location, self.threads, self.mark)
+        return Writer, (self.target, self.array, self.threads, self.mark)
+
     def is_there(self) -> bool:
         """Whether the array is still the one that was made for this writer, where that is known."""
         if not self.mark or not isinstance(self.array, store.StoredArray):
-            return True
+            return self.array is not None
         try:
             metadata = (local_path(self.array.location) / "zarr.json").read_bytes()
         except OSError:
@@ -77,8 +85,9 @@ class Writer:
             if part.ctypes.data != block.ctypes.data:  # else it was made in its place
                 part[...] = block
             return
-        units = list(self._units(self.array, region))
         array = self.array
+        assert array is not None  # who asks whether it is wanted was told
+        units = list(self._units(array, region))
 
         def write_unit(index: tuple[int, ...]) -> None:
             require_wanted()
@@ -111,6 +120,13 @@ class Writer:
             for i, unit, (low, high) in zip(index, array.unit, region, strict=True)
         )
         array.write_units(index, np.ascontiguousarray(block[part]))
+
+
+def _arrived(target: Target, location: Location, threads: int, mark: str) -> Writer:
+    array: store.StoredArray | None = None
+    with contextlib.suppress(LeptonError):
+        array = store.open_array(location, writable=True)
+    return Writer(target, array, threads, mark)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Who writes to scratch late finds out that it is not the one that it was given."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,12 @@ def test_a_writer_knows_scratch_that_was_removed_or_made_anew(tmp_path: Path) ->
     assert not first.is_there()
     assert not again.is_there()
     second.write(((0, 8), (0, 3)), np.ones((8, 3)))
+    there = pickle.loads(pickle.dumps(second))
+    assert there.is_there()
     workspace.drop_scratch([target])
     assert not second.is_there()
+    assert not there.is_there()
+    assert not pickle.loads(pickle.dumps(second)).is_there()
 
 
 def test_what_is_kept_has_no_mark(tmp_path: Path) -> None:
