@@ -9,8 +9,19 @@ from typing import Any
 import leptonhpc
 from leptonhpc import store
 from leptonhpc.api.destinations import attributes_at
+from leptonhpc.errors import (
+    DTypeError,
+    LinAlgError,
+    MemoryBudgetError,
+    NonFiniteError,
+    OptionError,
+    ShapeError,
+)
 from leptonhpc.store.making import MARK
 from leptonhpc.store.standing import Standing
+
+REFUSED = (DTypeError, LinAlgError, NonFiniteError, ShapeError)
+"""What the numbers do not allow, however often it is tried."""
 
 
 class KeptParts:
@@ -38,8 +49,10 @@ class KeptParts:
         overwrite: bool,
     ) -> None:  # fmt: skip
         self._place = place
+        self.is_empty = place is not None and (overwrite or not store.exists(place))
+        """Whether nothing that was kept is finished."""
         self._journal: store.Journal | None = None
-        self._standing, self._saved = Standing(None), 0
+        self._standing, self._saved, self._outputs = Standing(None), 0, 0
         if place is None:
             return
         if overwrite or MARK not in attributes_at(place):
@@ -65,6 +78,8 @@ class KeptParts:
         str or None
             What a driver takes as ``out=``.
         """
+        self._outputs += 1
+        self.is_empty &= self._outputs == 1  # who asks for a second one has the first
         return None if self._place is None else str(store.join(self._place, name))
 
     def load(self, name: str) -> dict[str, Any] | None:
@@ -94,14 +109,20 @@ class KeptParts:
         """
         if self._journal is not None:
             self._journal.save_stage(name, arrays)
-            self._saved += 1
+            self._saved, self.is_empty = self._saved + 1, False
             self._standing.tell(lambda: {"stage": name, "tasks": 0, "done": self._saved})
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Say to whoever asks that this process works here, and that it no longer does."""
+        """Say to whoever asks that this process works here; keep nothing of what is refused."""
         self._standing.tell(lambda: {"stage": None, "tasks": 0, "done": 0}, now=True)
         try:
             yield
+        except (*REFUSED, MemoryBudgetError, OptionError) as error:
+            # with another budget the call goes on with what is finished
+            if self._place is not None and (self.is_empty or isinstance(error, REFUSED)):
+                self._standing = Standing(None)
+                store.remove(self._place)
+            raise
         finally:
             self._standing.end()

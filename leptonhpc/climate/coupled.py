@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.api.destinations import Destination
+from leptonhpc.api.kept import KeptParts
 from leptonhpc.climate.cross import Total, squared_covariance
 from leptonhpc.climate.eofs import Calendar
 from leptonhpc.climate.formats import require_complex_format, require_storable
-from leptonhpc.climate.keeping import KeptFields
 from leptonhpc.climate.matrix import digest
 from leptonhpc.climate.prepared import Prepared, prepare, require_one_grid, rest_of
 from leptonhpc.climate.reduced import (
@@ -253,12 +253,12 @@ def _sides(
 
 def _kept(
     place: str | None, sides: Sequence[Prepared], overwrite: bool, **question: Any
-) -> KeptFields:
+) -> KeptParts:
     inputs: dict[str, Any] = {}
     if place is not None:
         for name, side in zip(_SIDES, sides, strict=True):
             inputs[name] = [side.matrix.identity(), digest(side.weights)]
-    return KeptFields(place, inputs, question, overwrite=overwrite)
+    return KeptParts(place, inputs, question, overwrite=overwrite)
 
 
 def _small_nbytes(sides: Sequence[Prepared], eofs: int | None, total: Total | None) -> int:

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 import leptonhpc as lh
 from leptonhpc.api.destinations import Destination
+from leptonhpc.api.kept import KeptParts
 from leptonhpc.blocks import BlockedArray
 from leptonhpc.climate.fields import Field, open_fields
 from leptonhpc.climate.formats import keep_one
 from leptonhpc.climate.gappy import Fit, GappyMatrix, Withheld
-from leptonhpc.climate.keeping import KeptFields
 from leptonhpc.climate.passes import blocks_of, few_at_once
 from leptonhpc.climate.room import room
 from leptonhpc.errors import (
@@ -130,7 +130,7 @@ def fill_gaps(
         "most_iterations": most_iterations, "seed": seed,
     }  # fmt: skip
     inputs = {} if out is None else {"field": field.source.identity()}
-    kept = KeptFields(destination.scratch, inputs, asked, overwrite=overwrite)
+    kept = KeptParts(destination.scratch, inputs, asked, overwrite=overwrite)
     with kept.working():
         matrix, counts = _survey(field, memory)
         most = min(matrix.shape[0], int((counts > 0).sum())) - 1
@@ -242,7 +242,7 @@ class _Settle:
     most_iterations: int
     seed: int
     memory: Any
-    kept: KeptFields
+    kept: KeptParts
 
     def __call__(self, matrix: GappyMatrix, fit: Fit, modes: int) -> Fit:
         name = f"modes-{modes}{'-without-withheld' if len(matrix.withheld.rows) else ''}"

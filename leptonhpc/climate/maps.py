@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leptonhpc.api.destinations import Destination
+from leptonhpc.api.kept import KeptParts
 from leptonhpc.climate.fields import open_fields
 from leptonhpc.climate.formats import keep_one, require_complex_format
-from leptonhpc.climate.keeping import KeptFields
 from leptonhpc.climate.matrix import digest
 from leptonhpc.climate.parts import require_modes, sample_dim
 from leptonhpc.climate.passes import blocks_of, passed
@@ -146,7 +146,7 @@ def _moments(
     def second_moment(x: Any, rows: slice) -> tuple[Any, ...]:
         return ((abs(x.astype(dtype) - first - mean) ** 2).sum(axis=0),)
 
-    kept = KeptFields(destination.scratch, inputs, {"second": second}, overwrite=overwrite)
+    kept = KeptParts(destination.scratch, inputs, {"second": second}, overwrite=overwrite)
     with kept.working():
         products, total = passed(
             blocks, first_moments, np.add, kept, name="first-moments", memory=memory

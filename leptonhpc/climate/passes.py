@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc.api.kept import KeptParts
 from leptonhpc.blocks import BlockedArray, BlockGrid, Source
-from leptonhpc.climate.keeping import KeptFields
 from leptonhpc.planning.amounts import parse_nbytes
 from leptonhpc.runtime import connected_client
 
@@ -105,7 +105,7 @@ def passed(
     array: BlockedArray,
     part: Callable[[Any, slice], tuple[Any, ...]],
     join: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]],
-    kept: KeptFields,
+    kept: KeptParts,
     *,
     name: str,
     memory: Any,
@@ -120,7 +120,7 @@ def passed(
         Gives lazy arrays of some rows, a Dask array, and of which they are.
     join : callable
         Puts together what earlier rows gave and what later ones did.
-    kept : KeptFields
+    kept : KeptParts
         Where what was found is kept, about once a minute and at the end.
     name : str
         Of the pass, there.

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.api.destinations import Destination
+from leptonhpc.api.kept import KeptParts
 from leptonhpc.climate.fields import Field, open_fields
 from leptonhpc.climate.formats import keep_one, require_complex_format
-from leptonhpc.climate.keeping import KeptFields
 from leptonhpc.climate.matrix import FieldMatrix, Removed, digest
 from leptonhpc.climate.parts import field_names, one_field, part, require_modes, sample_dim
 from leptonhpc.climate.passes import blocks_of, passed
@@ -187,7 +187,7 @@ def project(
         name: [one.matrix.identity(), digest(one.right)]
         for name, one in zip(names, bases, strict=True)
     }  # fmt: skip
-    kept = KeptFields(destination.scratch, inputs, {"question": "project"}, overwrite=overwrite)
+    kept = KeptParts(destination.scratch, inputs, {"question": "project"}, overwrite=overwrite)
     with kept.working():
         products = sum(_project_one(one, kept, i, memory) for i, one in enumerate(bases))
     gram: Any = sum(one.gram for one in bases)
@@ -212,7 +212,7 @@ class _Basis:
     """E E^H, (modes, modes)."""
 
 
-def _project_one(basis: _Basis, kept: KeptFields, number: int, memory: Any) -> Any:
+def _project_one(basis: _Basis, kept: KeptParts, number: int, memory: Any) -> Any:
     """Give (X - mean) D E^H for one field, block by block."""
 
     def scored(x: Any, _: slice) -> tuple[Any, ...]:

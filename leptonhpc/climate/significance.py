@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.api.destinations import Destination
+from leptonhpc.api.kept import KeptParts
 from leptonhpc.climate.eofs import Calendar
-from leptonhpc.climate.keeping import KeptFields
 from leptonhpc.climate.matrix import digest
 from leptonhpc.climate.parts import field_names, part, require_modes
 from leptonhpc.climate.passes import Pauses
@@ -224,7 +224,7 @@ def bootstrap(
         one.name: [one.matrix.identity(), digest(one.weights)] for one in prepared
     }  # fmt: skip
     asked = {"modes": modes, "draws": draws, "block": block, "eofs": eofs, "seed": seed}
-    kept = KeptFields(destination.scratch, inputs, asked, overwrite=overwrite)
+    kept = KeptParts(destination.scratch, inputs, asked, overwrite=overwrite)
     small = small_nbytes(prepared, eofs, **_DRAW) + 8 * _NUMBERS * draws * modes
     with forgetting_constants(destination.scratch), kept.working():
         reduced = reduce_field(
@@ -270,7 +270,7 @@ def _apart(values: NDArray[Any], errors: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _draw(
     scores: NDArray[Any], modes: int, draws: int, block: int, rest: float,
-    generator: np.random.Generator, kept: KeptFields,
+    generator: np.random.Generator, kept: KeptParts,
 ) -> NDArray[np.float64]:  # fmt: skip
     """Give squared singular values, shares and congruences of modes and spans, of each draw."""
     samples = len(scores)

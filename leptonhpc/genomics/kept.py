@@ -11,21 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc import store
-from leptonhpc.api.kept import KeptParts
+from leptonhpc.api.kept import REFUSED, KeptParts
 from leptonhpc.blocks.sources import Source
-from leptonhpc.errors import (
-    DTypeError,
-    LinAlgError,
-    MemoryBudgetError,
-    NonFiniteError,
-    OptionError,
-    ShapeError,
-)
 
 Arrays = dict[str, NDArray[Any]]
-
-REFUSED = (DTypeError, LinAlgError, NonFiniteError, ShapeError)
-"""What the calls or tables do not allow, however often it is tried."""
 
 
 class KeptBlocks(KeptParts):
@@ -51,7 +40,6 @@ class KeptBlocks(KeptParts):
     def __init__(
         self, place: str, source: Source, question: Mapping[str, Any], *, overwrite: bool
     ) -> None:
-        self.is_empty = overwrite or not store.exists(place)
         super().__init__(place, {"calls": source.identity()}, question, overwrite=overwrite)
         self.place = place
 
@@ -84,22 +72,7 @@ class KeptBlocks(KeptParts):
         arrays : dict of str to array
             Numbers.
         """
-        self.is_empty = False
         self.save(_name(part, columns), arrays)
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Say to whoever asks that this process works here; keep nothing of what is refused."""
-        try:
-            with super().working():
-                yield
-        except REFUSED:
-            store.remove(self.place)
-            raise
-        except (MemoryBudgetError, OptionError):
-            if self.is_empty:  # else another budget goes on with what is finished
-                store.remove(self.place)
-            raise
 
 
 class KeptArrays:
