@@ -388,7 +388,7 @@ def test_a_worker_that_becomes_slow_gets_less(folder: Path, client: Client, tmp_
     slow = next(iter(pids(client)))
 
     def slow_down() -> None:
-        client.run(pause_before_reads, 25 * PAUSE_SECONDS, str(gate(folder)), workers=[slow])
+        client.run(pause_before_reads, 50 * PAUSE_SECONDS, str(gate(folder)), workers=[slow])
 
     with within(600), after_tasks(3, slow_down) as struck:
         result = svd(folder, tmp_path / "r")
