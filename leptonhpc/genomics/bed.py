@@ -23,7 +23,7 @@ _VARIANT_MAJOR = 0x01
 _HEADER_NBYTES = 3
 # PLINK's codes: two copies of the first allele, missing, one copy, none
 _QUADS = decoding_table(np.array([2, MISSING, 1, 0], np.int8)).view(np.uint32)[:, 0]
-_READ_NBYTES = 1 << 22
+_READ_NBYTES = 1 << 20
 _LOOKED_AT = 256
 """Variants of a file whose last samples are looked at when it is opened,"""
 _LAST_NBYTES = 1024
@@ -74,10 +74,14 @@ class BedRows:
         step = max(1, _READ_NBYTES // max(1, 4 * (end - begin)))
         # mapped anew for each region: nothing stays open, and pages are not kept
         mapped = np.memmap(self.path, np.uint8, "r", _HEADER_NBYTES, (self.variants, stride))
+        whole = cells == slice(0, 4 * (end - begin)) and out.flags.c_contiguous
         for start in range(top, bottom, step):
             stop = min(start + step, bottom)
-            quads = _QUADS.take(mapped[start:stop, begin:end])  # one look-up gives four calls
-            out[start - top : stop - top] = quads.view(np.int8)[:, cells]
+            packed, part = mapped[start:stop, begin:end], out[start - top : stop - top]
+            if whole:  # one look-up gives four calls
+                _QUADS.take(packed, out=part.view(np.uint32), mode="clip")
+            else:
+                part[...] = _QUADS.take(packed).view(np.int8)[:, cells]
         return out
 
     def units_in(self, region: Region) -> int:
@@ -216,6 +220,14 @@ def _read_bim(path: Path) -> Variants:
         positions = np.array(position, np.int64)
     except ValueError as error:
         raise StoreError(f"{str(path)!r} has a position that is no whole number: {error}") from None
+    if np.any(positions < 0):
+        line = int(np.argmax(positions < 0))
+        message = (
+            f"{str(path)!r} has the position {positions[line]} for {names[line]!r} (line "
+            f"{line + 1}): PLINK leaves variants below zero out. plink2 --make-bed writes a file "
+            "set without them; where a position is not known, it is 0"
+        )
+        raise StoreError(message)
     text = (np.array(column, np.str_) for column in (contig, names, second, first))
     contigs, ids, reference, alternate = text
     return Variants(contigs, positions, ids, reference, alternate)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 Method = Literal["auto", "exact", "truncated"]
 Precision = Literal["double", "single"]
+_PASSES = 24
+"""That an iteration took for ten components of 5,000 people: all but the first are in the bulk."""
 _EXACT: dict[Precision, Literal["gram", "mixed"]] = {"double": "gram", "single": "mixed"}
 
 
@@ -212,7 +214,10 @@ def _svd_method(
     if method != "auto":
         return exact if method == "exact" else "krylov"
     try:
-        iterated = plan("svd", x, method="krylov", **options).explanation.seconds
+        iteration = plan("svd", x, method="krylov", **options).explanation
+        more = min(_PASSES, options["most_passes"]) - iteration.passes
+        again = sum(s.seconds for s in iteration.planned if s.most_repeats > 1)
+        iterated = iteration.seconds + max(0, more) * again
         at_once = plan("svd", x, method=exact, **options).explanation.seconds
     except OptionError:  # so many components that an iteration would not end sooner
         return exact

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc.linalg.gram_lanczos import is_for_lanczos, lanczos_numbers, leading_pairs
 from leptonhpc.planning import Rates
 from leptonhpc.planning.costs import eigh_seconds
 
@@ -18,6 +19,8 @@ _MOST_LOCKED = 8192
 """Order up to which pairs are found by SciPy, which holds the interpreter's lock: half a minute."""
 _PART = 0.25
 """Of the time for all pairs that a few of them take: what remains is the tridiagonal form."""
+_PART_LANCZOS = 0.08
+"""The same where single precision will do, of order 5000."""
 
 
 def mirror_lower(gram: NDArray[Any]) -> None:
@@ -37,7 +40,7 @@ def mirror_lower(gram: NDArray[Any]) -> None:
 
 
 def eigh_descending(
-    gram: NDArray[Any], pairs: int | None = None
+    gram: NDArray[Any], pairs: int | None = None, *, wanted: int | None = None
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Give eigenvalues (not negative), descending, and eigenvectors.
 
@@ -47,12 +50,15 @@ def eigh_descending(
         Hermitian, positive semi-definite; overwritten.
     pairs : int, optional
         How many of the largest; None: all.
+    wanted : int, optional
+        Single precision will do, and beyond the first so many pairs less than that.
 
     Returns
     -------
     tuple of arrays of shapes (k,) and (n, k)
         Few pairs by bisection and inverse iteration, 4/3 n^3 flops; many by divide and conquer,
-        about 9 n^3. Values are right to eps times the largest.
+        about 9 n^3. Values are right to eps times the largest. With `wanted`, few pairs of a large
+        matrix by `leading_pairs`, if it finds them.
     """
     n = len(gram)
     largest = float(np.max(np.abs(np.diagonal(gram)), initial=0.0))
@@ -60,6 +66,11 @@ def eigh_descending(
         return np.zeros(n if pairs is None else pairs), np.eye(n, pairs, dtype=gram.dtype)
     unit = 2.0 ** -math.frexp(largest)[1]
     gram *= unit  # against under- and overflow
+    found = None
+    if wanted is not None and pairs is not None and is_for_lanczos(n, pairs):
+        found = leading_pairs(gram, pairs, wanted=wanted)
+    if found is not None:
+        return np.maximum(found[0], 0) / unit, found[1]
     if _are_few(n, pairs):
         w, v = _some(gram, pairs or n)
     else:
@@ -67,7 +78,9 @@ def eigh_descending(
     return np.maximum(w[::-1][:pairs], 0) / unit, v[:, ::-1][:, :pairs]
 
 
-def eigh_descending_seconds(n: int, pairs: int | None, rates: Rates) -> float:
+def eigh_descending_seconds(
+    n: int, pairs: int | None, rates: Rates, *, single: bool = False
+) -> float:
     """Predict the seconds of `eigh_descending`.
 
     Parameters
@@ -78,16 +91,20 @@ def eigh_descending_seconds(n: int, pairs: int | None, rates: Rates) -> float:
         How many.
     rates : Rates
         Of the machine.
+    single : bool
+        Whether single precision will do.
 
     Returns
     -------
     float
         Seconds.
     """
+    if single and pairs is not None and is_for_lanczos(n, pairs):
+        return eigh_seconds(n, rates) * _PART_LANCZOS
     return eigh_seconds(n, rates) * (_PART if _are_few(n, pairs) else 1.0)
 
 
-def eigh_descending_numbers(n: int, pairs: int | None) -> int:
+def eigh_descending_numbers(n: int, pairs: int | None, *, single: bool = False) -> int:
     """Give the numbers that `eigh_descending` takes beside the matrix.
 
     Parameters
@@ -96,13 +113,19 @@ def eigh_descending_numbers(n: int, pairs: int | None) -> int:
         Order of the matrix.
     pairs : int, optional
         How many.
+    single : bool
+        Whether single precision will do.
 
     Returns
     -------
     int
-        Numbers: of a few pairs the vectors, twice, and workspace; of all three matrices more.
+        Numbers: of a few pairs the vectors, twice, and workspace; of all three matrices more. Of
+        `leading_pairs` the basis; the matrix in single precision lies where it was summed so.
     """
-    return 2 * n * (pairs or n) + 96 * n if _are_few(n, pairs) else 4 * n * n
+    few = 2 * n * (pairs or n) + 96 * n
+    if single and pairs is not None and is_for_lanczos(n, pairs):
+        return few + lanczos_numbers(n)
+    return few if _are_few(n, pairs) else 4 * n * n
 
 
 def _are_few(n: int, pairs: int | None) -> bool:

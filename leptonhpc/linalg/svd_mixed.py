@@ -56,7 +56,7 @@ class MixedSvd:
         n = source.shape[1]
         item = 16 if source.dtype.kind == "c" else 8
         width = options.width(n)
-        solving = eigh_descending_numbers(n, width)
+        solving = eigh_descending_numbers(n, width, single=True)
 
         def work(height: int) -> int:
             tile = min(height, 1024) * n * item
@@ -98,14 +98,15 @@ class MixedSvd:
     def host_seconds(self) -> float:
         """Predict the eigenproblem's time."""
         operator = self.operator
-        return eigh_descending_seconds(operator.columns, self._width, operator.resources.rates)
+        rates = operator.resources.rates
+        return eigh_descending_seconds(operator.columns, self._width, rates, single=True)
 
     def run(self, execute: Execute) -> Outcome:
         """Run; see `Job.run`."""
         operator, options, k = self.operator, self.options, self._rank
         operator.prepare(execute)
         gram = operator.gram(execute, late_scale=False, kernel="gram_narrow")
-        _, v = eigh_descending(gram, self._width)
+        _, v = eigh_descending(gram, self._width, wanted=k)
         v = v.astype(operator.dtype).astype(operator.wide_dtype)
         target = scratch_target(operator, "y1", v.shape[1])
         z, offset, _ = operator.normal(execute, v, name="project", target=target, first=False)

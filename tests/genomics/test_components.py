@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -192,3 +193,31 @@ def test_without_xarray_nothing_is_begun(complete: Any, monkeypatch: pytest.Monk
         with pytest.raises(OptionError, match=r"pip install 'leptonhpc\[genomics\]'"):
             function(complete.bed)
     assert genomics.genotype_statistics(genomics.read_bed(complete.bed)).maf.all()
+
+
+def test_auto_counts_the_passes_that_components_of_the_bulk_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # four passes, as are expected of data of which nothing is known, would be faster than exact
+    made: list[str] = []
+    exact_seconds = iter([8.0, 12.0])
+    plain = genomics.components.svd
+
+    def noted(x: Any, *, method: Any, **options: Any) -> Any:
+        made.append(method)
+        return plain(x, method=method, **options)
+
+    def planned(driver: str, x: Any, *, method: str, **options: Any) -> Any:
+        again = SimpleNamespace(seconds=0.4, most_repeats=29)
+        taken = next(exact_seconds) if method == "mixed" else 2.2
+        return SimpleNamespace(
+            explanation=SimpleNamespace(seconds=taken, passes=4.0, planned=[again])
+        )
+
+    monkeypatch.setattr(genomics.components, "svd", noted)
+    monkeypatch.setattr(genomics.components, "plan", planned)
+    calls = draw_genotypes(((0, 90), (0, 300)), populations=2, seed=3)
+    cohort = genomics.filter_variants(genomics.open_genotypes(calls), min_maf=0.1)
+    for _ in range(2):
+        genomics.pca(cohort, components=2, accuracy=0.5)
+    assert made == ["mixed", "krylov"]

@@ -8,7 +8,7 @@ import pytest
 
 from leptonhpc import genomics
 from leptonhpc.genomics.orientation import Turned, by_variant
-from leptonhpc.genomics.statistics import true_in_columns
+from leptonhpc.genomics.statistics import counted_by_words, true_in_columns
 
 
 @pytest.mark.parametrize("kind", ["bed", "selected bed", "byte", "two-bit", "array"])
@@ -52,3 +52,11 @@ def test_true_values_are_counted_beyond_a_byte(order: Any) -> None:
     counted = true_in_columns(np.asarray(mask, order=order))
     np.testing.assert_array_equal(counted, mask.sum(axis=0))
     assert counted[-1] == 1000
+
+
+@pytest.mark.parametrize("samples", [1, 7, 8, 9, 5000])
+def test_calls_are_counted_eight_at_once(samples: int) -> None:
+    calls = np.array([0, 1, 2, -1, -2, -128], np.int8)
+    rows = np.random.default_rng(0).choice(calls, (30, samples))
+    expected = [np.sum(which, axis=1) for which in (rows < 0, rows == 1, rows == 2)]
+    np.testing.assert_array_equal(counted_by_words(rows), expected)

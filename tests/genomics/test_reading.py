@@ -156,6 +156,14 @@ def test_damaged_file_sets_are_refused(gappy: Any, tmp_path: Path) -> None:
     fam.unlink()
     with pytest.raises(StoreError, match=r"copy\.fam"):
         genomics.read_bed(copy)
+    fam.write_text("\n".join(lines))
+    bim = copy.with_suffix(".bim")
+    rows = bim.read_text().splitlines()
+    for line, what in (("1 rs3 2500 A G", "line 4 has 5"), ("1 rs3 0 -5 A G", r"-5 .* \(line 4\)"),
+                       ("1 rs3 0 2.5 A G", "no whole number")):  # fmt: skip
+        bim.write_text("\n".join([*rows[:3], line, *rows[4:]]))
+        with pytest.raises(StoreError, match=what):
+            genomics.read_bed(copy)
 
 
 @pytest.mark.parametrize("more", [1, 2, 3])

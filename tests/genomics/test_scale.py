@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from distributed import Client, LocalCluster
 
 from leptonhpc import datasets, genomics
@@ -27,6 +28,7 @@ HELD_NBYTES = 30_000_000  # results of earlier calls, which the program holds it
 PEOPLE, VARIANTS = 500, 40_000  # 160 MB in double precision
 PROGRAM = """
 import json, sys, warnings
+from dataclasses import replace
 import numpy as np
 warnings.simplefilter("ignore")
 from leptonhpc import genomics
@@ -38,6 +40,10 @@ def measured(name, function, *arguments, **options):
     result = function(*arguments, memory=memory, **options)
     peaks[name] = peak_nbytes()
     return result
+
+def few_contigs(cohort):
+    names = replace(cohort.variants, contig=np.repeat(["1", "2"], [4000, cohort.shape[1] - 4000]))
+    return replace(cohort, variants=names)
 
 peaks, memory = {}, int(sys.argv[2])
 cohort = genomics.open_genotypes(sys.argv[1])
@@ -59,6 +65,13 @@ quarter = kept.select(variants=np.arange(0, kept.shape[1], 4))  # three products
 measured("kinship", genomics.kinship, quarter)
 measured("pc_relate", genomics.pc_relate, quarter, exact)
 measured("mixed", genomics.gwas, kept, y[:, 0], model="mixed", relationship=related)
+parts = few_contigs(quarter)
+measured("loco", genomics.gwas, parts, y[:, 0], model="mixed", loco=True)
+vcf = genomics.open_genotypes(sys.argv[4])
+counted = measured("vcf statistics", genomics.genotype_statistics, vcf)
+vcf = genomics.filter_variants(vcf, statistics=counted, min_maf=0.05)
+same = measured("vcf exact", genomics.pca, vcf, components=5, method="exact")
+np.testing.assert_allclose(same.sample_pca_eigenvalue, exact.sample_pca_eigenvalue, rtol=1e-6)
 few = cohort.select(variants=np.arange(2000))
 measured("logistic", genomics.gwas, few, y[:, 0] > 0, model="logistic")
 print(json.dumps({"peaks": peaks, "beta": float(linear.variant_linreg_beta[-1, 0])}))
@@ -93,12 +106,13 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_measured_peaks_stay_under_the_budget(path: Path, tmp_path: Path) -> None:
     room = MEMORY_NBYTES - LIBRARIES_NBYTES - TABLES_NBYTES
     assert room < 8 * PEOPLE * VARIANTS
-    command = [sys.executable, "-c", PROGRAM, path, str(MEMORY_NBYTES), tmp_path / "two.zarr"]
+    places = [tmp_path / "two.zarr", _as_vcf(path, tmp_path / "vcf.zarr")]
+    command = [sys.executable, "-c", PROGRAM, path, str(MEMORY_NBYTES), *places]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert len(found["peaks"]) == 15
+    assert len(found["peaks"]) == 18
     most = MEMORY_NBYTES + HELD_NBYTES
     assert {name: peak for name, peak in found["peaks"].items() if peak > most} == {}
     last = genomics.open_genotypes(tmp_path / "two.zarr")
@@ -138,13 +152,14 @@ def test_pairs_that_no_memory_holds_are_refused_before_they_are_computed() -> No
 
 def test_a_cluster_gives_the_same(gappy: Any, tmp_path: Path, cluster: LocalCluster) -> None:
     bed = genomics.read_bed(gappy.bed)
+    vcf = genomics.open_genotypes(_as_vcf(gappy.bed, tmp_path / "v"))
     cohort = genomics.store_genotypes(bed, tmp_path / "g", chunks=(20, 30))
     many = genomics.open_genotypes(draw_genotypes(((0, 90), (0, 300)), populations=3, seed=1))
     many = genomics.store_genotypes(many, tmp_path / "m", chunks=(40, 70))
     with Client(cluster):
-        there = _answers(cohort, bed, many, tmp_path / "there")
-    here = _answers(cohort, bed, many, tmp_path / "here")
-    assert len(here) == len(there) == 16
+        there = _answers(cohort, bed, vcf, many, tmp_path / "there")
+    here = _answers(cohort, bed, vcf, many, tmp_path / "here")
+    assert len(here) == len(there) == 18
     for name in here:
         np.testing.assert_allclose(there[name], here[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
@@ -160,13 +175,31 @@ def test_what_workers_cannot_read_is_refused(client: Client) -> None:
         genomics.genotype_statistics(genomics.open_genotypes(_opened(array)))
 
 
+def _as_vcf(path: Path, out: Path) -> Path:
+    """Store a cohort again as allele numbers."""
+    cohort = genomics.open_genotypes(path)
+    (people, variants), step = cohort.shape, 2000
+    array = zarr.create_group(out).create_array(
+        "call_genotype", shape=(variants, people, 2), dtype="int8",
+        chunks=(min(step, variants), min(people, 200), 2),
+        dimension_names=("variants", "samples", "ploidy"),
+    )  # fmt: skip
+    for low in range(0, variants, step):
+        calls = np.asarray(cohort.calls[:, low : low + step]).T
+        alleles = np.stack([calls > 0, calls > 1], axis=2).astype(np.int8)
+        alleles[calls < 0] = -1
+        array[low : low + step] = alleles
+    return out
+
+
 def _opened(array: Any) -> Any:
     return BlockedArray(StoredSource(array))
 
 
 def _answers(
-    cohort: genomics.Genotypes, bed: genomics.Genotypes, many: genomics.Genotypes, out: Path
-) -> dict[str, np.ndarray]:
+    cohort: genomics.Genotypes, bed: genomics.Genotypes, vcf: genomics.Genotypes,
+    many: genomics.Genotypes, out: Path,
+) -> dict[str, np.ndarray]:  # fmt: skip
     y = np.arange(61) % 7.0
     pairs = genomics.ld(cohort, window=10, threshold=0.1)
     few = genomics.filter_variants(genomics.ld_prune(cohort, window=10), min_maf=0.1)
@@ -177,6 +210,8 @@ def _answers(
     truncated = genomics.pca(many, method="truncated", accuracy=1e-10, most_passes=100, **options)
     found = {
         "bed": genomics.genotype_statistics(bed).call_rate,
+        "vcf": genomics.genotype_statistics(vcf).frequency,
+        "vcf linear": genomics.gwas(vcf, y).variant_linreg_p_value,
         "stored": genomics.store_genotypes(bed, out, encoding="two-bit").calls,
         "frequency": genomics.genotype_statistics(cohort).frequency,
         "linear": genomics.gwas(cohort, y).variant_linreg_p_value,

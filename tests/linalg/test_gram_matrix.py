@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from leptonhpc.linalg import gram_lanczos, gram_matrix
 from leptonhpc.linalg.gram_matrix import eigh_descending, mirror_lower
 
 
@@ -35,3 +36,58 @@ def test_pairs_of_equal_values_are_all_found(kind: str) -> None:
         assert w.shape == (3,)
         assert np.abs(gram @ v - v * w).max() < 1e-13
         assert np.abs(v.conj().T @ v - np.eye(3)).max() < 1e-13
+
+
+def hermitian(values: np.ndarray, kind: str) -> np.ndarray:
+    """Give a matrix of these eigenvalues: reflections of a diagonal one."""
+    rng, n = np.random.default_rng(3), len(values)
+    a = np.diag(values).astype(complex if kind == "c" else float)
+    for _ in range(3):
+        v = rng.standard_normal(n) + (1j * rng.standard_normal(n) if kind == "c" else 0)
+        v /= np.linalg.norm(v)
+        a -= 2 * np.outer(v, v.conj() @ a)
+        a -= 2 * np.outer(a @ v, v.conj())
+    return np.asarray((a + a.conj().T) / 2)
+
+
+ORDER = 600
+SPECTRA = {
+    "decaying": 0.8 ** np.arange(ORDER),
+    "equal values": np.repeat([1.0, 0.5], [5, ORDER - 5]),
+    "more equal values than are wanted": np.repeat([1.0, 0.5], [7, ORDER - 7]),
+    "one dimension": np.eye(ORDER)[0],
+    "all equal": np.ones(ORDER),
+    "outliers before a bulk": np.r_[40.0, 39.9, 4.0, 3.5, 3.0, np.linspace(1, 0.3, ORDER - 5)],
+}
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize("kind", ["f", "c"])
+def test_a_few_pairs_of_a_large_matrix_by_lanczos(
+    name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gram_lanczos, "_LEAST_ORDER", ORDER)
+    monkeypatch.setattr(gram_matrix, "_some", None)  # LAPACK is not called
+    values = SPECTRA[name]
+    gram = hermitian(values, kind)
+    w, v = eigh_descending(gram.copy(), 8, wanted=5)
+    single = float(np.finfo(np.float32).eps) * np.sqrt(ORDER)
+    residuals = np.linalg.norm(gram @ v - v * w, axis=0)
+    assert residuals[:5].max() <= single * values[0]
+    assert np.abs(v.conj().T @ v - np.eye(8)).max() < 1e-13
+    np.testing.assert_allclose(w[:5], values[:5], atol=single**2 / 0.01 * values[0])
+    again = eigh_descending(gram.copy(), 8, wanted=5)
+    np.testing.assert_array_equal(again[1], v)
+
+
+def test_lapack_answers_where_lanczos_does_not_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram_lanczos, "_LEAST_ORDER", ORDER)
+    values = 1 - 1e-9 * np.arange(float(ORDER)) ** 2
+    values[50:] = np.linspace(values[49], values[49] - 1e-3, ORDER - 50)
+    gram = hermitian(values, "f")
+    monkeypatch.setattr(gram_lanczos, "TOLERANCE", 1e-15)
+    assert gram_lanczos.leading_pairs(gram, 8, wanted=5) is None
+    w, v = eigh_descending(gram.copy(), 8, wanted=5)
+    bound = ORDER * np.finfo(float).eps
+    np.testing.assert_allclose(w, values[:8], atol=bound)
+    assert np.abs(gram @ v - v * w).max() < bound
