@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Data = Annotated[
-    str,
+    list[str],
     typer.Argument(
-        metavar="STORE", help="The field: a Zarr group, a netCDF or GRIB file, or 'files-*.nc'."
+        metavar="STORE", help="The field: a Zarr group, a netCDF or GRIB file, or many files."
     ),
 ]
 Variable = Annotated[
@@ -77,10 +77,12 @@ def eof(
     """Find the empirical orthogonal functions of a climate field."""
     with running(scheduler, out=out, overwrite=overwrite):
         refuse_existing(plot)
+        if plot is not None:
+            _require_picture(plot)
         from leptonhpc import climate
 
         found = climate.eof(
-            data, modes, dim=dim, variable=variable or None,
+            data[0] if len(data) == 1 else data, modes, dim=dim, variable=variable or None,
             weights=None if weights == "none" else weights, anomalies=anomalies, detrend=detrend,
             gaps=gaps, ddof=ddof, accuracy=accuracy, most_passes=most_passes, seed=seed, out=out,
             memory=memory, overwrite=overwrite, progress=progress,
@@ -89,6 +91,20 @@ def eof(
             name = json_module.loads(found.attrs["fields"])[0]
             climate.plot_eof(found, field=name).savefig(plot)
         _print_modes(found, out=out, as_json=json)
+
+
+def _require_picture(path: Path) -> None:
+    """Refuse, before anything is computed, a file that no picture can be written to."""
+    from matplotlib.figure import Figure
+
+    from leptonhpc.errors import OptionError
+
+    known = Figure().canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in known:
+        message = f"a picture is one of .{', .'.join(known)}; found {path.name!r}"
+        raise OptionError(f"{message}. Give --plot another ending")
+    if not path.absolute().parent.is_dir():
+        raise OptionError(f"there is no folder {str(path.parent)!r} for the picture")
 
 
 def _print_modes(found: xr.Dataset, *, out: str | None, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextvars import ContextVar
 from typing import Any
 
 import typer
@@ -15,8 +16,11 @@ DEBUG = "LEPTONHPC_DEBUG"
 """Environment variable; set, errors end with their traceback."""
 
 _KEYWORD = re.compile(
-    r"(?<![\w/.'\"-])(?P<name>[a-z_]+)=(?:(?P<value>'[^']*'|True|False|\d+)(?![\w.])|(?=[\s,;:.)]|$))"
+    r"(?<![\w/.'\"-])(?P<name>[a-z_]+)=(?:(?P<value>'[^']*'|True|False|\d+)(?![\w.-])|(?=[\s,;:.)]|$))"
 )
+
+_running: ContextVar[Any] = ContextVar("_running", default=None)
+"""The group of all commands, while one of them runs."""
 
 
 class GuardedGroup(TyperGroup):
@@ -35,6 +39,7 @@ class GuardedGroup(TyperGroup):
         object
             What the command gives.
         """
+        token = _running.set(self)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -45,6 +50,8 @@ class GuardedGroup(TyperGroup):
                 raise
             print_line("error", describe_error(error), style="bold red")
             raise typer.Exit(exit_code(error)) from None
+        finally:
+            _running.reset(token)
 
 
 def exit_code(error: Exception) -> int:
@@ -96,7 +103,8 @@ def in_shell_words(message: str) -> str:
     Parameters
     ----------
     message : str
-        The message of a function.
+        The message of a function. Where a command runs, what is no option of any, such as the
+        ``lat=5`` of a place in a field, stays as it is.
 
     Returns
     -------
@@ -110,7 +118,14 @@ def in_shell_words(message: str) -> str:
     """
     message = re.sub(r"\s*\n\s*", " ", message)
     message = message.replace("leptonhpc.load", "`leptonhpc load`")
-    return _KEYWORD.sub(_as_option, message)
+    options = _options()
+
+    def in_words(match: re.Match[str]) -> str:
+        option = _as_option(match)
+        known = options is None or option.split()[0] in options
+        return option if known else match[0]
+
+    return _KEYWORD.sub(in_words, message)
 
 
 def print_line(label: str, text: str, *, style: str) -> None:
@@ -130,6 +145,21 @@ def print_line(label: str, text: str, *, style: str) -> None:
 
     line = Text.assemble((f"leptonhpc: {label}", style), f": {text}" if text else "")
     Console(stderr=True).print(line, soft_wrap=True)
+
+
+def _options() -> set[str] | None:
+    """Give the options of all commands; None where none runs."""
+    running = _running.get()
+    if running is None:
+        return None
+    found: set[str] = set()
+    commands: list[Any] = [running]
+    while commands:
+        command = commands.pop()
+        for parameter in command.params:
+            found |= {*parameter.opts, *parameter.secondary_opts}
+        commands += getattr(command, "commands", {}).values()
+    return found
 
 
 def _is_of_typer(error: Exception) -> bool:

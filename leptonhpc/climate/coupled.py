@@ -28,6 +28,7 @@ from leptonhpc.climate.cross import Total, squared_covariance
 from leptonhpc.climate.eofs import Calendar
 from leptonhpc.climate.formats import require_complex_format, require_storable
 from leptonhpc.climate.matrix import digest
+from leptonhpc.climate.parts import require_whole
 from leptonhpc.climate.prepared import Prepared, prepare, require_one_grid, rest_of
 from leptonhpc.climate.reduced import (
     Reduced,
@@ -195,6 +196,7 @@ def _coupled(
     progress: bool | None, total: Total | None,
 ) -> xr.Dataset:  # fmt: skip
     destination = Destination(out, overwrite=overwrite, scratch="blocks")
+    require_whole(modes=modes, eofs=eofs)
     sides = _sides(fields, weights, dim, anomalies, detrend, memory)
     if any(side.matrix.dtype.kind == "c" for side in sides):
         require_complex_format(out)
@@ -294,8 +296,9 @@ def _require_rank(sides: Sequence[Reduced]) -> None:
 
 
 def _require_same_samples(left: Prepared, right: Prepared) -> None:
-    one, other = (side.field.array[side.field.dim].values for side in (left, right))
-    if one.shape != other.shape or not np.array_equal(one, other):
+    samples: list[Any] = [side.field.array[side.field.dim] for side in (left, right)]
+    one, other = samples
+    if not one.variable.equals(other.variable):
         message = (
             f"both fields must have the same {left.field.dim}; {left.name} has {one.size} and "
             f"{right.name} {other.size}, or others. xarray.align makes them agree"

@@ -14,6 +14,7 @@ from leptonhpc.climate.assembled import assemble
 from leptonhpc.climate.fields import open_fields
 from leptonhpc.climate.formats import require_complex_format, require_storable
 from leptonhpc.climate.gaps import fill_gaps
+from leptonhpc.climate.parts import require_whole
 from leptonhpc.climate.prepared import Prepared, joined, prepare
 from leptonhpc.climate.room import room
 from leptonhpc.climate.spectra import require_ddof
@@ -135,6 +136,7 @@ def eof(
     1.0
     """
     destination = Destination(out, overwrite=overwrite)
+    require_whole(modes=modes)
     if gaps not in ("refuse", "em"):
         raise OptionError(f"gaps is 'refuse' or 'em'; found {gaps!r}")
     if gaps == "em":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from glob import glob
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +25,16 @@ if TYPE_CHECKING:
 
 _GRIB, _MESSAGE = "GRIB_paramId", {"latitude", "longitude", "y", "x", "values"}
 """What cfgrib calls a variable's kind, and the dimensions of a message, which is decoded whole."""
+_PLACES = ("lat", "latitude", "lon", "longitude")
 _GRIB_FILES = (".grib", ".grb")
+TAKEN = frozenset({
+    "mode", "term", "eofs", "pcs", "weights", "mean", "removed", "singular_values", "eigenvalues",
+    "variance_fraction", "north_errors", "total_variance",
+})  # fmt: skip
+"""Names in results: no dimension of a field is called so, and coordinates that are do not come
+along."""
+_PIECE_NBYTES = 4 << 20
+"""Of many files that have no chunks of their own, so much is read at once."""
 _DECODED = ("scale_factor", "add_offset", "missing_value", "_Unsigned")
 
 
@@ -59,15 +70,15 @@ class Field:
 
     @property
     def space_coords(self) -> dict[str, Any]:
-        """Coordinates that do not run along the samples."""
+        """Coordinates that do not run along the samples, but those whose names are taken."""
         kept = self.array.coords.items()
-        return {str(k): c.variable for k, c in kept if self.dim not in c.dims and k != "mode"}
+        return {str(k): c.variable for k, c in kept if self.dim not in c.dims and k not in TAKEN}
 
     @property
     def dim_coords(self) -> dict[str, Any]:
         """Coordinates that run along the samples only."""
         kept = self.array.coords.items()
-        return {str(k): c.variable for k, c in kept if c.dims == (self.dim,)}
+        return {str(k): c.variable for k, c in kept if c.dims == (self.dim,) and k not in TAKEN}
 
 
 class LazySource:
@@ -136,21 +147,51 @@ def open_fields(data: Any, *, dim: str, variable: str | Sequence[str] | None = N
         If there is no such variable or dimension, or samples do not agree.
     """
     _require_xarray()
+    if isinstance(data, list | tuple) and not data:
+        raise OptionError("a field is needed; the list of fields or files is empty")
     if isinstance(data, list | tuple) and not _are_paths(data):
         found = [one for item in data for one in _arrays(item, variable)]
     else:
         found = _arrays(data, variable)
     fields = [_field(array, dim, group) for array, group in found]
-    first = fields[0].array[dim]
+    first: Any = fields[0].array[dim]
     for field in fields[1:]:
         other = field.array[dim]
-        if first.size != other.size or not np.array_equal(first.values, other.values):
+        if not first.variable.equals(other.variable):
             message = (
                 f"fields must have the same {dim}; {fields[0].array.name} has {first.size} and "
                 f"{field.array.name} {other.size}, or others. xarray.align makes them agree"
             )
             raise ShapeError(message)
     return fields
+
+
+def other_place(one: xr.DataArray, other: xr.DataArray) -> str | None:
+    """Name the latitude or longitude in two dimensions in which curved grids differ.
+
+    Parameters
+    ----------
+    one, other : DataArray
+        On dimensions of the same names and lengths.
+
+    Returns
+    -------
+    str or None
+        None if both have the same, or only one of them has any.
+    """
+    for name, place in one.coords.items():
+        there = other.coords.get(name)
+        if there is None or place.ndim < 2 or not _is_place(str(name), place.attrs):
+            continue
+        values, others = place.values, there.transpose(*place.dims, missing_dims="ignore").values
+        if values.shape != others.shape or not np.array_equal(values, others, equal_nan=True):
+            return str(name)
+    return None
+
+
+def _is_place(name: str, told: Mapping[str, Any]) -> bool:
+    units = str(told.get("units", "")).lower()
+    return name.lower() in _PLACES or told.get("standard_name") in _PLACES or "degree" in units
 
 
 def _require_xarray() -> None:
@@ -207,8 +248,12 @@ def _open_dataset(data: Any) -> xr.Dataset:
         raise NotAnArrayError(message)
     paths: Any = data if isinstance(data, list | tuple) else os.fspath(data)
     try:
-        if not isinstance(paths, str) or "*" in paths:
-            opened = xr.open_mfdataset(paths, chunks={})
+        if not isinstance(paths, str) or _names_many(paths):
+            with warnings.catch_warnings():  # where some files have chunks and the first has none
+                warnings.filterwarnings(
+                    "ignore", message="The specified chunks separate the stored"
+                )
+                opened = xr.open_mfdataset(paths, chunks=_pieces(paths))
         elif _is_zarr(paths):
             opened = xr.open_zarr(paths, chunks=None, consolidated=False)
         else:
@@ -218,12 +263,38 @@ def _open_dataset(data: Any) -> xr.Dataset:
     except (OSError, ValueError) as error:
         message = f"{data!r} cannot be opened as a Zarr group, netCDF or GRIB file: {error}"
         if any(end in str(data) for end in _GRIB_FILES) and find_spec("cfgrib") is None:
-            message += "\nGRIB is read with cfgrib: pip install cfgrib eccodes"
+            message += "\nGRIB is read with cfgrib: pip install 'leptonhpc[climate,grib]'"
         raise StoreError(message) from error
     except TypeError as error:  # dates of several calendars
         message = f"{data!r} cannot be joined: {error} x.convert_calendar brings dates to one"
         raise StoreError(f"{message} calendar") from error
     return opened
+
+
+def _pieces(paths: str | Sequence[Any]) -> dict[Any, int]:
+    """Give the chunks of files that have none, such as of netCDF 3 and GRIB: else each is one."""
+    import xarray as xr
+
+    first = next(iter(sorted(glob(paths)) if isinstance(paths, str) else paths), None)
+    if first is None or _is_zarr(first):
+        return {}
+    lengths: dict[Any, int] = {}
+    with xr.open_dataset(first, chunks=None) as one:
+        for variable in one.data_vars.values():
+            stored = variable.encoding.get("preferred_chunks") or {}
+            if variable.nbytes <= _PIECE_NBYTES or any(
+                stored.get(dim, n) != n for dim, n in variable.sizes.items()
+            ):
+                continue
+            dim = variable.dims[0]
+            rows = max(1, _PIECE_NBYTES * variable.sizes[dim] // variable.nbytes)
+            lengths[dim] = min(rows, lengths.get(dim, rows))
+    return lengths
+
+
+def _names_many(path: str) -> bool:
+    """Say whether a path has wildcards; there may be a file whose name looks like it."""
+    return "*" in path or (any(mark in path for mark in "?[") and not os.path.exists(path))
 
 
 def _is_zarr(data: Any) -> bool:
@@ -240,6 +311,9 @@ def _field(array: xr.DataArray, dim: str, group: str | None) -> Field:
     if dim not in array.dims:
         message = f"{array.name} has no dimension {dim!r}; it has {', '.join(map(str, array.dims))}"
         raise OptionError(f"{message}. Name the one of samples with dim=")
+    if any(length != length for length in array.shape):
+        message = f"{array.name} has chunks of unknown sizes, and coordinates need to know them"
+        raise ShapeError(f"{message}. x.data.compute_chunk_sizes() finds them, before x is made")
     if array.ndim < 2 or 0 in array.shape:
         message = (
             f"a field needs {dim} and at least one more dimension, none of length 0; "

@@ -30,6 +30,7 @@ from leptonhpc.blocks import BlockedArray
 from leptonhpc.climate.fields import Field, open_fields
 from leptonhpc.climate.formats import keep_one
 from leptonhpc.climate.gappy import Fit, GappyMatrix, Withheld
+from leptonhpc.climate.parts import require_whole
 from leptonhpc.climate.passes import blocks_of, few_at_once
 from leptonhpc.climate.room import room
 from leptonhpc.errors import (
@@ -121,6 +122,9 @@ def fill_gaps(
     chance.
     """
     destination = Destination(out, overwrite=overwrite, scratch="blocks")
+    require_whole(modes=modes, most_modes=most_modes, most_iterations=most_iterations)
+    if most_iterations < 1:
+        raise OptionError(f"most_iterations is at least 1; found {most_iterations}")
     fields = open_fields(data, dim=dim, variable=variable)
     if len(fields) != 1:
         raise OptionError(f"one field is filled at a time; found {len(fields)}")

@@ -22,6 +22,7 @@ from leptonhpc.climate.assembled import assemble
 from leptonhpc.climate.eofs import Calendar
 from leptonhpc.climate.fields import Field
 from leptonhpc.climate.formats import require_complex_format, require_storable
+from leptonhpc.climate.parts import require_whole
 from leptonhpc.climate.prepared import prepare
 from leptonhpc.climate.reduced import Reduced, kept_eofs, reduce_field, small_nbytes
 from leptonhpc.climate.removal import numbers
@@ -99,6 +100,7 @@ def hilbert_eof(
     leaves some out, the variance of the rest counts as twice that of the field.
     """
     destination = Destination(out, overwrite=overwrite)
+    require_whole(modes=modes, eofs=eofs)
     require_complex_format(out)
     prepared = prepare(
         data, dim=dim, variable=variable, weights=weights, anomalies=anomalies, detrend=detrend,

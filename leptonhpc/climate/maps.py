@@ -13,7 +13,7 @@ from leptonhpc.climate.fields import open_fields
 from leptonhpc.climate.formats import keep_one, require_complex_format
 from leptonhpc.climate.matrix import digest
 from leptonhpc.climate.parts import require_modes, sample_dim
-from leptonhpc.climate.passes import blocks_of, passed
+from leptonhpc.climate.passes import blocks_within, passed
 from leptonhpc.climate.prepared import find_land, matrix_of
 from leptonhpc.errors import NonFiniteError, NotAnArrayError, OptionError, ShapeError
 
@@ -64,6 +64,8 @@ def regression_map(
     ShapeError, OptionError, NonFiniteError, NotAnArrayError
         If series are no DataArray, samples differ, a series is constant or not finite, or data are
         missing here and there or infinite.
+    MemoryBudgetError
+        If sums of each cell leave no room in `memory` for a piece of the field.
     OutputExistsError, JobMismatchError
         If `out` is taken, or ``OUT.blocks`` beside it was left by another call.
     """
@@ -129,13 +131,16 @@ def _moments(
         raise NotAnArrayError(f"{message} {type(series).__name__}")
     (field,) = _one(open_fields(data, dim=dim, variable=variable))
     left, other = _standardised(series, field, dim)
+    _require_other_dims(other, field)
     matrix = matrix_of(field, find_land(field))
     factor = left.values.T.conj()
     dtype, n = np.result_type(matrix.dtype, np.float64), len(left)
     if "c" in (dtype.kind, factor.dtype.kind):
         require_complex_format(out)
     inputs = {} if out is None else {"field": matrix.identity(), "series": digest(factor)}
-    blocks = blocks_of(matrix, memory)
+    # products and sums as they come and as they are joined, the map that is made of them
+    held = (3 * len(factor) + 4) * matrix.shape[1] * np.result_type(factor, dtype).itemsize
+    blocks = blocks_within(matrix, memory, held_nbytes=held, what="a map")
     # less the first sample, a field far from zero keeps its digits and one that is constant is zero
     first = matrix.read(((0, 1), (0, matrix.shape[1])))
 
@@ -189,8 +194,9 @@ def _standardised(series: xr.DataArray, field: Any, dim: str) -> tuple[xr.DataAr
     others = [str(d) for d in series.dims if d != dim]
     if dim not in series.dims or len(others) > 1:
         raise ShapeError(f"series have the dimension {dim} and at most one more; {series.dims}")
-    here, there = series[dim], field.array[dim]
-    if here.size != there.size or not np.array_equal(here.values, there.values):
+    here: Any = series[dim]
+    there = field.array[dim]
+    if not here.variable.equals(there.variable):
         message = f"series and field must have the same {dim}; they have {here.size}, {there.size}"
         raise ShapeError(f"{message}, or others. xarray.align makes them agree")
     table = series if others else series.expand_dims("series", axis=1)
@@ -207,3 +213,10 @@ def _standardised(series: xr.DataArray, field: Any, dim: str) -> tuple[xr.DataAr
         raise OptionError("a series does not vary; it explains nothing")
     standard = (table - mean) / deviation
     return standard - standard.mean(dim), (others[0] if others else None)
+
+
+def _require_other_dims(number: str | None, field: Any) -> None:
+    """Refuse a dimension that the field and the series have both: the map would have it twice."""
+    if (number or "series") in field.space:
+        message = f"the map has a dimension {number or 'series'!r} of the series"
+        raise ShapeError(f"{message}; rename that of {field.array.name} (x.rename)")

@@ -14,9 +14,11 @@ import leptonhpc as lh
 from leptonhpc.api.destinations import Destination
 from leptonhpc.blocks import BlockedArray, Region
 from leptonhpc.climate.eofs import Calendar
+from leptonhpc.climate.fields import other_place
 from leptonhpc.climate.fitting import fit_terms
 from leptonhpc.climate.formats import require_storable
 from leptonhpc.climate.matrix import FieldMatrix, Removed
+from leptonhpc.climate.parts import require_whole
 from leptonhpc.climate.passes import blocks_of, few_at_once
 from leptonhpc.climate.prepared import Prepared, matrix_of, prepare, rest_of
 from leptonhpc.climate.room import room
@@ -86,6 +88,7 @@ def common_eofs(
        global climate models, J. Climate 12, 511-518, 1999.
     """
     destination = Destination(out, overwrite=overwrite)
+    require_whole(modes=modes)
     if not models:
         raise OptionError("models is a mapping with at least one field; it is empty")
     each: list[Prepared] = []
@@ -210,6 +213,10 @@ def _require_same_grid(names: Sequence[str], each: Sequence[Prepared]) -> None:
                     f"{first.labels[dim].size} long. Bring all models to one grid (x.interp)"
                 )
                 raise ShapeError(message)
+        place = other_place(first.array, one.field.array)
+        if place is not None:
+            message = f"{name} and {names[0]} have different {place}. Bring all models to one grid"
+            raise ShapeError(message)
 
 
 def _check_modes(modes: int, free: Mapping[str, int], ddof: int, factors: NDArray[Any]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 from leptonhpc.errors import OptionError
 
@@ -24,8 +25,27 @@ def require_modes(modes: xr.Dataset) -> None:
     OptionError
         If it is something else.
     """
-    if "fields" not in modes.attrs or "pcs" not in modes:
+    told = getattr(modes, "attrs", {})
+    if "fields" not in told or "pcs" not in modes:
         raise OptionError("what is needed is a Dataset that leptonhpc.climate.eof gave")
+
+
+def require_whole(**numbers: Any) -> None:
+    """Refuse what is no whole number; None is what was not given.
+
+    Parameters
+    ----------
+    **numbers : int or None
+        By name.
+
+    Raises
+    ------
+    OptionError
+        If one is something else.
+    """
+    for name, number in numbers.items():
+        if number is not None and (isinstance(number, bool) or not isinstance(number, Integral)):
+            raise OptionError(f"{name} is a whole number; found {number!r}")
 
 
 def field_names(modes: xr.Dataset) -> list[str]:

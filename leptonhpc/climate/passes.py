@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from leptonhpc.api.kept import KeptParts
 from leptonhpc.blocks import BlockedArray, BlockGrid, Source
+from leptonhpc.climate.room import XARRAY_NBYTES
+from leptonhpc.errors import MemoryBudgetError
 from leptonhpc.planning.amounts import parse_nbytes
+from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.runtime import connected_client
 
 _BLOCK_NBYTES = 32 << 20
@@ -26,7 +29,9 @@ EVERY_SECONDS = 60.0
 """What a pass or a row of draws has found is kept so often."""
 
 
-def blocks_of(matrix: Source, memory: Any = None) -> BlockedArray:
+def blocks_of(
+    matrix: Source, memory: Any = None, *, most_nbytes: int | None = None
+) -> BlockedArray:
     """Cut a matrix into blocks of whole storage units of about 32 MiB, or less.
 
     Parameters
@@ -35,6 +40,8 @@ def blocks_of(matrix: Source, memory: Any = None) -> BlockedArray:
         The field.
     memory : int, float, str or None
         Budget of a worker; a block in double precision is at most a part in 32 of it.
+    most_nbytes : int, optional
+        A block is no larger than this, unless a storage unit is.
 
     Returns
     -------
@@ -43,17 +50,59 @@ def blocks_of(matrix: Source, memory: Any = None) -> BlockedArray:
     """
     budget = parse_nbytes(memory)
     most = _BLOCK_NBYTES if budget is None else min(_BLOCK_NBYTES, budget // 32)
+    if most_nbytes is not None:
+        most = min(most, most_nbytes)
     rows, columns = matrix.shape
-    unit = [max(1, min(u, n)) for u, n in zip(matrix.unit, matrix.shape, strict=True)]
+    unit = _unit(matrix)
     row_nbytes = unit[0] * max(8, matrix.dtype.itemsize)  # sums are in double precision
     width = min(columns, unit[1] * max(1, int(most // (row_nbytes * unit[1]))))
     height = min(rows, unit[0] * max(1, int(most // (width * row_nbytes))))
     return BlockedArray(matrix, BlockGrid.regular((rows, columns), (height, width)))
 
 
+def blocks_within(matrix: Source, memory: Any, *, held_nbytes: int, what: str) -> BlockedArray:
+    """Cut a matrix into blocks that fit into a budget beside what is held.
+
+    Parameters
+    ----------
+    matrix : Source of shape (m, n)
+        The field.
+    memory : int, float, str or None
+        Budget of a worker.
+    held_nbytes : int
+        What a pass holds beside its blocks.
+    what : str
+        The pass, for the message.
+
+    Returns
+    -------
+    BlockedArray
+        As `blocks_of` gives it, in smaller blocks where they must be.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If one storage unit does not fit; the message names the least that would do.
+    """
+    budget = parse_nbytes(memory)
+    if budget is None:
+        return blocks_of(matrix)
+    taken = _libraries_nbytes() + held_nbytes
+    rows, columns = _unit(matrix)
+    nbytes = _COPIES * rows * columns * max(8, matrix.dtype.itemsize)
+    if budget < taken + nbytes:
+        message = (
+            f"{what} of {matrix.name} needs at least memory='{-(-(taken + nbytes) // 10**6)} MB' "
+            f"({-(-taken // 10**6)} MB for libraries and what is held, the rest for blocks of "
+            f"{rows} x {columns}); found memory={memory!r}"
+        )
+        raise MemoryBudgetError(message)
+    return blocks_of(matrix, memory, most_nbytes=(budget - taken) // _COPIES)
+
+
 @contextmanager
 def few_at_once(array: BlockedArray, memory: Any) -> Iterator[None]:
-    """Let Dask's threads work on as many blocks at once as half of a budget holds.
+    """Let Dask's threads work on as many blocks at once as half of a budget, less libraries, holds.
 
     Parameters
     ----------
@@ -75,7 +124,8 @@ def few_at_once(array: BlockedArray, memory: Any) -> Iterator[None]:
 
     height, width = array.chunks[0][0], array.chunks[1][0]
     nbytes = _COPIES * height * width * max(8, array.dtype.itemsize)
-    lanes = max(1, min(os.cpu_count() or 1, budget // 2 // max(1, nbytes)))
+    free = max(0, min(budget // 2, budget - _libraries_nbytes()))
+    lanes = max(1, min(os.cpu_count() or 1, free // max(1, nbytes)))
     with config.set(num_workers=lanes):
         yield
 
@@ -150,6 +200,17 @@ def passed(
             if done == rows or pauses.due():
                 kept.save(name, {f"part{i}": one for i, one in enumerate(found)} | {"rows": done})
     return found
+
+
+def _unit(matrix: Source) -> tuple[int, int]:
+    """Give the rows and columns of what is read at once."""
+    rows, columns = (max(1, min(u, n)) for u, n in zip(matrix.unit, matrix.shape, strict=True))
+    return rows, columns
+
+
+def _libraries_nbytes() -> int:
+    """Give what a budget holds before any block; workers do without most of xarray."""
+    return LIBRARIES_NBYTES + (XARRAY_NBYTES if connected_client() is None else 0)
 
 
 def _rows_together(array: BlockedArray) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.climate.fields import Field, open_fields
+from leptonhpc.climate.fields import TAKEN, Field, open_fields
 from leptonhpc.climate.fitting import fit_terms, require_room
 from leptonhpc.climate.matrix import FieldMatrix, JoinedFields, Removed
 from leptonhpc.climate.removal import Terms, choose_terms
@@ -73,6 +73,7 @@ def prepare(
     fields = open_fields(data, dim=dim, variable=variable)
     require_one_grid(fields)
     _require_names(fields)
+    _require_free_dims(fields)
     if isinstance(weights, list | tuple):
         if len(weights) != len(fields):
             message = f"weights are one for all fields, or {len(fields)}; found {len(weights)}"
@@ -220,6 +221,14 @@ def _require_names(fields: Sequence[Field]) -> None:
             "Use x.rename('sst')"
         )
         raise OptionError(message)
+
+
+def _require_free_dims(fields: Sequence[Field]) -> None:
+    """Refuse dimensions that are called as those of results, or as what is in them."""
+    for field in fields:
+        for dim in TAKEN & set(map(str, field.array.dims)):
+            message = f"{field.array.name} has a dimension {dim!r}, a name that results use"
+            raise OptionError(f"{message} for something else: x.rename({dim}=...)")
 
 
 def _prepare_one(field: Field, weights: Any, terms: Terms | None, memory: Any) -> Prepared:

@@ -31,6 +31,9 @@ class Terms:
     origin: float = 0.0
     span: float = 1.0
     """Where the coordinate is -1 and how far it is to 1, in its own units (days for dates)."""
+    counted: str | None = None
+    """How the coordinate counts: numbers, lengths of time, or dates of a calendar. None: not known,
+    or of no account."""
 
     @property
     def names(self) -> list[str]:
@@ -62,15 +65,28 @@ class Terms:
                 raise OptionError(f"no climatology is known of {self.by} {sorted(strange)}")
             terms[np.arange(len(labels)), [places[label] for label in labels]] = 1
         if self.degree:
+            self._require_counted_alike(coordinate)
             where = 2 * (numbers(coordinate) - self.origin) / self.span - 1
             powers = range(1, self.degree + 1)
             terms[:, -self.degree :] = np.stack([where**power for power in powers], axis=1)
         return terms
 
+    def _require_counted_alike(self, coordinate: Any) -> None:
+        """Refuse dates of another calendar: the same day is not as far from the origin there."""
+        found = _counted(coordinate)
+        if self.counted not in (None, found):
+            message = (
+                f"the trend is along {self.counted}; {coordinate.name} here has {found}. "
+                "x.convert_calendar or x.assign_coords makes them agree"
+            )
+            raise OptionError(message)
+
     def to_json(self) -> str:
         """Give it as an attribute of a file."""
         data = {"by": self.by, "groups": list(self.groups), "degree": self.degree}
-        return json.dumps({**data, "origin": self.origin, "span": self.span})
+        return json.dumps(
+            {**data, "origin": self.origin, "span": self.span, "counted": self.counted}
+        )
 
     @staticmethod
     def from_json(text: str) -> Terms:
@@ -122,16 +138,17 @@ def choose_terms(field: Field, *, anomalies: str | None, detrend: bool | int) ->
     groups = () if anomalies is None else _groups(coordinate, anomalies)
     where = numbers(coordinate) if degree else np.zeros(2)
     low, high = float(where.min()), float(where.max())
-    return Terms(groups, anomalies, degree, low, high - low or 1.0)
+    counted = _counted(coordinate) if degree else None
+    return Terms(groups, anomalies, degree, low, high - low or 1.0, counted)
 
 
 def numbers(coordinate: Any) -> NDArray[np.float64]:
-    """Give a coordinate as numbers; dates as days since 1970.
+    """Give a coordinate as numbers; dates as days since 1970, lengths of time as days.
 
     Parameters
     ----------
     coordinate : DataArray of shape (m,)
-        Numbers or dates.
+        Numbers, dates or lengths of time.
 
     Returns
     -------
@@ -141,19 +158,33 @@ def numbers(coordinate: Any) -> NDArray[np.float64]:
     Raises
     ------
     OptionError
-        If one is missing.
+        If one is missing, or they are neither.
     """
     values = coordinate.values
     _require_known(coordinate)
     if values.dtype.kind == "M":
-        days = (values - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
-        return np.asarray(days, dtype=np.float64)
+        values = values - np.datetime64("1970-01-01")
+    if values.dtype.kind == "m":  # in days, whatever they are stored in
+        return np.asarray(values / np.timedelta64(1, "D"), dtype=np.float64)
+    if values.dtype.kind not in "biuf" and not hasattr(values[0], "calendar"):
+        message = f"a trend needs numbers or dates; {coordinate.name} has {values[0]}"
+        raise OptionError(message)
     if values.dtype == object:  # dates of cftime
         import cftime  # type: ignore[import-untyped]
 
         days = cftime.date2num(values, "days since 1970-01-01", calendar=values[0].calendar)
         return np.asarray(days, dtype=np.float64)
     return np.asarray(values, dtype=np.float64)
+
+
+def _counted(coordinate: Any) -> str:
+    if coordinate.dtype.kind == "m":
+        return "lengths of time"
+    if not hasattr(coordinate, "dt"):
+        return "numbers"
+    calendar = str(coordinate.dt.calendar)
+    alike = ("standard", "gregorian", "proleptic_gregorian")  # since 1582
+    return f"dates of the {'standard' if calendar in alike else calendar} calendar"
 
 
 def _require_known(coordinate: Any) -> None:

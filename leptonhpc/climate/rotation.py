@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.api.destinations import Destination
-from leptonhpc.climate.parts import field_names, part, require_modes, sample_dim
+from leptonhpc.climate.parts import field_names, part, require_modes, require_whole, sample_dim
 from leptonhpc.errors import NotConvergedWarning, OptionError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def rotate(
     power : int
         Of promax: loadings are brought near their own power; 1 is varimax.
     kaiser : bool
-        Give each cell the same weight while the rotation is sought.
+        Give each cell the same weight while the rotation is sought, as xeofs does.
     tol : float
         Varimax stops when its criterion grows by less than this share.
     most_iterations : int
@@ -88,7 +88,8 @@ def rotate(
     before, and the variance of uncorrelated ones adds up to the same.
     """
     destination = Destination(out, overwrite=overwrite)
-    _check(modes, n_modes, method, power)
+    _check(modes, n_modes, method, power, most_iterations)
+    modes = modes.transpose("mode", ...)
     chosen = modes.isel(mode=slice(n_modes))
     deviation = np.sqrt(chosen.eigenvalues.values)
     loadings = _flat(chosen) * deviation
@@ -108,8 +109,13 @@ def rotate(
     return found if out is None else destination.keep(found)
 
 
-def _check(modes: xr.Dataset, n_modes: int | None, method: str, power: int) -> None:
+def _check(
+    modes: xr.Dataset, n_modes: int | None, method: str, power: int, most_iterations: int
+) -> None:  # fmt: skip
     require_modes(modes)
+    require_whole(n_modes=n_modes, most_iterations=most_iterations)
+    if most_iterations < 1:
+        raise OptionError(f"most_iterations is at least 1; found {most_iterations}")
     if "rotation" in modes.attrs:
         message = f"these EOFs are rotated already, by {modes.attrs['rotation']}"
         raise OptionError(f"{message}. Rotate what eof gave")

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from leptonhpc.api.destinations import Destination
 from leptonhpc.api.kept import KeptParts
-from leptonhpc.climate.fields import Field, open_fields
+from leptonhpc.climate.fields import Field, open_fields, other_place
 from leptonhpc.climate.formats import keep_one, require_complex_format
 from leptonhpc.climate.matrix import FieldMatrix, Removed, digest
 from leptonhpc.climate.parts import field_names, one_field, part, require_modes, sample_dim
-from leptonhpc.climate.passes import blocks_of, passed
+from leptonhpc.climate.passes import blocks_within, passed
 from leptonhpc.climate.prepared import matrix_of
 from leptonhpc.climate.removal import Terms
 from leptonhpc.errors import OptionError, ShapeError
@@ -166,6 +166,8 @@ def project(
         If modes are of `hilbert_eof`: the transform of new data depends on the old.
     NonFiniteError
         If data are missing where the old ones are not; the message names the place.
+    MemoryBudgetError
+        If EOFs and scores leave no room in `memory` for a piece of the field.
     OutputExistsError, JobMismatchError
         If `out` is taken, or ``OUT.blocks`` beside it was left by another call.
     """
@@ -221,7 +223,10 @@ def _project_one(basis: _Basis, kept: KeptParts, number: int, memory: Any) -> An
     def below(upper: NDArray[Any], lower: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([upper, lower])
 
-    blocks = blocks_of(basis.matrix, memory)
+    # EOFs as they were given and weighted, and scores as they come and as they are joined
+    rows, modes = basis.matrix.shape[0], basis.right.shape[1]
+    held = 2 * basis.right.nbytes + 3 * rows * modes * max(8, basis.right.itemsize)
+    blocks = blocks_within(basis.matrix, memory, held_nbytes=held, what="a projection")
     (product,) = passed(blocks, scored, below, kept, name=f"field-{number}", memory=memory)
     return product - basis.mean @ basis.right
 
@@ -258,9 +263,14 @@ def _require_same_grid(patterns: xr.DataArray, new: Field, name: str) -> None:
         if old.shape != found.shape or not np.array_equal(old, found):
             message = (
                 f"{name} must be on the grid of the modes; {dim} has {old.size} values there and "
-                f"{found.size} here, or others. xarray's interp brings one onto the other"
+                f"{found.size} here, or others. xarray's interp brings one onto the other, and "
+                "reindex what is in another order"
             )
             raise ShapeError(message)
+    place = other_place(patterns, new.array)
+    if place is not None:
+        message = f"{name} must be on the grid of the modes; {place} has other values there"
+        raise ShapeError(f"{message}. xarray's interp and regridders bring one onto the other")
 
 
 def _fitted(modes: xr.Dataset, name: str, series: xr.DataArray) -> xr.DataArray:
@@ -281,7 +291,8 @@ def _numbers(modes: xr.Dataset, which: int | Sequence[int] | None) -> list[int]:
     if isinstance(which, int | np.integer):
         chosen = list(range(1, int(which) + 1))
     else:
-        chosen = [int(number) for number in which]
-    if not chosen or not set(chosen) <= set(there):
-        raise OptionError(f"modes are from {there[0]} to {there[-1]}; found {which}")
+        chosen = list(which) if np.iterable(which) else [which]
+    if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(there):
+        message = f"modes are from {there[0]} to {there[-1]}, each at most once; found {which!r}"
+        raise OptionError(message)
     return chosen

@@ -13,7 +13,7 @@ from leptonhpc.api.destinations import Destination
 from leptonhpc.api.kept import KeptParts
 from leptonhpc.climate.eofs import Calendar
 from leptonhpc.climate.matrix import digest
-from leptonhpc.climate.parts import field_names, part, require_modes
+from leptonhpc.climate.parts import field_names, part, require_modes, require_whole
 from leptonhpc.climate.passes import Pauses
 from leptonhpc.climate.prepared import prepare
 from leptonhpc.climate.reduced import kept_eofs, reduce_field, small_nbytes
@@ -112,8 +112,10 @@ def rule_n(
         kind = "rotated" if "rotation" in modes.attrs else "complex"
         message = f"rule N compares the EOFs of a real field with those of noise; these are {kind}"
         raise OptionError(f"{message}. Give it a result of eof")
-    if not 0 < level < 1 or draws < 2:
-        raise OptionError(f"level is between 0 and 1, draws at least 2; found {level}, {draws}")
+    require_whole(draws=draws, cells=cells, seed=seed)
+    if not 0 < level < 1 or draws < 2 or seed < 0:
+        message = "level is between 0 and 1, draws at least 2, and seed is not negative; found"
+        raise OptionError(f"{message} {level}, {draws}, {seed}")
     there = sum(int((part(modes, "weights", n) > 0).sum()) for n in field_names(modes))
     columns = there if cells is None else cells
     samples = int(modes.attrs["samples"]) - modes.sizes.get("term", 1)
@@ -213,6 +215,7 @@ def bootstrap(
        University Press, 1997, section 2.4.
     """
     destination = Destination(out, overwrite=overwrite, scratch="blocks")
+    require_whole(modes=modes, draws=draws, block=block, eofs=eofs, seed=seed)
     prepared = prepare(
         data, dim=dim, variable=variable, weights=weights, anomalies=anomalies, detrend=detrend,
         memory=memory,

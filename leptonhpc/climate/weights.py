@@ -131,8 +131,9 @@ def _by_latitude(field: Field, weights: str) -> NDArray[np.float64]:
 
 
 def _as_given(field: Field, weights: Any) -> NDArray[np.float64]:
-    if not hasattr(weights, "dims"):
-        message = f"weights are given as a DataArray; found {type(weights).__name__}"
+    if not hasattr(weights, "variable") or weights.dtype.kind not in "biuf":
+        kind = f"{getattr(weights, 'dtype', '')} {type(weights).__name__}".strip()
+        message = f"weights are given as a DataArray of real numbers; found {kind}"
         raise OptionError(message)
     strange = [str(d) for d in weights.dims if d not in field.space]
     if strange:

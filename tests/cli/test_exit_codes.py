@@ -202,6 +202,7 @@ def test_every_error_has_its_exit_code() -> None:
         ("give compute_uv=False", "give --no-compute-uv"),
         ("needs rank=, and missing='raise'", "needs --rank, and --missing 'raise'"),
         ("memory=2000 is more than", "--memory 2000 is more than"),
+        ("nothing at time=2000-08-01, nor", "nothing at time=2000-08-01, nor"),
         ("in 'a/rank=3.zarr' and rank=3.zarr", "in 'a/rank=3.zarr' and rank=3.zarr"),
         ("one\n  two", "one two"),
     ],

@@ -40,6 +40,10 @@ def test_command_stores_and_prints_what_the_function_gives(
         )
     assert f"{100 * float(expected.variance_fraction[0]):.6g}" in done.stdout
     assert picture.read_bytes()[:4] == b"\x89PNG"
+    if suffix == "zarr":
+        for command in ("load", "report"):
+            shown = CliRunner().invoke(app, [command, str(out)])
+            assert (shown.exit_code, "which xarray.open_zarr reads" in shown.stderr) == (1, True)
 
 
 def test_json_is_one_document(store: Path) -> None:
@@ -51,13 +55,32 @@ def test_json_is_one_document(store: Path) -> None:
     assert document["certificate"]["converged"] is True
 
 
-def test_wrong_use_is_said_in_one_line(store: Path, tmp_path: Path) -> None:
+def test_wrong_use_is_said_in_one_line(
+    field: xr.DataArray, store: Path, tmp_path: Path
+) -> None:  # fmt: skip
+    gappy = field.assign_coords(lon=np.arange(12)).fillna(280)
+    gappy[7, 1, 5] = np.nan
+    gappy.to_netcdf(tmp_path / "gappy.nc")
     for arguments, code, words in (
         ((store, "--dim", "t"), 2, "no dimension 't'"),
         ((store, "--variable", "sst"), 2, "no variable 'sst'"),
         ((tmp_path / "none.nc",), 1, "none.nc"),
+        ((tmp_path / "gappy.nc", "--weights", "none"), 1, "missing at time=2000-08-01"),
+        ((tmp_path / "gappy.nc", "--weights", "none"), 1, "lat=-60.0, lon=5"),
+        ((tmp_path / "gappy.nc", "--weights", "none"), 1, "fill_gaps (--gaps 'em')"),
         ((store, "--modes", 3, "--out", store.parent / "x.txt"), 2, ".zarr or .nc"),
+        ((store, "--out", tmp_path / "r.zarr", "--plot", "modes.xyz"), 2, "found 'modes.xyz'"),
+        ((store, "--out", tmp_path / "r.zarr", "--plot", "no/modes.png"), 2, "no folder 'no'"),
     ):
         done = run(*arguments)
         assert done.exit_code == code, done.stderr
         assert words in done.stderr
+        assert not (tmp_path / "r.zarr").exists()
+
+
+def test_files_that_the_shell_lists_are_one_field(field: xr.DataArray, tmp_path: Path) -> None:
+    files = [tmp_path / "1.nc", tmp_path / "2.nc"]
+    for half, file in enumerate(files):
+        field[30 * half : 30 * half + 30].to_netcdf(file)
+    document = json.loads(run(*files, "--modes", 2, "--json").stdout)
+    np.testing.assert_allclose(document["eigenvalues"], eof(field, 2).eigenvalues, rtol=1e-10)

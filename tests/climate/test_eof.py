@@ -62,12 +62,14 @@ def check_modes(found: xr.Dataset, matrix: NDArray[Any], kept: NDArray[np.bool_]
 
 
 def test_coordinates_that_contradict_are_left_out(field: xr.DataArray) -> None:
-    low = field.assign_coords(height=2.0, zone=("lon", np.arange(12)))
+    low = field.assign_coords(height=2.0, zone=("lon", np.arange(12)), weights=3.0)
     high = field.assign_coords(height=10.0, zone=("lon", np.arange(12))).rename("wind")
     found = eof([low, high], modes=2)
     assert "height" not in found.coords
     assert np.array_equal(found.zone, np.arange(12))
-    assert float(eof(low, modes=1).height) == 2
+    alone = eof(low, modes=1)
+    assert float(alone.height) == 2
+    assert alone.weights.dims == ("lat", "lon")  # a result's own
 
 
 CHUNKS: list[dict[str, int] | None] = [
@@ -128,7 +130,9 @@ def test_many_files_are_one_field(field: xr.DataArray, tmp_path: Path) -> None:
     for number, begin in enumerate(range(0, 60, 25)):
         part = field.isel(time=slice(begin, begin + 25))
         part.to_dataset().to_netcdf(tmp_path / f"part-{number}.nc")
-    check_modes(eof(str(tmp_path / "part-*.nc"), modes=3), weighted(field), sea(field))
+    for wild in ("*", "?", "[0-2]"):
+        found = eof(str(tmp_path / f"part-{wild}.nc"), modes=3)
+        check_modes(found, weighted(field), sea(field))
 
 
 @pytest.mark.parametrize("suffix", ["zarr", "nc"])
@@ -281,6 +285,12 @@ def wrong_latitude(field: xr.DataArray) -> xr.DataArray:
     return attributed
 
 
+def unknown_chunks(field: xr.DataArray) -> xr.DataArray:
+    values = field.chunk(time=20).data
+    later = values[(values[:, 0, 0] > 0).compute_chunk_sizes()]
+    return xr.DataArray(later, dims=field.dims, coords={"lat": field.lat}, name="air")
+
+
 def unknown_time(field: xr.DataArray) -> xr.DataArray:
     return field.assign_coords(time=field.time.where(field.time != field.time[3]))
 
@@ -316,6 +326,15 @@ def unknown_time(field: xr.DataArray) -> xr.DataArray:
         (lambda x: x, {"dim": ("lat", "time")}, OptionError, "x.stack.*makes one of several"),
         (lambda x: unknown_time(x), {"detrend": True}, OptionError, "missing of number 3"),
         (lambda x: unknown_time(x), {"anomalies": "month"}, OptionError, "missing of number 3"),
+        (
+            lambda x: x.assign_coords(time=list(map(str, range(60)))),
+            {"detrend": 1},
+            OptionError,
+            "numbers or dates; time has 0",
+        ),
+        (lambda x: x.rename(lon="mode"), {}, OptionError, "rename.mode"),
+        (lambda x: [], {}, OptionError, "list of fields or files is empty"),
+        (lambda x: unknown_chunks(x), {}, ShapeError, "compute_chunk_sizes"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_a_way_out(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from leptonhpc.climate import eof
+from leptonhpc.climate import eof, fields
 from leptonhpc.climate.fields import LazySource
 
 
@@ -36,6 +36,23 @@ def test_maps_of_grib_messages_are_read_whole(rng: np.random.Generator) -> None:
     assert LazySource(variable, "air").unit == (1, 1, 1, 1)
     variable.attrs["GRIB_paramId"] = 130
     assert LazySource(variable, "air").unit == (1, 1, 9, 12)
+
+
+def test_many_files_without_chunks_are_read_in_pieces(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each is one, however large."""
+    monkeypatch.setattr(fields, "_PIECE_NBYTES", 8 * 5 * 12)
+    values = xr.DataArray(rng.standard_normal((40, 3, 4)), dims=("time", "y", "x"), name="air")
+    values = values.assign_coords(time=np.arange(40.0))
+    for half, chunks in ((0, None), (1, (10, 3, 4))):
+        part = values[20 * half : 20 * half + 20]
+        part.to_netcdf(tmp_path / f"{half}.nc", encoding={"air": {"chunksizes": chunks}})
+    (one,) = fields.open_fields([tmp_path / "0.nc", tmp_path / "1.nc"], dim="time")
+    assert one.source.unit == (5, 3, 4)
+    assert np.array_equal(one.source.read(((3, 31), (0, 3), (0, 4))), values[3:31])
+    (one,) = fields.open_fields([tmp_path / "1.nc", tmp_path / "0.nc"], dim="time")
+    assert max(one.source.unit) == 20  # by the first
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:unable to import")

@@ -6,7 +6,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from leptonhpc.climate import correlation_map, regression_map
-from leptonhpc.errors import NonFiniteError, NotAnArrayError, OptionError
+from leptonhpc.errors import NonFiniteError, NotAnArrayError, OptionError, ShapeError
 
 EPS = np.finfo(float).eps
 TIMES = 120
@@ -70,6 +70,8 @@ def test_series_that_do_not_vary_or_are_not_finite_are_refused(rng: np.random.Ge
     for dtype in ("f4", "f8"):
         with pytest.raises(OptionError, match="does not vary"):
             regression_map(series(np.full(TIMES, 0.1, dtype)), field)
+    with pytest.raises(ShapeError, match="'series' of the series; rename that of air"):
+        regression_map(series(rng.standard_normal(TIMES)), field.rename(x="series"))
     with pytest.raises(NotAnArrayError, match="found ndarray"):
         regression_map(np.arange(TIMES), field)  # type: ignore[arg-type]
     for wrong in (np.nan, np.inf):

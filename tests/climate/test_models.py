@@ -74,6 +74,11 @@ def test_what_has_no_common_eofs_is_refused(models: dict[str, xr.DataArray]) -> 
     shifted = {**models, "d": models["a"].assign_coords(lon=models["a"].lon + 1)}
     with pytest.raises(ShapeError, match="d and a have different lon"):
         common_eofs(shifted, 2)
+    curved = models["a"].assign_coords(latitude=models["a"].lat + 0 * models["a"].lon)
+    curved = curved.drop_vars("lat")
+    moved = curved.assign_coords(latitude=curved.latitude / 2)
+    with pytest.raises(ShapeError, match="e and d have different latitude"):
+        common_eofs({"d": curved, "e": moved}, 2)
     with pytest.raises(ShapeError, match="dimensions"):
         common_eofs({"a": models["a"], "d": models["a"].isel(lat=0)}, 2)
     with pytest.raises(OptionError, match="one field; found 2"):

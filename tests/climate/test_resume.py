@@ -294,12 +294,11 @@ def test_what_is_refused_leaves_nothing(
     }
     if wrong != "gap":
         calls["fill_gaps"] = lambda: climate.fill_gaps(field, 1, **options)
-    if wrong != "budget":  # passes with blocks of a part of it
-        calls |= {
-            "correlation_map": lambda: climate.correlation_map(series, field, **options),
-            "project": lambda: climate.project(modes, field, **options),
-            "regression_map": lambda: climate.regression_map(series, field, **options),
-        }
+    calls |= {
+        "correlation_map": lambda: climate.correlation_map(series, field, **options),
+        "project": lambda: climate.project(modes, field, **options),
+        "regression_map": lambda: climate.regression_map(series, field, **options),
+    }
     for name, call in calls.items():
         with pytest.raises(error):
             call()

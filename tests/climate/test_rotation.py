@@ -87,6 +87,8 @@ def test_what_cannot_be_rotated_is_refused(field: xr.DataArray) -> None:
     modes = eof(field, modes=3)
     for options, words in (
         ({"n_modes": 4}, "2 to 3"),
+        ({"n_modes": 2.5}, "n_modes is a whole number; found 2.5"),
+        ({"most_iterations": 0}, "at least 1"),
         ({"method": "quartimax"}, "promax"),
         ({"method": "promax", "power": 0}, "power"),
     ):
@@ -94,6 +96,11 @@ def test_what_cannot_be_rotated_is_refused(field: xr.DataArray) -> None:
             rotate(modes, **options)  # type: ignore[arg-type]
     with pytest.warns(NotConvergedWarning, match="did not settle"):
         rotate(modes, most_iterations=1)
+
+
+def test_order_of_dimensions_does_not_matter(field: xr.DataArray) -> None:
+    modes = eof(field, modes=3)
+    xr.testing.assert_equal(rotate(modes.transpose(..., "mode")), rotate(modes))
 
 
 def test_rotated_modes_are_not_rotated_again_and_have_no_sampling_errors(
@@ -106,3 +113,5 @@ def test_rotated_modes_are_not_rotated_again_and_have_no_sampling_errors(
         north_separated(turned)
     with pytest.raises(OptionError, match="these are rotated"):
         rule_n(turned)
+    with pytest.raises(OptionError, match="seed is not negative"):
+        rule_n(eof(field, modes=3), seed=-1)

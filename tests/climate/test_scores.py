@@ -42,8 +42,23 @@ def test_chosen_modes_add_up(field: xr.DataArray) -> None:
     two = reconstruct(modes, which=2, mean=False)
     others = reconstruct(modes, which=[3, 4], mean=False)
     np.testing.assert_allclose(two + others, reconstruct(modes, mean=False), rtol=0, atol=ROUNDING)
-    with pytest.raises(OptionError, match="from 1 to 4"):
-        reconstruct(modes, which=5)
+    for wrong in (5, [1, 1], [1.5], "a"):
+        with pytest.raises(OptionError, match="from 1 to 4, each at most once"):
+            reconstruct(modes, which=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("found", ["noleap calendar", "numbers", "lengths of time"])
+def test_trends_are_those_of_one_calendar(field: xr.DataArray, found: str) -> None:
+    modes = eof(field, modes=2, detrend=True)
+    later = {
+        "noleap calendar": lambda: field.convert_calendar("noleap", use_cftime=True),
+        "numbers": lambda: field.drop_vars("time"),
+        "lengths of time": lambda: field.assign_coords(time=field.time - field.time[0]),
+    }[found]()
+    with pytest.raises(OptionError, match=f"along dates of the standard calendar; .*{found}"):
+        project(modes, later)
+    same = field.convert_calendar("gregorian", use_cftime=True)
+    np.testing.assert_allclose(project(modes, same), modes.pcs, atol=1e-9)
 
 
 def test_scores_are_scaled_to_variance(field: xr.DataArray) -> None:
@@ -89,6 +104,15 @@ def test_new_data_on_another_grid_or_with_gaps_are_refused(field: xr.DataArray) 
         project(modes, field.isel(lat=slice(8)))
     with pytest.raises(ShapeError, match="same grid|on the grid"):
         project(modes, field.assign_coords(lon=field.lon + 1))
+    curved = (field.lat + 0 * field.lon).drop_vars(("lat", "lon"))
+    here = field.drop_vars(("lat", "lon")).rename(lat="y", lon="x")
+    here, there = (
+        here.assign_coords(lat=(("y", "x"), curved.values + shift)) for shift in (0.0, 3.0)
+    )
+    bent = eof(here, modes=2)
+    np.testing.assert_allclose(project(bent, here.transpose("x", ...)), bent.pcs, atol=1e-9)
+    with pytest.raises(ShapeError, match="on the grid of the modes; lat has other values"):
+        project(bent, there)
     gappy = field.copy()
     gappy[3, 0, 0] = np.nan
     with pytest.raises(NonFiniteError, match="lat=-80.0"):

@@ -39,6 +39,13 @@ def test_two_latitudes_are_refused_and_named(field: xr.DataArray) -> None:
         eof(field.assign_coords(rotated=other), modes=1)
 
 
+def test_weights_are_an_array_of_real_numbers(field: xr.DataArray) -> None:
+    flat = field[0].fillna(1).drop_vars("time")
+    for wrong, found in ((flat.to_dataset(), "Dataset"), (flat * 1j, "complex128"), (3, "int")):
+        with pytest.raises(OptionError, match=f"DataArray of real numbers; found {found}"):
+            eof(field, modes=1, weights=wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_poles_have_no_weight(make_field: Callable[..., xr.DataArray], dtype: type) -> None:
     field = make_field(20)
