@@ -137,6 +137,11 @@ def _connected(address: str, keys: Any, timeout: float) -> Client:
         return Client(address, security=keys, timeout=timeout)
     except (OSError, ValueError) as error:
         problem = str(error)
+        if "certificate does not match" in problem:
+            problem = (
+                "the keys are of another run, and worth nothing once that has ended; ask for a new "
+                "invitation"
+            )
     # not raised above: a traceback would keep the half-made client alive
     message = f"cannot connect to the scheduler at {address}: {problem}"
     raise WorkerError(message)

@@ -139,7 +139,10 @@ class _Request(httputil.HTTPMessageDelegate):
         assert isinstance(start_line, httputil.RequestStartLine)  # a server's
         self._gate.heard.add(self._server_conn)
         self._gate.waiting.pop(self._server_conn, None)
-        address = urllib.parse.urlsplit(start_line.path)
+        try:
+            address = urllib.parse.urlsplit(start_line.path)
+        except ValueError:  # such as "//[": a stranger's, who is refused as all are
+            address = urllib.parse.urlsplit("/")
         in_address = urllib.parse.parse_qs(address.query).get("token", [""])[0]
         if not self._is_token(in_address or _token_of(headers)):
             self._gate.refuse(self._server_conn, "no token of the dashboard")

@@ -13,6 +13,8 @@ from leptonhpc.planning.amounts import parse_nbytes
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,40}")
 _WORD = re.compile(r"[A-Za-z0-9_.,:-]+")
 """What a line of a job's script may hold: no blank, no new line, nothing that a shell sees."""
+_WALLTIME = re.compile(r"(\d+-)?\d+(:\d{1,2}){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
+"""As SLURM takes it."""
 SMALLEST_NBYTES = 100_000_000
 """Less does not hold the libraries of a worker."""
 
@@ -75,6 +77,12 @@ class Group:
                     f"found {word!r}"
                 )
                 raise OptionError(message)
+        if self.walltime is not None and not _WALLTIME.fullmatch(self.walltime):
+            message = (
+                f"group {self.name}: walltime is minutes, hours:minutes:seconds or days-hours, "
+                f"such as '04:00:00'; found {self.walltime!r}"
+            )
+            raise OptionError(message)
         for option in (self.options,) if isinstance(self.options, str) else self.options:
             plain = isinstance(option, str) and option.isprintable()
             if not plain or isinstance(self.options, str) or not option.startswith("-"):

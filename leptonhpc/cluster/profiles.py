@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from leptonhpc.cluster.groups import Group, group_from
 from leptonhpc.errors import OptionError
@@ -104,7 +104,7 @@ def profile_from(table: Mapping[str, Any]) -> Profile:
         If it says what cannot be.
     """
     kind = table.get("kind")
-    if kind not in _KEYS:
+    if not isinstance(kind, str) or kind not in _KEYS:
         raise OptionError(f"kind is one of {', '.join(KINDS)}; found {kind!r}")
     keys = _KEYS[kind]
     unknown = sorted(set(table) - {"kind", *keys})
@@ -115,7 +115,9 @@ def profile_from(table: Mapping[str, Any]) -> Profile:
     _require_types(options)
     options["prologue"] = tuple(options.get("prologue", ()))
     return Profile(
-        kind=kind, groups=_groups(kind, table.get("groups", {})), **_complete(kind, options)
+        kind=cast("Kind", kind),
+        groups=_groups(kind, table.get("groups", {})),
+        **_complete(kind, options),
     )
 
 
@@ -154,6 +156,8 @@ def _require_types(options: Mapping[str, Any]) -> None:
         kind = wanted.get(key, str)
         if not isinstance(value, kind):
             raise OptionError(f"{key} is a {kind.__name__}; found {value!r}")
+        if isinstance(value, list) and not all(isinstance(line, str) for line in value):
+            raise OptionError(f"{key} is a list of lines, each a string; found {value!r}")
 
 
 def _complete(kind: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -63,6 +63,8 @@ class StoredArray:
         Where in the store it is.
     writable : bool
         Whether blocks may be written.
+    first : bool
+        A host that is not there is said at once, and not waited for.
     """
 
     def __init__(
@@ -72,13 +74,17 @@ class StoredArray:
         *,
         path: str = "",
         writable: bool = False,
+        first: bool = False,
     ) -> None:
         self.location = location
         self.writable = writable
         self.path = path
         self.keeper: object = None
         """What must live as long as this array is read here: a temporary folder."""
-        self._array = array if array is not None else opened(location, writable, path)
+        if array is None:
+            self._array = opened(location, writable, path, first=first)
+        else:
+            self._array = array
         self.shape: tuple[int, ...] = tuple(self._array.shape)
         self.dtype: np.dtype[Any] = np.dtype(self._array.dtype).newbyteorder("=")
         if self.dtype.kind not in _KINDS:
@@ -266,7 +272,7 @@ def open_array(location: Location, *, writable: bool = False) -> StoredArray:
     NotAnArrayError
         If what is there is not a Zarr array.
     """
-    return StoredArray(location, writable=writable)
+    return StoredArray(location, writable=writable, first=not writable)
 
 
 def is_store(source: Any) -> bool:

@@ -15,6 +15,7 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 
 from leptonhpc.errors import StoreError
+from leptonhpc.store.alone import alone_in
 
 SCHEME = "icechunk://"
 _BRANCH = "main"
@@ -108,12 +109,18 @@ def commit_icechunk(source: Store, keys: dict[str, str], location: str) -> str:
         Id of the snapshot. What others commit meanwhile to other groups stays.
     """
     import icechunk
-    from zarr.core.buffer import default_buffer_prototype
 
     folder, group = repository_of(location)
-    icechunk.set_logs_filter("error")  # it warns of each local repository, on standard output
-    repository = icechunk.Repository.open_or_create(_storage(folder))
-    session = repository.writable_session(_BRANCH)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder):  # a local one knows no two that begin it, or commit, at one moment
+        repository = icechunk.Repository.open_or_create(_storage(folder))
+        return _committed(repository.writable_session(_BRANCH), source, keys, group)
+
+
+def _committed(session: Any, source: Store, keys: dict[str, str], group: str) -> str:
+    import icechunk
+    from zarr.core.buffer import default_buffer_prototype
+
     store = session.store
     parents = group.split("/")[:-1]
     for depth in range(len(parents) + 1):
@@ -143,6 +150,7 @@ def snapshot_of(location: object) -> str | None:
 def _storage(folder: Path) -> Any:
     import icechunk
 
+    icechunk.set_logs_filter("error")  # it warns of each local repository, on standard output
     return icechunk.local_filesystem_storage(str(folder))
 
 

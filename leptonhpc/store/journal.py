@@ -8,6 +8,7 @@ the inputs, parameters, version), and each is written atomically.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -61,13 +62,14 @@ class Journal:
         Raises
         ------
         JobMismatchError
-            If what is there belongs to another job; the message names the difference.
+            If what is there belongs to another job, of which the message names the difference, or
+            to one that nobody can tell.
         """
         found = get_object(self._store, self._key("job.json"))
         if found is None:
             put_object(self._store, self._key("job.json"), _json(self.job))
             return False
-        other = json.loads(found)
+        other = self._parsed(found)
         if other != json.loads(_json(self.job)):
             message = (
                 f"{describe(self.output)!r} belongs to another job: "
@@ -77,6 +79,17 @@ class Journal:
             )
             raise JobMismatchError(message)
         return True
+
+    def _parsed(self, found: bytes) -> dict[str, Any]:
+        with contextlib.suppress(ValueError):
+            other = json.loads(found)
+            if isinstance(other, dict):
+                return other
+        message = (
+            f"the journal in {describe(self.output)!r} does not say any more which job it is of, "
+            "as after a loss of power. overwrite=True begins again, and leptonhpc clean removes it"
+        )
+        raise JobMismatchError(message)
 
     def mark(self, task: str, result: Mapping[str, Any]) -> None:
         """Note that a task's block is written, with the numbers that the task gave.
@@ -108,8 +121,7 @@ class Journal:
         prefix = self._key("done/")
         marks = {}
         for name in list_objects(self._store, prefix + stage):
-            # a store's own, of a mark that a kill cut short; or of a stage with a longer name
-            if name.endswith(".partial") or not name.startswith(f"{prefix}{stage}/"):
+            if not name.startswith(f"{prefix}{stage}/"):  # of a stage with a longer name
                 continue
             try:
                 entry = json.loads(get_object(self._store, name) or b"{}")

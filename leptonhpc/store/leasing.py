@@ -10,7 +10,6 @@ a place; elsewhere the last of two that take it at the same moment has it, and t
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from typing import Any
 from zarr.storage import LocalStore
 
 from leptonhpc.errors import LeptonError, OutputExistsError, StoreError
+from leptonhpc.store.alone import alone_in
 from leptonhpc.store.conditional import create_object, replace_object
 from leptonhpc.store.locations import (
     Location,
@@ -240,7 +240,7 @@ class Lease:
             return made and self.owner().get("token") == self._token
         with store_errors(self._place):
             path.parent.mkdir(parents=True, exist_ok=True)
-        with store_errors(self._place), _alone_in(path.parent):
+        with store_errors(self._place), alone_in(path.parent):
             try:
                 file = retried(lambda: os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             except FileExistsError:
@@ -259,7 +259,7 @@ class Lease:
         else:
             done = False
             gone = contextlib.suppress(FileNotFoundError)
-            with store_errors(self._place), gone, _alone_in(path.parent) as folder:
+            with store_errors(self._place), gone, alone_in(path.parent) as folder:
                 if path.read_bytes() == judged:
                     retried(lambda: _put_in(folder, path.name, mark))
                     done = True
@@ -279,18 +279,6 @@ class Lease:
             if found or time.monotonic() > deadline:
                 return found
             time.sleep(0.01)
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[int]:
-    """Keep out others who take a place in the same folder, where its file system can."""
-    file = retried(lambda: os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
-    try:
-        with contextlib.suppress(OSError):  # NFS locks no folders: there two may meet
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
-    finally:
-        os.close(file)
 
 
 def _put_in(folder: int, name: str, data: bytes) -> None:

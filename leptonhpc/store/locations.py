@@ -34,6 +34,7 @@ Location = str | os.PathLike[str] | Store
 PARTIAL_SUFFIX = ".partial"
 FOLDER = ".leptonhpc"
 """Of the journal, in an unfinished output; its being there says whose that is."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
@@ -79,10 +80,8 @@ def resolve(location: Location, *, read_only: bool = False) -> tuple[Store, str]
 
 def is_local(location: Location) -> bool:
     """Say whether the location is a folder of this machine's file system."""
-    if isinstance(location, LocalStore):
-        return True
     if isinstance(location, Store):
-        return False
+        return isinstance(location, LocalStore)
     text = os.fspath(location)
     return "://" not in text or text.startswith("file://")
 
@@ -191,11 +190,11 @@ def remove(location: Location) -> None:
     location : str, path or zarr store
         The place.
     """
-    if is_local(location):
-        _remove_folder(local_path(location))
-        return
-    store, path = resolve(location)
     with store_errors(location):
+        if is_local(location):
+            _remove_folder(local_path(location))
+            return
+        store, path = resolve(location)
         retried(lambda: sync(store.delete_dir(path)))
 
 
@@ -203,8 +202,7 @@ def _remove_folder(folder: Path) -> None:
     """Remove a folder; what says whose it is goes last, for one who is killed meanwhile."""
     if not folder.is_dir() or folder.is_symlink():
         return
-    order = sorted(folder.iterdir(), key=lambda p: (p.name == FOLDER, p.name in METADATA))
-    for path in order:
+    for path in sorted(folder.iterdir(), key=lambda p: (p.name == FOLDER, p.name in METADATA)):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -224,7 +222,7 @@ def require_name(location: Location) -> None:
     Raises
     ------
     OptionError
-        If it is empty, a whole file system, or ends in ``.`` or ``..``.
+        If it is empty, a whole file system, ends in ``.`` or ``..``, or is a link to nothing.
     """
     if not isinstance(location, str | os.PathLike):
         return
@@ -232,6 +230,8 @@ def require_name(location: Location) -> None:
     if text.rpartition("://")[2].rstrip("/").rpartition("/")[2] in ("", ".", ".."):
         message = f"an output needs a name of its own, such as 'result.zarr'; found {text!r}"
         raise OptionError(message)
+    if is_local(text) and local_path(text).is_symlink() and not local_path(text).exists():
+        raise OptionError(f"{text!r} is a link to what is not there; choose another output")
 
 
 def require_free(location: Location, *, overwrite: bool) -> None:
@@ -389,7 +389,8 @@ def full_disk(location: Location, error: BaseException) -> str | None:
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        told = any(f"(os error {number})" in str(cause) for number in _FULL)  # by stores in Rust
+        if told or (isinstance(cause, OSError) and cause.errno in _FULL):
             return (
                 f"the disk of {describe(location)!r} is full, or its quota is used up. Free some "
                 "space there and make the same call again: it goes on from what is done"

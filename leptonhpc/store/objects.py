@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,11 @@ from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from leptonhpc.store.locations import store_errors
+from leptonhpc.store.locations import FOLDER, store_errors
 from leptonhpc.store.retrying import retried
+
+_CUT_SHORT = re.compile(r"\.[0-9a-f]{6,}\.partial$")
+"""What an object is called in a folder until it is whole: one of a killed process stays so."""
 
 
 def put_object(store: Store, key: str, data: bytes) -> None:
@@ -71,11 +75,24 @@ def get_object(store: Store, key: str) -> bytes | None:
 
 
 def list_objects(store: Store, prefix: str) -> list[str]:
-    """List all keys below a prefix."""
+    """List the keys of all whole objects below a prefix."""
 
     async def collect() -> list[str]:
-        return [key async for key in store.list_prefix(prefix)]
+        return [key async for key in store.list_prefix(prefix) if not _CUT_SHORT.search(key)]
 
     with store_errors(store):
         return retried(lambda: sync(collect()))
     raise AssertionError  # store_errors lets no exception pass in silence
+
+
+def remove_cut_short(folder: Path) -> None:
+    """Remove what killed processes had not written whole.
+
+    Parameters
+    ----------
+    folder : Path
+        In which nobody writes now, but for the one who has it.
+    """
+    for path in folder.rglob("*.partial"):
+        if _CUT_SHORT.search(path.name) and FOLDER not in path.parts:
+            path.unlink(missing_ok=True)

@@ -22,10 +22,12 @@ from leptonhpc.store.locations import (
     local_path,
     resolve,
 )
-from leptonhpc.store.retrying import retried
+from leptonhpc.store.retrying import is_absent, retried, waiting_for
 
 
-def opened(location: Location, writable: bool, inside: str) -> zarr.Array[Any]:
+def opened(
+    location: Location, writable: bool, inside: str, *, first: bool = False
+) -> zarr.Array[Any]:
     """Open an array.
 
     Parameters
@@ -36,6 +38,8 @@ def opened(location: Location, writable: bool, inside: str) -> zarr.Array[Any]:
         Whether it may be written.
     inside : str
         Where in the location.
+    first : bool
+        A host that is not there is said at once; else it may come back meanwhile.
 
     Returns
     -------
@@ -45,10 +49,17 @@ def opened(location: Location, writable: bool, inside: str) -> zarr.Array[Any]:
     mode = "r+" if writable else "r"
     store, path = resolve(location, read_only=not writable)
     path = f"{path}/{inside}".strip("/")
-    try:
-        array = retried(lambda: zarr.open_array(store, path=path, mode=cast("Any", mode)))
-        retried(lambda: _require_chunks(array))
+
+    def open_it() -> zarr.Array[Any]:
+        array = zarr.open_array(store, path=path, mode=cast("Any", mode))
+        _require_chunks(array)
         return array
+
+    try:
+        if is_local(location):
+            return retried(open_it)
+        with waiting_for(describe(location)):
+            return retried(open_it, first=first)
     except (
         FileNotFoundError, BaseZarrError, AttributeError, KeyError, TypeError, ValueError,
     ) as error:  # fmt: skip
@@ -59,7 +70,8 @@ def opened(location: Location, writable: bool, inside: str) -> zarr.Array[Any]:
         message = f"{describe(location)!r} is not a Zarr array: {found}"
         raise NotAnArrayError(message) from error
     except Exception as error:  # every store has exceptions of its own
-        message = f"{describe(location)!r} could not be opened: {error}"
+        problem = "nobody answers there: " if is_absent(error) else ""
+        message = f"{describe(location)!r} could not be opened: {problem}{error}"
         raise StoreError(message) from error
 
 

@@ -22,7 +22,7 @@ from leptonhpc.store.locations import (
     resolve,
     store_errors,
 )
-from leptonhpc.store.objects import get_object, list_objects, put_object
+from leptonhpc.store.objects import get_object, list_objects, put_object, remove_cut_short
 from leptonhpc.store.retrying import retried
 
 _REPLACED = re.compile(r"\.replaced-[0-9a-f]{32}")
@@ -67,11 +67,15 @@ def publish(
     """
     if not is_half_published(partial, final):
         require_free(final, overwrite=overwrite)
+    if is_local(partial):
+        with store_errors(partial):
+            remove_cut_short(local_path(partial))
     mark_whole(partial)
     if not is_local(final):
         snapshot = None
         if is_icechunk(final):
-            snapshot = commit_icechunk(*_objects_of(partial, without), str(final))
+            with store_errors(final):
+                snapshot = commit_icechunk(*_objects_of(partial, without), str(final))
         else:
             remove(final)
             _copy_objects(partial, final, without)
@@ -104,7 +108,10 @@ def remove_replaced(final: Location) -> None:
     target = local_path(final)
     for path in target.parent.iterdir():
         if path.name.startswith(target.name) and _REPLACED.fullmatch(path.name[len(target.name) :]):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_symlink():  # what it leads to is not ours
+                path.unlink(missing_ok=True)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def is_half_published(partial: Location, final: Location) -> bool:

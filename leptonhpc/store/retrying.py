@@ -10,8 +10,11 @@ from __future__ import annotations
 import errno
 import logging
 import random
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -31,16 +34,23 @@ _PASSING_NAMES = frozenset(
     {"ClientConnectionError", "ServerDisconnectedError", "ClientPayloadError"}
 )
 """Of aiohttp, which need not be installed."""
+_ABSENT = frozenset(
+    {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT}
+)  # fmt: skip
+SILENT_SECONDS = 5.0
+"""After so long without an answer it is said what is waited for."""
 _log = logging.getLogger("leptonhpc.store")
 
 
-def retried(act: Callable[[], T]) -> T:
+def retried(act: Callable[[], T], *, first: bool = False) -> T:
     """Do something with a store, again if it fails for a moment.
 
     Parameters
     ----------
     act : callable
         What may be done twice with the same effect as once.
+    first : bool
+        Nothing was had of this store before: one that is not there at all is not waited for.
 
     Returns
     -------
@@ -55,7 +65,7 @@ def retried(act: Callable[[], T]) -> T:
         try:
             return act()
         except Exception as error:
-            if not may_pass(error):
+            if not may_pass(error) or (first and is_absent(error)):
                 raise
             wait *= 1 + random.random() / 2  # noqa: S311, PLW2901  (no secret)
             _log.warning("the store failed: %s; trying again in %.1f s", error, wait)
@@ -66,6 +76,35 @@ def retried(act: Callable[[], T]) -> T:
 def may_pass(error: BaseException) -> bool:
     """Say whether an error of a store, or what caused it, may be gone at the next try."""
     return any(_is_passing(each) for each in _causes(error))
+
+
+def is_absent(error: BaseException) -> bool:
+    """Say whether nobody answers there: no such host, nobody listens, or all was silent."""
+    return any(_is_absent(each) for each in _causes(error))
+
+
+@contextmanager
+def waiting_for(name: str) -> Iterator[None]:
+    """Say in the log what is waited for, if that takes long.
+
+    Parameters
+    ----------
+    name : str
+        Of what shall answer.
+
+    Yields
+    ------
+    None
+        While it is waited for.
+    """
+    said = (f"waiting for an answer of {name!r} for {SILENT_SECONDS:g} s now",)
+    timer = threading.Timer(SILENT_SECONDS, _log.warning, said)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def answers(error: BaseException) -> set[int]:
@@ -81,6 +120,12 @@ def _is_passing(error: BaseException) -> bool:
     if _PASSING_NAMES & {kind.__name__ for kind in type(error).__mro__}:
         return True
     return _answer(error) in _BUSY
+
+
+def _is_absent(error: BaseException) -> bool:
+    if isinstance(error, socket.gaierror):
+        return error.errno != socket.EAI_AGAIN
+    return isinstance(error, TimeoutError) or getattr(error, "errno", None) in _ABSENT
 
 
 def _answer(error: BaseException) -> int | None:

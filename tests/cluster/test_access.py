@@ -1,6 +1,7 @@
 """Who may connect: by invitation, with keys, never in the clear; and it is written down."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -164,12 +165,24 @@ def test_connect_refuses_a_plain_scheduler_file_and_a_key_that_others_can_read(
         pytest.fail("it connected")
 
 
-def test_connect_says_that_a_certificate_was_refused(cluster: Cluster, tmp_path: Path) -> None:
-    make_keys(tmp_path)
-    with pytest.raises(WorkerError, match="cannot connect"), connect(
-        address_of(cluster), security=tmp_path, timeout=2
-    ):  # fmt: skip
-        pytest.fail("it connected")
+def test_an_invitation_to_a_run_that_has_ended_opens_no_other(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    ended = tmp_path / "ended"
+    ended.mkdir()
+    make_keys(ended)
+    # whatever comes after it may get its port
+    shutil.copy(cluster[1].scheduler_file, ended)
+    ada = invite(ended, "ada", tmp_path / "ada")
+    shutil.rmtree(ended)
+    before, joined = len(noted(cluster[1], "refused")), len(noted(cluster[1], "client joined"))
+    for scheduler in (ada, address_of(cluster)):
+        with pytest.raises(WorkerError, match="cannot connect.*keys are of another run"), connect(
+            scheduler, security=ada, timeout=300
+        ):  # fmt: skip
+            pytest.fail("it connected")
+    wait_until(lambda: len(noted(cluster[1], "refused")) >= before + 2, "both to be noted")
+    assert len(noted(cluster[1], "client joined")) == joined
 
 
 CONNECTED = """

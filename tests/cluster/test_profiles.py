@@ -37,7 +37,10 @@ def test_a_profile_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.Monk
     [
         ({}, "kind is one of"),
         ({"kind": "cloud", **GROUPS}, "found 'cloud'"),
+        ({"kind": ["slurm"]}, "kind is one of"),
         ({"kind": "local"}, "needs groups"),
+        ({"kind": "slurm", "interface": "lo", "prologue": [1], **GROUPS}, "list of lines"),
+        ({"kind": "local", "groups": {"a": {"walltime": "ten"}}}, "walltime is minutes"),
         ({"kind": "local", "groups": {"a": 1}}, "tables"),
         ({"kind": "local", "groups": {"a": {"wokers": 1}}}, "unknown wokers"),
         ({"kind": "local", "groups": {"a b": {}}}, "letters, digits"),

@@ -216,6 +216,7 @@ def test_the_dashboard_without_its_token_says_nothing(
         code, body = _get(cluster, "/health", headers)
         assert (code, body) == (401, b"Unauthorized")
         assert _get(cluster, "/health?token=wrong", headers)[0] == 401
+        assert _get(cluster, "//[", headers)[0] == 401  # which Python does not parse
     reasons = [line["reason"] for line in noted(cluster[1], "refused")]
     assert "no token of the dashboard" in reasons  # others are cut off meanwhile
 

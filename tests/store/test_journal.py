@@ -68,6 +68,17 @@ def test_another_job_is_refused_and_only_the_difference_is_named(
     assert "overwrite=True" in str(caught.value)
 
 
+@pytest.mark.parametrize("left", [b"", b'{"inputs": {', b"[]", b"\x84"])
+def test_a_journal_that_does_not_say_whose_it_is_goes_on_with_nothing(
+    left: bytes, tmp_path: Path
+) -> None:
+    Journal(tmp_path / "r", JOB).begin()
+    (kept,) = tmp_path.rglob("job.json")
+    kept.write_bytes(left)
+    with pytest.raises(JobMismatchError, match=r"which job it is of.*overwrite=True"):
+        Journal(tmp_path / "r", JOB).begin()
+
+
 def test_marks_of_another_job_do_not_count(output: str) -> None:
     Journal(output, JOB).mark("multiply/gemm-0-0", {"square": 1.0})
     assert Journal(output, changed(seed=4)).done("multiply") == {}

@@ -197,12 +197,19 @@ def test_a_host_of_the_same_name_is_another_one(tmp_path: Path) -> None:
     assert is_alive({**here, "process_began": 0.0}) is False
     began = psutil.boot_time()
     # what a temporary folder of before the last start is known by: no other machine sees it
-    assert went_with_its_machine({**here, "system": "another", "process_began": began - 60})
-    assert not went_with_its_machine({**here, "process_began": began - 60})
+    assert went_with_its_machine({**here, "system": "another", "at": began - 60})
+    assert not went_with_its_machine({**here, "at": began - 60})
     assert not went_with_its_machine({**here, "system": "another"})
     assert not went_with_its_machine(
-        {**here, "host": "other", "system": "another", "process_began": began - 60}
+        {**here, "host": "other", "system": "another", "at": began - 60}
     )
+
+
+def test_a_clock_that_is_set_kills_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, began = this_process(), psutil.Process.create_time
+    # the time of day at which a process began is counted back from now
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: began(self) + 3600.0)
+    assert is_alive(here) is True
 
 
 def test_a_container_is_another_system_than_its_host() -> None:

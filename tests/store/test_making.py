@@ -4,7 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 
 from leptonhpc import store
-from leptonhpc.errors import OutputExistsError, StoreError
+from leptonhpc.errors import OptionError, OutputExistsError, StoreError
 from leptonhpc.store.making import require_no_maker
 
 MAKE = """
@@ -53,6 +56,52 @@ def test_output_of_a_living_process_is_refused_and_of_a_killed_one_replaced(
     make(tmp_path / "r", overwrite=overwrite)
     assert os.listdir(tmp_path) == ["r"]
     assert store.open_array(tmp_path / "r").read(((0, 3),)).tolist() == [0, 1, 2]
+
+
+def test_a_link_is_replaced_and_one_to_nothing_is_refused_first(tmp_path: Path) -> None:
+    (tmp_path / "r").symlink_to(tmp_path / "other")
+    with pytest.raises(OptionError, match="a link to what is not there"):
+        make(tmp_path / "r")
+    make(tmp_path / "other")
+    make(tmp_path / "r", overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == ["other", "r"]
+    assert not (tmp_path / "r").is_symlink()
+    for name in ("other", "r"):
+        assert store.open_array(tmp_path / name).read(((0, 3),)).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["folder", "repository"])
+def test_what_a_kill_cut_short_gets_no_final_name(kind: str, tmp_path: Path) -> None:
+    final = str(tmp_path / "r")
+    if kind == "repository":  # which takes no object of such a name
+        pytest.importorskip("icechunk")
+        final = f"icechunk://{tmp_path}/r#g"
+    partial = Path(str(store.partial_location(final)))
+    store.create_group(partial)
+    array = store.create_array(partial / "a", shape=(3,), dtype="int8", chunks=(3,))
+    array.write_units((0,), np.arange(3, dtype="int8"))
+    for place in (partial, partial / "a", partial / "a" / "c"):
+        (place / f"zarr.{uuid.uuid4().hex}.partial").write_bytes(b"{")
+    store.publish(partial, final)
+    assert list(tmp_path.rglob("*.partial")) == []
+    assert store.open_array(store.join(final, "a")).read(((0, 3),)).tolist() == [0, 1, 2]
+
+
+def test_results_that_are_done_at_one_moment_are_all_in_their_repository(tmp_path: Path) -> None:
+    pytest.importorskip("icechunk")
+    places = [f"icechunk://{tmp_path}/r#some/{name}" for name in "abcd"]
+    begun = threading.Barrier(len(places))
+
+    def commit(place: str) -> None:
+        partial = store.partial_location(place)
+        store.create_group(partial, attributes={"of": place})
+        begun.wait()
+        store.publish(partial, place)
+
+    with ThreadPoolExecutor(len(places)) as pool:
+        list(pool.map(commit, places))
+    assert [store.read_attributes(place)["of"] for place in places] == places
+    assert os.listdir(tmp_path) == ["r"]
 
 
 def test_two_calls_of_one_process_do_not_make_one_output(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Arrays that are not on a disk: in fsspec's memory, behind HTTP, in a server that speaks S3."""
 
 import json
+import socket
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import leptonhpc as lh
 from leptonhpc.errors import CorruptChunkError, NotAnArrayError, OutputExistsError, StoreError
 from leptonhpc.store import retrying
 from leptonhpc.store.completeness import mark_whole
+from leptonhpc.store.opening import opened
 from leptonhpc.testing import matrix_with_spectrum, rounding
 
 from .conftest import serve
@@ -149,10 +152,34 @@ def test_nothing_behind_http_is_said_so(http: tuple[str, Path]) -> None:
         lh.open(f"{http[0]}/nothing")
 
 
-def test_a_server_that_does_not_answer_is_a_store_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_not_there_is_said_at_once_and_waited_for_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(retrying, "WAITS_SECONDS", (0.0,))
-    with pytest.raises(StoreError, match=r"127\.0\.0\.1:9"):
-        lh.open("http://127.0.0.1:9/x")
+    for host in ("127.0.0.1:9", "no-such-host.invalid"):
+        with pytest.raises(StoreError, match=f"nobody answers there.*{host}"):
+            lh.open(f"http://{host}/x")
+    assert "trying again" not in caplog.text
+    with pytest.raises(StoreError, match="nobody answers there"):
+        opened("http://127.0.0.1:9/x", writable=False, inside="")  # as a worker does
+    assert "trying again" in caplog.text
+
+
+def test_what_a_silent_server_is_waited_for_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retrying, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(retrying, "WAITS_SECONDS", ())
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        job = pool.submit(lh.open, url)
+        deadline = time.monotonic() + 300
+        while f"waiting for an answer of {url!r}" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        server.close()  # who waits in its queue is told
+        with pytest.raises(StoreError, match="127"):
+            job.result()
 
 
 def test_a_page_is_not_an_array(http: tuple[str, Path]) -> None:
