@@ -20,6 +20,7 @@ from leptonhpc.train.recipe import Recipe
 from leptonhpc.train.result import TrainReport, TrainResult
 from leptonhpc.train.running import Shown, finish, require_sendable, seeded_model
 from leptonhpc.train.scoring import score_part
+from leptonhpc.train.sending import Sendable
 from leptonhpc.train.trainers import train_freely
 
 HERE = "this process"
@@ -66,7 +67,8 @@ def run_async(
     else:
         require_sendable(recipe)
         hear = Shown(bar, recipe)
-        found = run_freely(client, make, train_freely, recipe, limits=limits, hear=hear)
+        main = Sendable(train_freely)
+        found = run_freely(client, make, main, recipe, limits=limits, hear=hear)
     return _result_of(recipe, found, began, on_cluster=client is not None)
 
 

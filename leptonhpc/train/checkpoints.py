@@ -14,7 +14,7 @@ from leptonhpc.store import exists, join
 from leptonhpc.store.locations import is_local, local_path, resolve
 from leptonhpc.store.objects import get_object, put_written
 from leptonhpc.train.making import send_all_out
-from leptonhpc.train.recipe import Recipe
+from leptonhpc.train.recipe import Recipe, differences
 
 _STATE = "state.pt"
 _IN_MEMORY_NBYTES = 32 << 20
@@ -49,6 +49,8 @@ class State:
     seconds: float = 0.0
     """Of training, over all runs."""
     finished: bool = False
+    described: str = ""
+    """What the fingerprint is of."""
 
     @property
     def inference_seconds(self) -> float:
@@ -107,21 +109,21 @@ def first_state(recipe: Recipe) -> State:
     State
         With the model and the optimiser that it begins from, if there are any.
     """
-    state, start = State(recipe.fingerprint()), recipe.start
+    state, start = State(recipe.fingerprint(), described=recipe.described()), recipe.start
     if start is None:
         return state
     return replace(state, model=dict(start.model), optimiser=dict(start.optimiser))
 
 
-def load_state(location: str, fingerprint: str) -> State:
+def load_state(location: str, recipe: Recipe) -> State:
     """Read the state of a run.
 
     Parameters
     ----------
     location : str
         Of the run's store.
-    fingerprint : str
-        Of what is to be trained.
+    recipe : Recipe
+        What is to be trained.
 
     Returns
     -------
@@ -131,21 +133,23 @@ def load_state(location: str, fingerprint: str) -> State:
     Raises
     ------
     JobMismatchError
-        If it is of another recipe.
+        If it is of another recipe; the message says in what they differ.
     StoreError
         If it cannot be read.
     """
     try:
         found = _read(location)
         if not found:
-            return State(fingerprint)
+            return first_state(recipe)
         state = State(**found)
     except Exception as error:  # torch's, zip's and pickle's
         message = f"the checkpoint in {location!r} cannot be read: {error}. Pass overwrite=True"
         raise StoreError(message) from error
-    if state.fingerprint != fingerprint:
+    if state.fingerprint != recipe.fingerprint():
+        known = state.described
+        apart = f" ({differences(known, recipe.described())})" if known else ""
         message = (
-            f"{location!r} holds the training of other data or with other settings. Pass "
+            f"{location!r} holds the training of other data or with other settings{apart}. Pass "
             "overwrite=True, or another out="
         )
         raise JobMismatchError(message)

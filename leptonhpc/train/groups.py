@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from leptonhpc.train.holdings import device_of_rank
-from leptonhpc.train.objectives import a_parameter
+from leptonhpc.train.objectives import a_parameter, inputs_of
 from leptonhpc.train.recipe import Recipe
 
 _PROBE_ROWS = 64
@@ -144,7 +144,7 @@ def _local(tensor: Tensor) -> Tensor:
 
 
 def probe_samples(model: nn.Module, recipe: Recipe) -> Tensor:
-    """Make samples to try a model on: normal numbers, the same on all ranks.
+    """Make samples to try a model on, the same on all ranks.
 
     Parameters
     ----------
@@ -156,8 +156,12 @@ def probe_samples(model: nn.Module, recipe: Recipe) -> Tensor:
     Returns
     -------
     tensor of shape (rows, ...)
-        As many as a batch has, 64 at most; on the host.
+        As many as a batch has, 64 at most; on the host. Normal numbers, or the first that are
+        stored where these are whole numbers: a model may take them for indices.
     """
     like, rows = a_parameter(model), min(_PROBE_ROWS, recipe.order.batch)
+    first = recipe.x.read(((0, rows), *((0, length) for length in recipe.x.shape[1:])))
+    if first.any() and (first == np.round(first)).all():
+        return inputs_of(first, like.cpu())
     made = torch.Generator().manual_seed(recipe.settings.seed)
     return torch.randn((rows, *recipe.x.shape[1:]), generator=made, dtype=like.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -16,6 +17,7 @@ from leptonhpc.train.checkpoints import State
 from leptonhpc.train.compression import Meter
 from leptonhpc.train.making import load_into
 from leptonhpc.train.metrics import Score
+from leptonhpc.train.normalising import enough_to_normalise, normalises
 from leptonhpc.train.objectives import a_parameter, inputs_of, loss_sum, make_optimiser, targets_of
 from leptonhpc.train.reading import Batch
 from leptonhpc.train.recipe import Recipe
@@ -50,6 +52,8 @@ class Holding(Protocol):
     """Whether it needs samples, and targets."""
     rate: float
     """Samples a second of its group, as this rank measured it."""
+    normalises: bool
+    """Whether its layers need some samples of each batch."""
     may_balance: bool
     """Whether the seconds of steps tell one group's speed from another's."""
 
@@ -105,6 +109,7 @@ class Whole:
         if optimiser_state:
             self._optimiser.load_state_dict(optimiser_state)
         self._like = a_parameter(self._model)
+        self.normalises = normalises(self._model)
         self.groups, self.group, self.draws = world, rank, rank
         self.rate = probe_rate(self._model, recipe) if world > 1 else 1.0
         self._replicas = replicas_of(
@@ -260,8 +265,12 @@ def part_loss(model: nn.Module, batch: Batch, recipe: Recipe, like: torch.Tensor
     if empty := not len(batch.rows):
         # two: layers that normalise over a batch refuse one
         x, y = np.zeros((2, *x.shape[1:]), x.dtype), np.zeros((2, *y.shape[1:]), y.dtype)
-    name = recipe.settings.loss
-    loss = loss_sum(name, model(inputs_of(x, like)), targets_of(y, name, like))
+    name, few = recipe.settings.loss, len(batch.rows) < 2
+    # one sample of a full batch is refused by layers that normalise: no epoch would teach them
+    is_short = empty or batch.total < recipe.order.batch
+    with enough_to_normalise(model, len(batch.rows)) if few and is_short else nullcontext():
+        outputs = model(inputs_of(x, like))
+    loss = loss_sum(name, outputs, targets_of(y, name, like))
     return loss * 0.0 if empty else loss
 
 

@@ -203,6 +203,8 @@ def check_model(model: torch.nn.Module, x: BlockedArray, loss: LossName) -> int:
             f"the model does not take samples of shape {x.shape[1:]} (as {x.name} has them): "
             f"{error}"
         )
+        if "indices" in message:
+            message += ". They come in the dtype of its parameters: make indices inside, x.long()"
         raise ShapeError(message) from error
     finally:
         model.train(was_training)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from leptonhpc.errors import ShapeError
+from leptonhpc.errors import DTypeError, ShapeError
 from leptonhpc.train.recipe import LossName, Settings
 
 
@@ -71,8 +71,37 @@ def _is_plain(parameter: Tensor) -> bool:
 
 
 def inputs_of(x: NDArray[Any], like: Tensor) -> Tensor:
-    """Give samples to a model, in its dtype and on its device."""
-    return torch.from_numpy(_native(x)).to(like.device, like.dtype)
+    """Give samples to a model, in its dtype and on its device.
+
+    Parameters
+    ----------
+    x : array
+        The samples.
+    like : tensor
+        A parameter.
+
+    Returns
+    -------
+    tensor
+        They.
+
+    Raises
+    ------
+    DTypeError
+        If they are whole numbers, as indices are, that half precision would round to others.
+    """
+    given = torch.from_numpy(_native(x))
+    found = given.to(like.device, like.dtype)
+    if x.dtype.kind in "iu" and like.dtype in (torch.float16, torch.bfloat16):
+        rounded = given.to(torch.float64) != found.to("cpu", torch.float64)
+        if bool(rounded.any()):
+            message = (
+                f"samples are whole numbers, and the model's {like.dtype} makes others of them: "
+                f"{given[rounded][0].item()} is {found.cpu()[rounded][0].item():g} there. Indices "
+                "need a model in single precision; what are no indices X.astype('float32')"
+            )
+            raise DTypeError(message)
+    return found
 
 
 def targets_of(y: NDArray[Any], loss: LossName, like: Tensor) -> Tensor:

@@ -69,8 +69,7 @@ class ParameterServer:
         self._state = first_state(recipe)
         if recipe.checkpoint is not None:
             require_seen(recipe.checkpoint, "the parameter server")
-            stored = load_state(recipe.checkpoint, self._state.fingerprint)
-            self._state = stored if stored.model else self._state
+            self._state = load_state(recipe.checkpoint, recipe)
         with torch.random.fork_rng():
             torch.manual_seed(recipe.settings.seed)
             self._model = recipe.model_fn()
@@ -193,7 +192,8 @@ class ParameterServer:
             flat[torch.from_numpy(gradient.places.astype(np.int64))] = values
         at = 0
         for parameter in parameters:
-            parameter.grad = flat[at : at + parameter.numel()].view_as(parameter)
+            part = flat[at : at + parameter.numel()].view_as(parameter)
+            parameter.grad = part.to(parameter.dtype)  # they may be of several
             at += parameter.numel()
         self._optimiser.step()
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from leptonhpc.train.compression import Meter
 from leptonhpc.train.groups import Groups
 from leptonhpc.train.making import Laid
+from leptonhpc.train.normalising import normalises
 from leptonhpc.train.objectives import a_parameter, make_optimiser
 from leptonhpc.train.recipe import Recipe
 
@@ -38,6 +39,7 @@ class Part:
 
     def __init__(self, model: nn.Module, recipe: Recipe, groups: Groups) -> None:
         self._recipe, self._groups, self.meter = recipe, groups, Meter()
+        self.normalises = normalises(model)
         self._state = {name: _empty(value) for name, value in model.state_dict().items()}
         self._learnt = {
             name: nn.Parameter(_empty(value), value.requires_grad)

@@ -22,9 +22,11 @@ from leptonhpc.train.checkpoints import (
     to_bytes,
 )
 from leptonhpc.train.holdings import hold
+from leptonhpc.train.normalising import LEAST_ROWS, with_least
 from leptonhpc.train.objectives import seed_draws
-from leptonhpc.train.reading import Batch, keeping, read_batches
+from leptonhpc.train.reading import Ahead, Batch, keeping, read_batches
 from leptonhpc.train.recipe import Recipe
+from leptonhpc.train.sending import AsRaised
 from leptonhpc.train.speeds import differ, gather_shares
 
 _CHECK_SECONDS = 0.25
@@ -79,7 +81,7 @@ def train_rank(seat: Seat, recipe: Recipe) -> RankOutcome:
     """
     if seat.threads:
         torch.set_num_threads(seat.threads)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), AsRaised():
         return _Rank(seat, recipe).run()
 
 
@@ -96,6 +98,7 @@ class _Rank:
         self._last = b""
         self._shares = self._shares_of(self._holding.rate)
         self._x, self._y = keeping(recipe.x.source, recipe.y.source, recipe.kept_nbytes)
+        self._ahead = Ahead(recipe.settings.epochs)
         self._losses: list[float] = []  # this rank's parts of steps that are not summed up yet
         self._seen = 0
         self._samples, self._compute = 0, 0.0
@@ -123,7 +126,9 @@ class _Rank:
         return self._shares[self._holding.group]
 
     def _shares_of(self, rate: float) -> tuple[float, ...]:
-        return gather_shares(rate, self._seat.world, self._holding.groups)
+        shares = gather_shares(rate, self._seat.world, self._holding.groups)
+        least = LEAST_ROWS / self._recipe.order.batch
+        return with_least(shares, least) if self._holding.normalises else shares
 
     # -- an epoch
 
@@ -136,7 +141,7 @@ class _Rank:
             batches = read_batches(
                 self._x, self._y, recipe.order, self._state.epoch,
                 shares=self._shares, rank=holding.group, first=self._state.batch,
-                wanted=holding.reads,
+                wanted=holding.reads, ahead=self._ahead,
             )  # fmt: skip
             with closing(cast("Any", batches)):
                 for batch in batches:
@@ -266,6 +271,8 @@ class _Rank:
 
     def _sum_up(self) -> None:
         """Add the parts of all ranks to the losses of steps; called by all ranks together."""
+        if not self._losses:  # all have as many
+            return
         parts = torch.tensor([*self._losses, float(self._seen)], dtype=torch.float64)
         if self._seat.world > 1:
             dist.all_reduce(parts)
@@ -297,8 +304,7 @@ def _stored_state(seat: Seat, recipe: Recipe) -> State:
     if recipe.checkpoint is None:
         return state
     require_seen(recipe.checkpoint, f"rank {seat.rank}")
-    stored = load_state(recipe.checkpoint, state.fingerprint)
-    state = stored if stored.model else state
+    state = load_state(recipe.checkpoint, recipe)
     if seat.world > 1:
         dist.barrier()  # nobody writes before all have read
     return replace(state, finished=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,10 +99,27 @@ def keeping(x: Source, y: Source, nbytes: int) -> tuple[Readable, Readable]:
     return found[1], found[0]
 
 
+@dataclass(slots=True)
+class Ahead:
+    """The first window of an epoch: it is read while the last of the one before is used."""
+
+    epochs: int
+    """There are so many."""
+    of: tuple[object, ...] = ()
+    """Which window."""
+    window: Future[list[Batch]] | None = None
+
+    def take(self, of: tuple[object, ...]) -> Future[list[Batch]] | None:
+        """Give it, if it is this one; keep it no longer."""
+        found = self.window if self.of == of else None
+        self.window = None
+        return found
+
+
 def read_batches(
     x: Readable, y: Readable, order: Order, epoch: int, *,
     shares: Sequence[float] = (1.0,), rank: int = 0, first: int = 0,
-    wanted: tuple[bool, bool] = (True, True),
+    wanted: tuple[bool, bool] = (True, True), ahead: Ahead | None = None,
 ) -> Iterator[Batch]:  # fmt: skip
     """Read the batches of an epoch; while one window is used, the next is read.
 
@@ -122,6 +139,8 @@ def read_batches(
         Batches of the epoch that are done already.
     wanted : tuple of (bool, bool)
         Whether to read samples, and targets; what is not read is empty.
+    ahead : Ahead, optional
+        Has the first window, if the call before read it; keeps that of the next epoch.
 
     Yields
     ------
@@ -137,15 +156,22 @@ def read_batches(
         return
     start = first // order.window_batches
 
-    def read(index: int) -> list[Batch]:
+    def read(index: int, epoch: int = epoch) -> list[Batch]:
         return read_window(x, y, order, epoch, index, shares=shares, rank=rank, wanted=wanted)
 
+    def of(epoch: int, index: int) -> tuple[object, ...]:
+        return epoch, index, tuple(shares), rank, wanted
+
     with ThreadPoolExecutor(1, thread_name_prefix="leptonhpc-samples") as reader:
-        ahead = reader.submit(read, start)
+        found = None if ahead is None else ahead.take(of(epoch, start))
+        following = found or reader.submit(read, start)
+        found = None
         for index in range(start, order.windows):
-            window = ahead.result()
+            window = following.result()
             if index + 1 < order.windows:
-                ahead = reader.submit(read, index + 1)
+                following = reader.submit(read, index + 1)
+            elif ahead is not None and epoch + 1 < ahead.epochs:
+                ahead.of, ahead.window = of(epoch + 1, 0), reader.submit(read, 0, epoch + 1)
             yield from (batch for batch in window if batch.index >= first)
 
 

@@ -174,13 +174,13 @@ class Recipe:
     kept_nbytes: int = 0
     """Of samples and targets that stay in a worker's memory once they were read, at most."""
 
-    def fingerprint(self) -> str:
-        """Name what is trained, so that a checkpoint of something else is not taken up.
+    def described(self) -> str:
+        """Say what is trained, so that a checkpoint of something else is not taken up.
 
         Returns
         -------
         str
-            Sixteen hexadecimal digits, of data and settings (the code of the model is not known).
+            JSON, of data and settings (the code of the model is not known).
         """
         described: dict[str, Any] = {
             "strategy": self.strategy,
@@ -191,5 +191,52 @@ class Recipe:
         }
         if self.start is not None:
             described["start"] = self.start.digest
-        text = json.dumps(described, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return json.dumps(described, sort_keys=True, default=str)
+
+    def fingerprint(self) -> str:
+        """Name what is trained.
+
+        Returns
+        -------
+        str
+            Sixteen hexadecimal digits, of what `described` gives.
+        """
+        return hashlib.sha256(self.described().encode()).hexdigest()[:16]
+
+
+_SAID = {
+    "x": "the samples are others",
+    "y": "the targets are others",
+    "order": "samples are shuffled in other windows, as memory= or their chunks are others",
+    "start": "start= is another",
+}
+"""Of what has no values that say something."""
+
+
+def differences(there: str, now: str) -> str:
+    """Say in what two descriptions of recipes differ.
+
+    Parameters
+    ----------
+    there, now : str
+        What `Recipe.described` gave.
+
+    Returns
+    -------
+    str
+        Such as "learning_rate=0.1 there, 0.01 now; the samples are others".
+
+    Examples
+    --------
+    >>> differences('{"strategy": "data"}', '{"strategy": "async"}')
+    "strategy='data' there, 'async' now"
+    """
+    old, new = json.loads(there), json.loads(now)
+    old, new = ({**each.pop("settings", {}), **each} for each in (old, new))
+    names = [n for n in sorted(old.keys() | new.keys()) if old.get(n) != new.get(n)]
+    if len(names) > 1 and "order" in names:
+        names.remove("order")  # it follows from the others
+    return "; ".join(
+        _SAID.get(name) or f"{name}={old.get(name)!r} there, {new.get(name)!r} now"
+        for name in names
+    )

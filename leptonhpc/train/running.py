@@ -30,6 +30,7 @@ from leptonhpc.train.layout import Layout, held_nbytes, settle_layout
 from leptonhpc.train.ranks import RankOutcome, train_rank
 from leptonhpc.train.recipe import Recipe, Settings, Strategy
 from leptonhpc.train.result import TrainReport, TrainResult
+from leptonhpc.train.sending import Sendable
 from leptonhpc.train.starting import start_from
 
 _KIND = "leptonhpc-training"
@@ -239,7 +240,7 @@ def run(recipe: Recipe, limits: GangLimits, bar: Progress, began: float) -> Trai
         gang = GangOutcome((train_rank(Seat(tell=hear), recipe),), (), 0, 0)
     else:
         require_sendable(recipe)
-        gang = run_gang(client, train_rank, recipe, limits=limits, hear=hear)
+        gang = run_gang(client, Sendable(train_rank), recipe, limits=limits, hear=hear)
     return result_of(recipe, gang, began)
 
 
@@ -334,7 +335,7 @@ def _end_of(recipe: Recipe) -> State:
     assert recipe.checkpoint is not None
     deadline = time.monotonic() + _SEEN_SECONDS
     while True:
-        state = load_state(recipe.checkpoint, recipe.fingerprint())
+        state = load_state(recipe.checkpoint, recipe)
         if state.finished:
             return state
         if time.monotonic() > deadline:

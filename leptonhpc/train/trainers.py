@@ -22,6 +22,7 @@ from leptonhpc.train.objectives import a_parameter, inputs_of, loss_sum, seed_dr
 from leptonhpc.train.parameter_server import Gradient
 from leptonhpc.train.reading import Batch, keeping, read_window
 from leptonhpc.train.recipe import Recipe
+from leptonhpc.train.sending import AsRaised
 
 _LOOK_SECONDS = 0.001
 """Who must wait asks again after so long, then after twice that, and so on."""
@@ -66,7 +67,7 @@ def train_freely(seat: Seat, call: Call, name: str, recipe: Recipe) -> int:
         torch.manual_seed(recipe.settings.seed)
         model = recipe.model_fn().to("cuda" if torch.cuda.is_available() else "cpu").train()
         compress = _Compressing(recipe.settings.compression)
-        with closing(cast("Any", _lent(call, name, recipe, seat))) as lent:
+        with AsRaised(), closing(cast("Any", _lent(call, name, recipe, seat))) as lent:
             found: Any = None  # parameters that came with the answer to the last gradient
             for batch in lent:
                 if found is None:

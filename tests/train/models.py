@@ -46,6 +46,10 @@ def normalised() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 16), nn.LayerNorm(16), nn.Linear(16, 3))
 
 
+def batch_normalised() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+
 def wait_for(is_so: Callable[[], object]) -> None:
     """Wait for what another process does; never longer than a hang takes to be one."""
     deadline = time.monotonic() + 600

@@ -57,7 +57,8 @@ class Ranks:
         if out is not None and not out.exists():
             store.create_group(str(out), attributes={})
         asked = choose_layout(strategy, layout, chosen)
-        assert asked is not None
+        if asked is None:
+            return recipe
         model = seeded_model(model_fn, chosen.seed)
         settled, _ = settle_layout(asked, strategy, model, world, GangLimits())
         return replace(recipe, layout=settled)
@@ -83,6 +84,7 @@ def _run_rank(
     )  # fmt: skip
     group: Any = dist.group.WORLD
     try:
+        dist.barrier()  # who ends at once closes sockets on which others are still to be joined
         return main(Seat(rank, world), *arguments)
     except BaseException:
         group.abort()  # as a gang does

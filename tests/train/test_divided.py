@@ -21,7 +21,7 @@ from leptonhpc.train.layout import settle_layout
 from leptonhpc.train.stages import balance
 
 from .conftest import three_classes
-from .models import broken, deep, normalised, uneven
+from .models import batch_normalised, broken, deep, normalised, uneven
 from .processes import Ranks
 
 # distributed looks for a port with a socket that it leaves to the garbage collector
@@ -114,6 +114,18 @@ def test_a_slow_layer_has_a_worker_for_itself(ranks: Ranks) -> None:
     assert found.report.held == ("layers 0 to 3", "layers 4 to 5")
     # a micro-batch of 13 rows: 8 numbers each way, four times, two steps
     assert found.report.sent_nbytes == 2 * 2 * 4 * 13 * 8 * 4
+
+
+def test_a_batch_too_small_to_normalise_over_changes_no_statistics(ranks: Ranks) -> None:
+    """One sample is left for the last batch: a rank has it, or none."""
+    x, y = three_classes(301)
+    for world in (1, 2):
+        found = ranks.fit(world, batch_normalised, (x, y), strategy="data", batch_size=50)
+        layer: Any = found.model[1]  # type: ignore[index]
+        assert int(layer.num_batches_tracked) == 6
+        assert len(found.step_losses) == 7
+    with pytest.raises(ValueError, match="more than 1 value"):
+        ranks.fit(1, batch_normalised, (x, y), strategy="data", batch_size=1)
 
 
 def test_what_a_layer_raises_comes_back_as_itself(ranks: Ranks) -> None:

@@ -144,8 +144,10 @@ def test_a_run_goes_on_from_its_store(tmp_path: Path) -> None:
     again = lh.train.fit(network, (X, Y), epochs=4, out=tmp_path / "run")
     assert np.array_equal(again.predict(X), whole.predict(X))
     assert again.report.samples == (0,)  # nothing was left to do
-    with pytest.raises(JobMismatchError, match="overwrite=True"):
+    with pytest.raises(JobMismatchError, match=r"\(seed=0 there, 1 now\).*overwrite=True"):
         lh.train.fit(network, (X, Y), epochs=4, seed=1, out=tmp_path / "run")
+    with pytest.raises(JobMismatchError, match=r"\(the samples are others\)"):
+        lh.train.fit(network, (X + 1, Y), epochs=4, out=tmp_path / "run")
     lh.train.fit(network, (X, Y), seed=1, out=tmp_path / "run", overwrite=True)
 
 

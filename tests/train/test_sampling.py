@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from leptonhpc.blocks import MemorySource, StoredSource
 from leptonhpc.store import open_array
 from leptonhpc.testing import put
-from leptonhpc.train.reading import keeping, read_batches, read_rows
+from leptonhpc.train.reading import Ahead, keeping, read_batches, read_rows
 from leptonhpc.train.sampling import Order, bounds, part_of
 
 
@@ -128,6 +128,20 @@ def test_chunks_that_have_room_are_read_once_and_the_others_in_each_epoch(
             for batch in read_batches(samples, targets, order, epoch):
                 assert np.array_equal(batch.x, x[batch.rows])
         assert source.units_read == 20 + 2 * (20 - kept)
+
+
+def test_the_first_window_of_an_epoch_is_read_before_it_begins(rng: np.random.Generator) -> None:
+    x, y = rng.standard_normal((100, 2)), MemorySource(np.arange(100))
+    order, ahead = Order(100, 1, 10, 4, seed=1), Ahead(2)
+    for epoch in range(2):
+        batches = list(read_batches(MemorySource(x), y, order, epoch, ahead=ahead))
+        plain = [batch.rows for batch in read_batches(MemorySource(x), y, order, epoch)]
+        assert np.array_equal([batch.rows for batch in batches], plain)
+        assert (ahead.window is None) == (epoch == 1)
+    # what was read for other shares is not used
+    list(read_batches(MemorySource(x), y, order, 0, ahead=ahead))
+    found = list(read_batches(MemorySource(x), y, order, 1, shares=(0.7, 0.3), ahead=ahead))
+    assert [len(batch.rows) for batch in found] == [7] * 10
 
 
 def test_two_windows_are_in_memory_and_no_more(tmp_path: Path, rng: np.random.Generator) -> None:

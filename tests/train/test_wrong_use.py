@@ -1,8 +1,10 @@
 """What users do wrong, or in unusual ways: an error that names the way out, or what is usual."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from leptonhpc.errors import (
     WorkerError,
 )
 from leptonhpc.train import TorchClassifier
+from leptonhpc.train.sending import Sendable
 
 from .conftest import network, three_classes
 
@@ -110,6 +113,51 @@ def test_an_error_of_the_user_is_not_taken_for_one_of_shapes(usual: Any) -> None
         assert type(caught.value) is type(error)
     with pytest.raises(ShapeError, match=r"shape \(5,\)"):
         usual.predict(X[:, :5])
+
+
+@pytest.mark.parametrize("strategy", ["data", "async"])
+def test_a_stop_iteration_of_the_samples_comes_back_as_itself(strategy: Any) -> None:
+    """They are read inside a generator, where Python makes a RuntimeError of it."""
+    blocks = iter(range(3))
+
+    def some(block: np.ndarray) -> np.ndarray:
+        next(blocks)
+        return block
+
+    x = da.from_array(X, chunks=(100, 6)).map_blocks(some, dtype=X.dtype, meta=X[:0])
+    with pytest.raises(StopIteration):
+        lh.train.fit(network, (x, Y), strategy=strategy)
+
+
+class Locked(Exception):  # noqa: N818
+    def __init__(self) -> None:
+        super().__init__("held")
+        self.lock = threading.Lock()
+
+
+class Told(Exception):  # noqa: N818
+    def __init__(self, what: str, *, more: int) -> None:
+        super().__init__(what)
+        self.more = more
+
+
+def test_workers_send_what_they_can_of_exceptions() -> None:
+    def fail(error: BaseException) -> None:
+        raise error
+
+    for error in (StopIteration("s"), Told("t", more=1), ExceptionGroup("g", [ValueError(1)])):
+        with pytest.raises(type(error)) as caught:
+            Sendable(fail)(error)
+        assert caught.value is error
+    # these would come without their kind, or end the worker
+    for unsendable in (Locked(), KeyboardInterrupt("k")):
+        with pytest.raises(WorkerError, match=type(unsendable).__name__):
+            Sendable(fail)(unsendable)
+
+
+def test_indices_that_half_precision_rounds_are_refused() -> None:
+    with pytest.raises(DTypeError, match=r"torch\.bfloat16 makes others of them: 257 is 256 there"):
+        lh.train.fit(lambda: network().bfloat16(), (np.full_like(X, 257, np.int64), Y))
 
 
 def test_a_model_that_gives_a_tuple_is_refused() -> None:

@@ -53,6 +53,7 @@ def main() -> None:
     with lh.cluster.local(workers=arguments.workers, memory="2 GB"):
         for name, way in WAYS.items():
             results[name] = lh.train.fit(make, train, **options, **way)
+            print(f"{name}: accuracy {results[name].metrics['accuracy']:.4f}", flush=True)
     table(results)
     draw(results, test, folder)
 
