@@ -50,7 +50,8 @@ class Stream:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or what `leptonhpc.open` takes
-            The samples; nothing may be negative. Of the first batch all components are made.
+            The samples; nothing may be negative. Of the first batch all components are made, but
+            after `fit`, whose components it begins with and whose samples do not count.
         y : None
             Not used.
 

@@ -73,7 +73,8 @@ class SpectrumStages:
         try:
             outcome = algorithm.run(execute_renamed)
         except NumericRangeError as error:
-            raise NumericRangeError(f"{error}. Scale the array first") from error
+            advice = "" if "Scale" in str(error) else ". Scale the array first"
+            raise NumericRangeError(f"{error}{advice}") from error
         short = outcome.fields["u" if self.tall.transposed else "vh"]
         v = short if self.tall.transposed else short.T
         s = np.asarray(outcome.fields["s"], float)

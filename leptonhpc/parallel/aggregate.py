@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,8 @@ def aggregate_results(
     -------
     object
         What the values are together; a dictionary with `by_key`, its keys in the order of the parts
-        in which they first occur. Whole numbers are summed as int64 or uint64.
+        in which they first occur; NaN is one key. Whole numbers are summed as int64 or uint64,
+        half precision as float32.
 
     Raises
     ------
@@ -69,6 +71,8 @@ def aggregate_results(
     """
     if weights is not None and (how != "mean" or by_key):
         raise OptionError("weights= is for how='mean', without by_key")
+    if weights is not None and not hasattr(weights, "__len__"):
+        raise OptionError(f"weights are a sequence; found {weights!r}")
     fold = _fold(how)
     fold = _by_key(fold) if by_key else fold
     tree, count = Tree(fold.combine), 0
@@ -107,7 +111,10 @@ def _by_key(fold: _Fold) -> _Fold:
     def leaf(value: Any, weight: float) -> dict[Any, Any]:
         if not isinstance(value, Mapping):
             raise DTypeError(f"by_key needs mappings; a result is a {type(value).__name__}")
-        return {key: fold.leaf(each, weight) for key, each in value.items()}
+        given: dict[Any, Any] = {}
+        for key, each in value.items():
+            combine(given, {_one_key(key): fold.leaf(each, weight)})
+        return given
 
     def combine(left: dict[Any, Any], right: dict[Any, Any]) -> dict[Any, Any]:
         for key, value in right.items():
@@ -118,6 +125,13 @@ def _by_key(fold: _Fold) -> _Fold:
         return {key: fold.finish(value) for key, value in values.items()}
 
     return _Fold(leaf, combine, finish)
+
+
+def _one_key(key: Any) -> Any:
+    """Give one NaN for all: each is another key to Python, but for the same object."""
+    if isinstance(key, tuple) and type(key) is tuple:
+        return tuple(map(_one_key, key))
+    return math.nan if isinstance(key, float | np.floating) and key != key else key
 
 
 def _numbered(results: Iterable[Any]) -> Iterator[tuple[int, Any]]:
@@ -138,12 +152,15 @@ def _summable(value: Any) -> Any:
     if isinstance(value, bool | int | float | complex):
         return value
     kind = getattr(getattr(value, "dtype", None), "kind", "")
-    if not kind or kind not in "biufc" or hasattr(value, "iloc"):  # pandas would sum by labels
+    labelled = hasattr(value, "iloc") or hasattr(value, "coords")  # would be summed by labels
+    if not kind or kind not in "biufc" or labelled:
         message = (
             f"numbers and arrays of numbers are summed; a result is a {type(value).__name__}. Use "
             "how='concat', by_key=True for mappings, or a function of two values"
         )
         raise DTypeError(message)
+    if value.dtype == np.float16:
+        return value.astype("f4")
     return value.astype("u8" if kind == "u" else "i8") if kind in "biu" else value
 
 
@@ -151,23 +168,39 @@ def _plus(left: Any, right: Any) -> Any:
     if np.shape(left) != np.shape(right):
         message = f"results of shapes {np.shape(left)} and {np.shape(right)} cannot be summed"
         raise ShapeError(message)
-    if not (_is_whole(left) and _is_whole(right) and left.dtype == right.dtype):
+    if not (_is_whole(left) and _is_whole(right)):
         return left + right
+    if isinstance(left, int) or isinstance(right, int):
+        return int(left) + int(right)
+    if left.dtype != right.dtype:
+        left, right = (_signed(each) for each in (left, right))
     with np.errstate(over="ignore"):  # said below, for arrays too
         total = left + right
     # signed: both have the other sign than their sum; unsigned: that is below one of them
     wrong = ((left ^ total) & (right ^ total)) < 0 if total.dtype.kind == "i" else total < left
     if np.any(wrong):
-        message = (
-            f"a sum of whole numbers is beyond {total.dtype}. Give floats, or numbers of Python, "
-            "which are summed exactly"
-        )
-        raise NumericRangeError(message)
+        raise NumericRangeError(_beyond(total.dtype))
     return total
 
 
 def _is_whole(value: Any) -> bool:
+    if isinstance(value, int):
+        return True
     return isinstance(value, np.ndarray | np.integer) and value.dtype.kind in "iu"
+
+
+def _signed(value: Any) -> Any:
+    """Give int64 of uint64: NumPy would add the two as floats."""
+    if value.dtype.kind == "u" and np.any(value >= 2**63):
+        raise NumericRangeError(_beyond(np.dtype("i8")))
+    return value.astype("i8")
+
+
+def _beyond(dtype: np.dtype[Any]) -> str:
+    return (
+        f"a sum of whole numbers is beyond {dtype}. Give floats, or numbers of Python, which are "
+        "summed exactly"
+    )
 
 
 def _weighted(value: Any, weight: float) -> tuple[Any, float]:
@@ -191,6 +224,12 @@ def _joined(left: list[Any], right: list[Any]) -> list[Any]:
 
 def _concatenated(values: list[Any]) -> Any:
     first = values[0]
+    if all(isinstance(value, np.ndarray) and value.ndim for value in values):
+        masked = any(isinstance(value, np.ma.MaskedArray) for value in values)
+        try:
+            return (np.ma if masked else np).concatenate(values)
+        except ValueError as error:
+            raise ShapeError(f"results cannot be concatenated: {error}") from error
     unlike = next((value for value in values if not isinstance(value, type(first))), first)
     if unlike is not first:
         kinds = f"{type(first).__name__} and {type(unlike).__name__}"
@@ -199,12 +238,6 @@ def _concatenated(values: list[Any]) -> Any:
         import pandas as pd
 
         return pd.concat(values)
-    if isinstance(first, np.ndarray) and first.ndim:
-        masked = isinstance(first, np.ma.MaskedArray)
-        try:
-            return (np.ma if masked else np).concatenate(values)
-        except ValueError as error:
-            raise ShapeError(f"results cannot be concatenated: {error}") from error
     if isinstance(first, str | bytes):
         return first[:0].join(values)
     if isinstance(first, list | tuple):

@@ -88,7 +88,9 @@ def digest_of(value: Any) -> str:
 
 
 def _pieces(value: Any) -> Iterator[bytes]:
-    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
+    if isinstance(value, np.ma.MaskedArray):
+        yield from _pieces([np.ma.getmaskarray(value), np.ma.getdata(value)])
+    elif isinstance(value, np.ndarray) and value.dtype.kind != "O":
         yield f"array {value.dtype.str} {value.shape}".encode()
         yield np.ascontiguousarray(value).tobytes()
     elif hasattr(value, "iloc") and hasattr(value, "columns"):

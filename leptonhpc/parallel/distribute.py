@@ -156,6 +156,9 @@ class _Cut:
     """Data with places: how many rows or items, and how to take some of them."""
 
     def __init__(self, data: Any, memory: int | float | str | None) -> None:
+        if advice := _advice(data):
+            kind = f"{type(data).__module__.partition('.')[0]} {type(data).__name__}"
+            raise OptionError(f"tables are DataFrames of pandas; found {kind}: {advice}")
         if isinstance(data, Mapping):
             raise OptionError("a mapping has no order to be cut by: give list(data.items())")
         self.data, self.unit, self.row_nbytes, self.name = data, 1, 0, ""
@@ -203,6 +206,16 @@ class _Cut:
         if not len(rows):
             return f"no {self.noun}"
         return f"{self.noun} {rows[0]} to {rows[-1]}"
+
+
+def _advice(data: Any) -> str:
+    """Say what to give in place of a table of another library."""
+    if hasattr(data, "data_vars"):
+        return "give one of its variables"
+    if hasattr(data, "npartitions") and hasattr(data, "iloc"):
+        return "give what its compute() gives, or a list of files that the function reads"
+    another = hasattr(data, "to_pandas") and not hasattr(data, "dims")
+    return "give what its to_pandas() gives" if another else ""
 
 
 def _least(cut: _Cut, parts: int | None) -> int:

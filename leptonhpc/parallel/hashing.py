@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc.errors import DTypeError
+
+_KEPT = (str, bytes, int, float, np.number)
+"""Keys that are looked up once they are hashed; equal ones are one."""
 
 
 def parts_of_keys(keys: Iterable[Any], parts: int) -> NDArray[np.int64]:
@@ -40,21 +44,18 @@ def parts_of_keys(keys: Iterable[Any], parts: int) -> NDArray[np.int64]:
     known: dict[Any, int] = {}
     numbers = []
     for key in keys:
-        plain = key.item() if isinstance(key, np.generic) else key
-        found = known.get(plain) if _is_hashable(plain) else None
+        found = known.get(key) if isinstance(key, _KEPT) else None
         if found is None:
-            digest = hashlib.blake2b(_encoded(plain), digest_size=8).digest()
-            found = known[plain] = int.from_bytes(digest, "big") % parts
+            digest = hashlib.blake2b(_encoded(key), digest_size=8).digest()
+            found = known[key] = int.from_bytes(digest, "big") % parts
         numbers.append(found)
     return np.asarray(numbers, np.int64)
 
 
-def _is_hashable(key: Any) -> bool:
-    return isinstance(key, str | bytes | int | float | tuple)
-
-
 def _encoded(key: Any) -> bytes:
     """Write a key so that what is equal looks the same: 1, 1.0 and True are."""
+    if isinstance(key, np.datetime64):
+        return b"d" + _moment(str(key.astype("M8[s]") if _is_coarse(key) else key))
     if isinstance(key, np.generic):
         key = key.item()
     if isinstance(key, float) and key.is_integer():
@@ -73,9 +74,23 @@ def _encoded(key: Any) -> bytes:
         parts = [_encoded(each) for each in key]
         return b"t" + b"".join(b"%d:%s" % (len(part), part) for part in parts)
     if hasattr(key, "isoformat"):
-        return b"d" + str(key.isoformat()).encode()
+        if getattr(key, "tzinfo", None) is not None and hasattr(key, "astimezone"):
+            key = key.astimezone(datetime.UTC)
+        return b"d" + _moment(str(key.isoformat()))
     message = (
         f"keys are text, bytes, numbers, dates, None or tuples of these; found {key!r}, a "
         f"{type(key).__name__}. Give key= a function that makes one of it"
     )
     raise DTypeError(message)
+
+
+def _is_coarse(key: np.datetime64) -> bool:
+    """Whether a date is written without seconds."""
+    return np.datetime_data(key.dtype)[0] in ("Y", "M", "W", "D", "h", "m")
+
+
+def _moment(text: str) -> bytes:
+    """Write a day as its midnight, and no zeros after the last digit of a second."""
+    if len(text) == len("2000-01-01") and text[4] == "-":
+        text += "T00:00:00"
+    return (text.rstrip("0").rstrip(".") if "." in text else text).encode()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from leptonhpc.errors import OptionError
+from leptonhpc.errors import OptionError, WorkerError
 from leptonhpc.parallel.distribute import distribute_data, is_array_or_table
 from leptonhpc.parallel.kept import Kept
 from leptonhpc.parallel.lanes import ClusterLanes, Lanes, ProcessLanes, ThreadLanes, paths_of
@@ -163,8 +163,15 @@ class Results(Iterator[Any]):
 
     def _value(self, part: Part, outcome: Outcome) -> Any:
         if outcome.error is not None:
-            outcome.error.add_note(f"in part {part.number} ({part.name}), on {outcome.where}")
-            raise outcome.error
+            error = outcome.error
+            if isinstance(error, StopIteration):  # would end the caller's loop
+                error = WorkerError(
+                    "the function raised StopIteration, which would end the loop over the results; "
+                    "give next() a default"
+                )
+                error.__cause__ = outcome.error
+            error.add_note(f"in part {part.number} ({part.name}), on {outcome.where}")
+            raise error
         if self._kept is not None:
             self._kept.save(part, outcome.value)
         self.report.parts += 1
@@ -233,7 +240,8 @@ def parallel_process(
 
     Notes
     -----
-    An exception of the function comes back as itself, with a note that names the part; the parts
+    An exception of the function comes back as itself (but StopIteration, which would end your loop,
+    as a WorkerError), with a note that names the part; the parts
     that were done stay in `out`. A worker that dies is not waited for: its parts are done
     elsewhere, so a function may run twice for a part, but gives one value. What `leptonhpc` does
     inside a function runs in that worker's process. In a script, `processes` (like every use of

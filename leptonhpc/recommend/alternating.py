@@ -136,9 +136,6 @@ class AlternatingLeastSquares(Factors):
         self._set(ratings, problem, fitted)
         return self
 
-    def _require(self, ratings: Ratings) -> None:
-        """Refuse ratings that the problem is not made for."""
-
     def _settings(self, most: int) -> Settings:
         seed, width = _seed(self.random_state), self.n_factors + self._bias_columns()
         parameters = {**self.get_params(), "random_state": seed}

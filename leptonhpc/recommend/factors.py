@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from leptonhpc.errors import OptionError, ShapeError, StoreError
@@ -18,7 +18,7 @@ from leptonhpc.recommend.ranking import Ranked, best, seen_by, unit_rows
 from leptonhpc.recommend.ratings import Ratings, open_ratings
 
 
-class Factors(BaseEstimator):  # type: ignore[misc]
+class Factors(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Factors of users and items, after a fit."""
 
     user_factors_: NDArray[np.floating]
@@ -80,7 +80,7 @@ class Factors(BaseEstimator):  # type: ignore[misc]
             If the ratings are gone, which say what was seen.
         """
         numbers = self._users(users)
-        flat = np.atleast_1d(numbers)
+        flat = np.ravel(numbers)
         order = np.argsort(flat, kind="stable")
         excluded = seen_by(self._ratings(), flat[order]) if exclude_seen else None
         queries = self.user_factors_[flat[order]]
@@ -165,6 +165,14 @@ class Factors(BaseEstimator):  # type: ignore[misc]
         -------
         Ranked
             Items and predictions, of shape (n,).
+
+        Raises
+        ------
+        ShapeError
+            If there is not one value for each item.
+        OptionError
+            If the model has no such item; or a rating is there twice (counts add up), or a count is
+            negative.
         """
         from scipy.sparse import csr_array
 
@@ -172,6 +180,8 @@ class Factors(BaseEstimator):  # type: ignore[misc]
         if numbers.shape != given.shape:
             message = f"items and values are one each; found {numbers.shape} and {given.shape}"
             raise ShapeError(message)
+        if not self._exact().implicit and len(np.unique(numbers)) < len(numbers):
+            raise OptionError("items are rated once each; found some that are there twice")
         shape = (1, len(self.item_factors_))
         row = csr_array((given.astype(np.float32), numbers, [0, len(numbers)]), shape=shape)
         folded, skip = self._folded(row), self._bias_columns()
@@ -182,11 +192,20 @@ class Factors(BaseEstimator):  # type: ignore[misc]
         bias = folded[:, :1] if skip else np.zeros((1, 1), folded.dtype)
         return self._named(found, scores + (bias + self._mean()), (), self.item_labels_)
 
+    def __sklearn_tags__(self) -> Any:
+        """Say what scikit-learn may expect."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     # -- what both kinds of feedback say of themselves
 
     def _problem(self, mean: float) -> Problem:
         """Say what is minimised of ratings of this mean."""
         raise NotImplementedError
+
+    def _require(self, ratings: Ratings) -> None:
+        """Refuse ratings that the problem is not made for."""
 
     def _bias_columns(self) -> int:
         """Say how many columns biases take."""
@@ -230,7 +249,7 @@ class Factors(BaseEstimator):  # type: ignore[misc]
         self, numbers: Any, factors: NDArray[Any], labels: NDArray[Any] | None, n: int
     ) -> Ranked:
         unit = unit_rows(factors)
-        found, cosines = best(unit[np.atleast_1d(numbers)], unit, None, n)
+        found, cosines = best(unit[np.ravel(numbers)], unit, None, n)
         np.clip(cosines, -1, 1, out=cosines)  # rounding may pass one
         return self._named(found, cosines, np.shape(numbers), labels)
 
@@ -246,6 +265,7 @@ class Factors(BaseEstimator):  # type: ignore[misc]
         """Solve for new users, biases with them."""
         check_is_fitted(self)
         ratings = open_ratings(rows)
+        self._require(ratings)
         items, width = self.item_factors_.shape
         if ratings.shape[1] != items:
             message = f"the model has {items} items; found ratings of {ratings.shape[1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from leptonhpc.errors import OptionError, WorkerError
+from leptonhpc.errors import NumericRangeError, OptionError, WorkerError
 from leptonhpc.planning import Resources
 from leptonhpc.planning.amounts import parse_nbytes
 from leptonhpc.recommend.budget import Allowance, allowance
@@ -92,12 +93,16 @@ def fit(
     ------
     OptionError
         If `overwrite` is given without `out`.
+    NumericRangeError
+        If ratings are so small that their squares vanish, or so large that the loss is not finite.
     """
     from leptonhpc.recommend.solvers import is_compiled  # brings numba
 
     output = None
     if out is None and overwrite:
         raise OptionError("overwrite= is about an output; give out=")
+    if not problem.implicit:
+        _require_squares(ratings, np.dtype(settings.dtype))
     if out is not None:
         output = Output(out, _description(ratings, problem, settings), overwrite=overwrite)
         found = output.finished()
@@ -114,6 +119,17 @@ def fit(
         ratings, settings.width, settings.dtype, seed=settings.seed, biases=problem.biases
     )
     return _run(ratings, problem, settings, state, resources, allowed, output, began)
+
+
+def _require_squares(ratings: Ratings, dtype: np.dtype[Any]) -> None:
+    """Refuse ratings whose squares the dtype of the factors does not hold to full precision."""
+    size = 0.0 if ratings.least is None else max(abs(ratings.mean), abs(ratings.least.value))
+    if 0 < size < 100 * math.sqrt(np.finfo(dtype).tiny):
+        message = (
+            f"ratings of {ratings.name} near {size:.3g} are too small: their squares vanish in "
+            f"{dtype}. Scale them, or pass dtype='float64'"
+        )
+        raise NumericRangeError(message)
 
 
 def _run(

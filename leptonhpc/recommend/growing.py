@@ -142,7 +142,7 @@ def _shape(old: Ratings, new: Any) -> tuple[int, int]:
     if isinstance(new, Ratings):
         found = new.shape
     elif isinstance(new, tuple | list) and len(new) == 3:
-        found = int(np.max(new[0])) + 1, int(np.max(new[1])) + 1
+        found = _count(new[0]), _count(new[1])
     else:
         message = (
             "how many users and items there are is not known of batches without labels; give a "
@@ -150,6 +150,12 @@ def _shape(old: Ratings, new: Any) -> tuple[int, int]:
         )
         raise OptionError(message)
     return max(old.shape[0], found[0]), max(old.shape[1], found[1])
+
+
+def _count(numbers: Any) -> int:
+    """Give one more than the largest; what is no number is refused where it is read."""
+    given = np.asarray(numbers)
+    return int(given.max()) + 1 if given.size and given.dtype.kind in "iu" else 0
 
 
 def _joined(old: Ratings, new: Any, duplicates: Literal["last", "sum"]) -> Ratings:

@@ -111,6 +111,12 @@ class ImplicitALS(AlternatingLeastSquares):
         self.memory = memory
         self.progress = progress
 
+    def __sklearn_tags__(self) -> Any:
+        """Say what scikit-learn may expect."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        return tags
+
     def _require(self, ratings: Ratings) -> None:
         least = ratings.least
         if least is None or least.value >= 0:

@@ -149,6 +149,8 @@ def places_of(labels: NDArray[Any] | None, wanted: Any, *, count: int, what: str
         If there is none of such a name; the message has the first.
     """
     asked = np.asarray(wanted)
+    if not asked.size:
+        return np.zeros(asked.shape, np.int64)
     if labels is None:
         if asked.dtype.kind not in "iu":
             raise OptionError(f"{what}s are called by numbers from 0; found {asked.dtype}")

@@ -205,8 +205,8 @@ def _hits(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Give which of the first k are relevant, of users that have any, and how many they have."""
     found = np.asarray(recommended)
-    if k < 1:
-        raise OptionError(f"k is at least 1; found {k}")
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise OptionError(f"k is a whole number from 1; found {k!r}")
     if found.ndim != 2 or len(found) != len(relevant) or found.shape[1] < k:
         message = (
             f"recommended items are a matrix of {len(relevant)} users (as many as relevant has) by "

@@ -159,7 +159,7 @@ def open_ratings(source: Any) -> Ratings:
     ----------
     source : str, path, Ratings, scipy.sparse matrix or array, or array of shape (users, items)
         What `store_ratings` made; or a matrix in memory, whose zeros, where it is dense, are no
-        ratings.
+        ratings, and whose entries, where a sparse one has several of one place, add up.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def open_ratings(source: Any) -> Ratings:
     NotAnArrayError
         If it is something else.
     NonFiniteError
-        If a matrix holds NaN or infinity; the message has user and item.
+        If a matrix holds NaN or infinity, as float32; the message has user and item.
 
     Examples
     --------
@@ -229,8 +229,9 @@ def _of_matrix(source: Any) -> Ratings:
         raise ShapeError(f"ratings are a matrix of users by items; found {matrix.shape}")
     if matrix.dtype.kind not in "biuf":
         raise DTypeError(f"ratings are real numbers; found {matrix.dtype}")
-    rows = csr_array(matrix, dtype=np.float32, copy=True)  # canonical form is made in place
-    rows.sum_duplicates()
+    with np.errstate(over="ignore"):  # found below
+        rows = csr_array(matrix, dtype=np.float32, copy=True)  # canonical form is made in place
+        rows.sum_duplicates()
     least = _least_of(rows)
     columns = csr_array(csc_array(rows).T)
     most = ratings_per_block(rows.nnz)
@@ -249,8 +250,8 @@ def _least_of(rows: Any) -> Least | None:
     item, value = int(rows.indices[at]), float(rows.data[at])
     if not finite.all():
         message = (
-            f"ratings are finite; the matrix has {value} of user {user} and item {item}. Leave it "
-            "out: what is not stored is not rated"
+            f"ratings are finite, as float32; the matrix has {value} of user {user} and item "
+            f"{item}. Leave it out: what is not stored is not rated"
         )
         raise NonFiniteError(message)
     return Least(value, user, item)

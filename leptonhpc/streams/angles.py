@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.errors import ShapeError
+from leptonhpc.errors import OptionError, ShapeError
+
+_ORTHONORMAL = 1e-3
+"""So far may products of rows be off: singular vectors of float32 are off by much less."""
 
 
 def principal_angles(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
@@ -27,6 +30,8 @@ def principal_angles(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.fl
     ------
     ShapeError
         If the spaces are not in one space of n dimensions.
+    OptionError
+        If rows are not orthonormal.
 
     Notes
     -----
@@ -50,6 +55,10 @@ def principal_angles(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.fl
             f"angles are between rows of as many columns; found {first.shape} and {second.shape}"
         )
         raise ShapeError(message)
+    for rows in (first, second):
+        gram = rows @ rows.conj().T
+        if not np.all(np.abs(gram - np.eye(len(rows))) <= _ORTHONORMAL):
+            raise OptionError("angles are between orthonormal rows: give qr(rows.T)[0].T of these")
     if len(first) < len(second):
         first, second = second, first
     overlap = second @ first.conj().T

@@ -9,7 +9,7 @@ import numpy as np
 
 from leptonhpc import store
 from leptonhpc.blocks.numbers import without_mask
-from leptonhpc.errors import OptionError, ShapeError
+from leptonhpc.errors import DTypeError, OptionError, ShapeError
 from leptonhpc.store.appending import append_values
 from leptonhpc.store.leasing import writer_lease
 
@@ -53,7 +53,7 @@ def append(
         If the array has no such axis.
     DTypeError
         If the array's dtype cannot hold the values (fractions or NaN in an array of integers,
-        70000 in int16), or some are masked; nothing is written.
+        70000 in int16), some are masked, or they are no numbers; nothing is written.
     StoreError
         If the store fails, or another writer appends: in a folder nothing is written then; in an
         object store, which cannot keep a second writer out, rows of both may be lost.
@@ -78,6 +78,8 @@ def append(
     """
     block = without_mask(values)
     axis = normal_axis(axis, block.ndim)
+    if block.dtype.kind not in "biufc":
+        raise DTypeError(f"streams are of numbers or booleans; found dtype {block.dtype}")
     if not store.exists(location):
         rows = chunk_rows if chunk_rows is not None else max(1, block.shape[axis])
         if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1:
@@ -134,6 +136,7 @@ def normal_axis(axis: int, ndim: int) -> int:
     """
     if not ndim:
         raise ShapeError("a stream grows along a dimension; a single number has none")
-    if isinstance(axis, bool) or not isinstance(axis, int) or not -ndim <= axis < ndim:
+    whole = isinstance(axis, int | np.integer) and not isinstance(axis, bool)
+    if not whole or not -ndim <= axis < ndim:
         raise OptionError(f"axis is from {-ndim} to {ndim - 1}; found {axis!r}")
-    return axis % ndim
+    return int(axis) % ndim

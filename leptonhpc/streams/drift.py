@@ -59,7 +59,8 @@ class DriftMonitor:
         if not 0 < threshold_degrees < 90:
             message = f"threshold_degrees is between 0 and 90; found {threshold_degrees!r}"
             raise OptionError(message)
-        if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 1:
+        whole = isinstance(warmup, int | np.integer) and not isinstance(warmup, bool)
+        if not whole or warmup < 1:
             raise OptionError(f"warmup is a whole number from 1; found {warmup!r}")
         self.threshold_degrees = threshold_degrees
         self.warmup = warmup

@@ -14,6 +14,7 @@ from leptonhpc.blocks.numbers import without_mask
 from leptonhpc.errors import MemoryBudgetError, NonFiniteError, OptionError, ShapeError
 from leptonhpc.planning.amounts import parse_nbytes
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
+from leptonhpc.planning.layout import compute_dtype
 from leptonhpc.runtime import resources_of
 from leptonhpc.streams.merging import Merged, merge
 
@@ -91,7 +92,8 @@ class IncrementalSVD:
         self, rank: int, *, center: bool = False, forgetting: float = 1.0, spare: int = 10
     ) -> None:
         for name, value, least in (("rank", rank, 1), ("spare", spare, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if not whole or value < least:
                 raise OptionError(f"{name} is a whole number from {least}; found {value!r}")
         if not 0 < forgetting <= 1:
             raise OptionError(f"forgetting is above 0 and at most 1; found {forgetting!r}")
@@ -157,7 +159,7 @@ class IncrementalSVD:
         Parameters
         ----------
         batch : array-like of shape (b, n), real or complex
-            The rows, the oldest first; other than float32 and complex64 are taken as double.
+            The rows, the oldest first; float16 is taken as float32, integers as float64.
 
         Returns
         -------
@@ -258,9 +260,15 @@ class IncrementalSVD:
         -------
         array of shape (m, up to rank)
             (rows - mean) V.
+
+        Raises
+        ------
+        ShapeError
+            If it is no matrix of as many columns as the model has.
         """
-        values = np.asarray(rows) - self.mean if self.center else np.asarray(rows)
-        return np.asarray(values @ self.vh.conj().T)
+        values = without_mask(rows)
+        self._require_width(values)
+        return np.asarray((values - self.mean if self.center else values) @ self.vh.conj().T)
 
     @property
     def _known(self) -> Merged:
@@ -268,15 +276,17 @@ class IncrementalSVD:
             raise OptionError("this model has taken no rows yet: call partial_fit, fit or extend")
         return self._merged
 
-    def _checked(self, batch: NDArray[Any]) -> NDArray[Any]:
-        width = batch.shape[-1] if self._merged is None else self._merged.vh.shape[1]
-        if batch.ndim != 2 or batch.shape[1] != width:
-            message = f"a batch has shape (rows, {width}); found {batch.shape}"
+    def _require_width(self, batch: NDArray[Any]) -> None:
+        width = None if self._merged is None else self._merged.vh.shape[1]
+        if batch.ndim != 2 or not batch.shape[1] or batch.shape[1] != (width or batch.shape[1]):
+            message = f"a batch has shape (rows, {width or 'columns'}); found {batch.shape}"
             raise ShapeError(message)
+
+    def _checked(self, batch: NDArray[Any]) -> NDArray[Any]:
+        self._require_width(batch)
         if batch.dtype.kind not in "biufc":
             raise OptionError(f"a batch holds numbers; found dtype {batch.dtype}")
-        wide = np.result_type(batch.dtype, np.float32)
-        rows = batch.astype(wide, copy=False)
+        rows = batch.astype(compute_dtype(batch.dtype), copy=False)
         if not np.isfinite(rows).all():
             row, column = np.argwhere(~np.isfinite(rows))[0]
             message = (

@@ -162,10 +162,10 @@ class Watcher(Iterator[Slab]):
 
     def _read(self, array: store.StoredArray, stop: int) -> Slab:
         start = self.position
-        if start:
-            self._require_tail(array, self._tail)  # else what was made anew would be gone on with
         region = _region(array.shape, self._axis, start, stop)
         values = array.read(region)
+        if start:  # afterwards: what was made anew meanwhile would be gone on with
+            self._require_tail(array, self._tail)
         self.position = stop
         self._tail = _digest(np.take(values, [-1], axis=self._axis))
         return Slab(values, start, stop)
@@ -277,7 +277,8 @@ def watch(
     6.0
     >>> folder.cleanup()
     """
-    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
+    whole = isinstance(rows, int | np.integer) and not isinstance(rows, bool)
+    if rows is not None and not (whole and rows >= 1):
         raise OptionError(f"rows is a whole number from 1; found {rows!r}")
     timeout = math.inf if timeout_seconds is None else timeout_seconds
     for name, value in (("poll_seconds", poll_seconds), ("timeout_seconds", timeout)):

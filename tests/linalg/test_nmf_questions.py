@@ -108,9 +108,10 @@ def test_too_little_memory_is_refused_with_what_would_do() -> None:
 
 @pytest.mark.parametrize("options", [{"init": "random"}, {"init": "nndsvd"}])
 def test_numbers_whose_products_leave_the_range_are_refused(options: dict[str, Any]) -> None:
-    for factor in (1e-30, 1e30):
-        with pytest.raises(NumericRangeError, match="Scale"):
-            lh.nmf((factor * X).astype("f4"), rank=2, memory="1 GB", **options)
+    for factor, dtype in ((1e-30, "f4"), (1e30, "f4"), (1e160, "f8")):
+        with pytest.raises(NumericRangeError, match="Scale") as caught:
+            lh.nmf((factor * X).astype(dtype), rank=2, memory="1 GB", **options)
+        assert str(caught.value).count("Scale") == 1
 
 
 def test_what_did_not_converge_warns_and_says_so() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,6 +59,16 @@ def test_small_integers_do_not_overflow() -> None:
     assert found.tolist() == [300, -300]
     assert aggregate([np.uint8(200)] * 2) == 400
     assert aggregate([np.array([True, False])] * 3).tolist() == [3, 0]
+    assert aggregate([np.full(2, 6e4, np.float16)] * 4).tolist() == [2.4e5, 2.4e5]
+    assert aggregate([np.float16(6e4)] * 4, "mean") == np.float16(6e4)
+
+
+def test_whole_numbers_of_unlike_kinds_are_summed_exactly() -> None:
+    assert aggregate([np.int64(2**63 - 1), 1]) == aggregate([1, np.int64(2**63 - 1)]) == 2**63
+    assert aggregate([True, np.uint8(3), 2**70]) == 2**70 + 4
+    mixed = aggregate([np.array([2**53 + 1]), np.array([2], np.uint64)])
+    assert mixed.dtype == np.int64
+    assert mixed.tolist() == [2**53 + 3]
 
 
 def test_results_of_the_user_are_not_changed() -> None:
@@ -101,6 +112,7 @@ def test_arrays_and_tables_are_joined_in_order() -> None:
     assert aggregate(frames, "concat").a.tolist() == [1, 2, 3]
     masked = [np.ma.masked_equal([1, n], n) for n in (2, 3)]
     assert aggregate(masked, "concat").tolist() == [1, None, 1, None]
+    assert aggregate([np.arange(1), masked[0]], "concat").tolist() == [0, 1, None]
 
 
 def test_keys_are_put_together_by_any_function() -> None:
@@ -109,6 +121,15 @@ def test_keys_are_put_together_by_any_function() -> None:
     assert aggregate(values, "mean", by_key=True) == {"a": 4.0, "b": 1.0, "c": 2.0}
     lists = [{"a": [1]}, {"a": [2], "b": [3]}]
     assert aggregate(lists, "concat", by_key=True) == {"a": [1, 2], "b": [3]}
+
+
+def test_every_nan_is_one_key() -> None:
+    """As Python has it, it depends on whether the values came from another process."""
+    nans = [math.nan, float("nan"), np.float32("nan")]
+    for values in ([{nan: 1} for nan in nans], [dict.fromkeys(nans, 1)]):
+        assert list(aggregate(values, by_key=True).values()) == [3]
+    pairs = [{("a", nan): 1} for nan in nans]
+    assert list(aggregate(pairs, by_key=True).values()) == [3]
 
 
 def test_matrix_products_keep_their_order(rng: np.random.Generator) -> None:
@@ -125,6 +146,7 @@ BAD: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ([[1], [2]], {}, DTypeError, "how='concat'"),
     ([{"a": 1}], {}, DTypeError, "by_key=True for mappings"),
     (["a"], {}, DTypeError, "numbers"),
+    ([xr.DataArray([1.0], coords={"t": [t]}) for t in (1, 2)], {}, DTypeError, "numbers"),
     ([pd.Series([1])], {}, DTypeError, "numbers"),
     ([3], {"by_key": True}, DTypeError, "mappings"),
     ([3], {"how": "concat"}, DTypeError, "concatenated"),
@@ -137,6 +159,8 @@ BAD: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ([1], {"weights": [1]}, OptionError, "for how='mean'"),
     ([np.int64(2**62)] * 4, {}, NumericRangeError, "beyond int64"),
     ([np.full(2, 2**63, "u8")] * 2, {}, NumericRangeError, "beyond uint64"),
+    ([np.array([1]), np.array([2**63], "u8")], {}, NumericRangeError, "beyond int64"),
+    ([1], {"how": "mean", "weights": iter([1])}, OptionError, "a sequence"),
 ]
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 
 import leptonhpc as lh
-from leptonhpc.errors import JobMismatchError, OptionError, OutputExistsError
+from leptonhpc.errors import JobMismatchError, OptionError, OutputExistsError, WorkerError
 from leptonhpc.parallel.digests import digest_of, digest_of_function
 
 process, aggregate = lh.parallel.parallel_process, lh.parallel.aggregate_results
@@ -112,6 +112,13 @@ def test_an_exception_is_the_users_own_and_names_the_part(stored: Path) -> None:
     note = caught.value.__notes__[-1]
     assert re.match(r"in part [0-4] \(rows \d+ to \d+ of '", note)  # all fail; one is first
     assert "fail" in "".join(str(frame) for frame in caught.traceback)
+
+
+def test_stop_iteration_does_not_end_the_callers_loop() -> None:
+    with pytest.raises(WorkerError, match="raised StopIteration") as caught:
+        list(process(lambda part: next(iter(part)), [[1], []]))
+    assert isinstance(caught.value.__cause__, StopIteration)
+    assert caught.value.__notes__[-1].startswith("in part 1 (item 1)")
 
 
 def test_an_exception_of_the_users_iterator_ends_it() -> None:
@@ -362,6 +369,11 @@ def test_digests_of_sets_are_the_same_in_every_process() -> None:
         env={**os.environ, "PYTHONHASHSEED": "1"},
     )  # fmt: skip
     assert done.stdout.strip() == digest_of([{"c", "b", "a"}, "xxx", 1.5])
+
+
+def test_digests_tell_masks_apart() -> None:
+    masks = ([True, False], [False, True], [False, False])
+    assert len({digest_of(np.ma.masked_array([1, 2], mask)) for mask in masks}) == 3
 
 
 BAD: list[tuple[Any, Any, dict[str, Any], str]] = [

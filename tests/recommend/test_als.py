@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler
+from sklearn.utils import get_tags
 
 from leptonhpc.errors import (
     DTypeError,
@@ -16,7 +19,7 @@ from leptonhpc.errors import (
     NumericRangeError,
     OptionError,
 )
-from leptonhpc.recommend import ALS, ImplicitALS, solvers, store_ratings
+from leptonhpc.recommend import ALS, ImplicitALS, Ratings, solvers, store_ratings
 
 MODELS = [
     ALS(n_factors=4, regularization=0.05, dtype="float64"),
@@ -92,15 +95,26 @@ def test_long_fit_ends_at_a_stationary_point(model: Any, ratings: csr_array) -> 
     assert fitted.certificate_.relative_gradient < 1e-4
 
 
+@pytest.fixture(scope="module")
+def stored_in_blocks(
+    ratings: csr_array, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[int, Ratings]]:
+    """Give numbers of lanes, and the ratings in blocks of a few."""
+    folder = tmp_path_factory.mktemp("blocks")
+    return [
+        (lanes, store_ratings(ratings, folder / f"{most}", block_ratings=most))
+        for lanes, most in ((1, 7), (3, 40))
+    ]
+
+
 @pytest.mark.parametrize("model", MODELS, ids=str)
 def test_numbers_do_not_depend_on_blocks_lanes_or_where_the_ratings_are(
-    model: Any, ratings: csr_array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Any, ratings: csr_array, stored_in_blocks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from leptonhpc.recommend import fitting
 
     whole = clone(model).set_params(tol=0, max_iter=4).fit(ratings)
-    for lanes, most in ((1, 7), (3, 40)):
-        stored = store_ratings(ratings, tmp_path / f"{most}", block_ratings=most)
+    for lanes, stored in stored_in_blocks:
         real = fitting.ThreadCrew
         monkeypatch.setattr(fitting, "ThreadCrew", lambda work, _, n=lanes, r=real: r(work, n))
         cut = clone(model).set_params(tol=0, max_iter=4).fit(stored)
@@ -109,6 +123,17 @@ def test_numbers_do_not_depend_on_blocks_lanes_or_where_the_ratings_are(
         assert np.array_equal(cut.user_factors_, whole.user_factors_)
         assert np.array_equal(cut.item_factors_, whole.item_factors_)
         assert cut.certificate_.loss == pytest.approx(whole.certificate_.loss, rel=1e-13)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=str)
+def test_scikit_learn_has_a_transformer_of_sparse_samples(model: Any, ratings: csr_array) -> None:
+    fitted = clone(model).set_params(tol=0, max_iter=2)
+    found = make_pipeline(fitted, MaxAbsScaler()).fit_transform(ratings)
+    assert np.array_equal(found, MaxAbsScaler().fit_transform(fitted.transform(ratings)))
+    tags = get_tags(fitted)
+    assert tags.transformer_tags is not None
+    assert tags.input_tags.sparse
+    assert tags.input_tags.positive_only == isinstance(model, ImplicitALS)
 
 
 def test_seed_names_the_numbers(ratings: csr_array) -> None:
@@ -217,10 +242,13 @@ def test_budget_that_is_too_small_names_one_that_does(
     assert f"memory='{int(enough.split()[0]) + 80} MB'" in str(caught.value)
 
 
-def test_ratings_too_large_for_single_precision_are_an_error(ratings: csr_array) -> None:
-    huge = csr_array((ratings.data * np.float32(1e30), ratings.indices, ratings.indptr))
-    with pytest.raises(NumericRangeError, match="pass dtype='float64'"):
-        ALS(n_factors=2, solver="cg").fit(huge)
+def test_ratings_out_of_the_range_of_single_precision_are_an_error(ratings: csr_array) -> None:
+    for factor, what in ((1e30, "too large"), (1e-30, "too small")):
+        scaled = csr_array((ratings.data * np.float32(factor), ratings.indices, ratings.indptr))
+        with pytest.raises(NumericRangeError, match=f"{what}.*pass dtype='float64'"):
+            ALS(n_factors=2, solver="cg").fit(scaled)
+    double = ALS(n_factors=2, max_iter=1, tol=0, dtype="float64").fit(scaled)
+    assert double.certificate_.loss > 0
 
 
 def test_missing_numba_names_the_extra(ratings: csr_array, monkeypatch: pytest.MonkeyPatch) -> None:

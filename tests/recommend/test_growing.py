@@ -79,6 +79,9 @@ def test_what_cannot_be_joined_is_refused(ratings: csr_array, tmp_path: Path) ->
         model.partial_fit(labelled)
     with pytest.raises(OptionError, match="numbers from 0"):
         model.partial_fit((np.array([-1]), np.array([0]), np.array([1.0])))
+    with pytest.raises(OptionError, match="numbers from 0"):
+        model.partial_fit((["a"], ["b"], [1.0]))
+    assert model.partial_fit(([], [], [])).ratings_.count == ratings.nnz
     with pytest.raises(OptionError, match="sweeps is at least 1"):
         model.partial_fit(ratings, sweeps=0)
     with pytest.raises(OptionError, match="n_factors is now 5"):

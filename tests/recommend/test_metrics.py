@@ -64,8 +64,9 @@ def test_what_cannot_be_measured_is_refused() -> None:
         recall_at_k([[1]], [[]], 1)
     with pytest.raises(ShapeError, match="2 users .* by 3 or more; found"):
         ndcg_at_k([[1, 2], [3, 4]], [[1], [2]], 3)
-    with pytest.raises(OptionError, match="k is at least 1"):
-        map_at_k([[1]], [[1]], 0)
+    for k in (0, 1.5):
+        with pytest.raises(OptionError, match="k is a whole number from 1"):
+            map_at_k([[1]], [[1]], k)  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="one shape"):
         rmse([1, 2], [1, 2, 3])
 

@@ -51,6 +51,9 @@ def test_recommended_are_unseen_and_the_best_of_all(
     )
     alone = model.recommend(61, 5)
     assert np.array_equal(alone.items, expected[2])
+    square = model.recommend(users.reshape(2, 2), 5)
+    assert np.array_equal(square.items, expected.reshape(2, 2, 5))
+    assert model.recommend([], 5).items.shape == (0, 5)
     everything = model.recommend(2, len(model.item_factors_), exclude_seen=False)
     assert sorted(everything.items.tolist()) == list(range(len(model.item_factors_)))
     rated_all = model.recommend(7, 3)
@@ -102,6 +105,12 @@ def test_somebody_new_is_recommended_what_a_user_of_the_same_ratings_would_be(
     assert np.array_equal(found.items, np.argsort(-scores, kind="stable")[:4])
     with pytest.raises(ShapeError, match="one each"):
         model.recommend_new([1, 2], [3.0])
+    if isinstance(model, ImplicitALS):
+        with pytest.raises(OptionError, match="not negative"):
+            model.recommend_new([1], [-3.0])
+    else:
+        with pytest.raises(OptionError, match="rated once each"):
+            model.recommend_new([1, 1], [3.0, 4.0])
     with pytest.raises(ShapeError, match="57 items; found ratings of 3"):
         model.transform(np.eye(3))
 

@@ -21,7 +21,8 @@ TEMPLATE = Path(__file__).parents[2] / "workflows" / "recommender"
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(TEMPLATE, tmp_path / "mine"))
+    left = shutil.ignore_patterns("*-output")
+    return Path(shutil.copytree(TEMPLATE, tmp_path / "mine", ignore=left))
 
 
 def test_run_recommends_from_a_table_of_the_user(

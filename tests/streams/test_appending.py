@@ -221,5 +221,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         append(tmp_path / "y", np.zeros((1, 2)), chunk_rows=0)
     with pytest.raises(DTypeError, match="2 values are masked"):
         append(tmp_path / "y", np.ma.masked_equal(np.eye(2), 1))
+    with pytest.raises(DTypeError, match="found dtype <U1"):
+        append(tmp_path / "y", [["a"]])
     assert lh.open(tmp_path / "x").shape == (5, 2)
     assert not (tmp_path / "y").exists()

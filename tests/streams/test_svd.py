@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
+from scipy.sparse import csr_array
 
 import leptonhpc as lh
 from leptonhpc.errors import (
@@ -106,7 +107,8 @@ def test_single_precision_stays_single(rng: np.random.Generator) -> None:
     x = rng.standard_normal((60, 8)).astype("f4")
     model = IncrementalSVD(3).fit(np.split(x, 6))
     assert (model.vh.dtype, model.s.dtype) == (np.dtype("f4"), np.dtype("f4"))
-    assert IncrementalSVD(1).partial_fit(np.ones((2, 2), np.int16)).vh.dtype == np.float32
+    for dtype, taken in (("i2", "f8"), ("f2", "f4"), ("longdouble", "f8")):
+        assert IncrementalSVD(1).partial_fit(np.ones((2, 2), dtype)).vh.dtype == taken
 
 
 def test_principal_components_agree_with_scikit_learn(rng: np.random.Generator) -> None:
@@ -159,8 +161,12 @@ def test_a_batch_that_is_refused_leaves_the_model_as_it_was(rng: np.random.Gener
     bad[4, 1] = np.nan
     with pytest.raises(NonFiniteError, match=r"row 14 of the stream .* nan in column 1"):
         model.partial_fit(bad)
-    with pytest.raises(ShapeError, match=r"\(rows, 3\); found \(10, 4\)"):
-        model.partial_fit(np.ones((10, 4)))
+    for wrong in (model.partial_fit, model.transform):
+        with pytest.raises(ShapeError, match=r"\(rows, 3\); found \(10, 4\)"):
+            wrong(np.ones((10, 4)))
+    for odd in (csr_array(x), np.ones((3, 0))):
+        with pytest.raises(ShapeError, match=r"\(rows, columns\); found"):
+            IncrementalSVD(2).partial_fit(odd)
     with pytest.raises(OptionError, match="dtype"):
         model.partial_fit(np.array([["a", "b", "c"]]))
     with pytest.raises(DTypeError, match="1 values are masked"):
@@ -199,6 +205,8 @@ def test_angles_are_exact_to_rounding_small_or_large(
     assert np.all(np.abs(found - [0, angle]) <= 16 * EPS)
     assert np.all(np.abs(found - np.sort(subspace_angles(first.T, second.T))) <= 1e-7)
     assert len(principal_angles(first, second[:1])) == 1
+    with pytest.raises(OptionError, match="orthonormal"):
+        principal_angles(first, 2 * second)
 
 
 def drifting(rng: np.random.Generator, angle: float) -> Any:

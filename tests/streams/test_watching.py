@@ -21,7 +21,7 @@ from leptonhpc.errors import (
     StoreError,
     StreamError,
 )
-from leptonhpc.store import leasing
+from leptonhpc.store import StoredArray, leasing
 from leptonhpc.streams import append, end_stream
 
 from .forking import Forks
@@ -292,6 +292,27 @@ def test_a_stream_that_shrank_or_became_another_is_an_error(stream: Path, tmp_pa
     zarr.create_array(stream, shape=(20, 3), dtype="f8", overwrite=True)
     with pytest.raises(StreamError, match="became another array"):
         next(watcher)
+
+
+def test_a_stream_made_anew_while_it_is_read_is_an_error(
+    stream: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = lh.watch(stream, rows=5, timeout_seconds=0.0)
+    next(watcher)
+    read = StoredArray.read
+
+    def replacing(self: StoredArray, region: Any, out: Any = None) -> Any:
+        found = read(self, region, out)
+        if not self.attributes.get("new"):
+            made = zarr.create_array(stream, shape=(10, 2), dtype="f8", overwrite=True)
+            made.attrs["new"] = True
+        return found
+
+    monkeypatch.setattr(StoredArray, "read", replacing)
+    for _ in range(2):
+        with pytest.raises(StreamError, match="row 4 .* is not what it was when it was taken"):
+            next(watcher)
+        assert watcher.position == 5
 
 
 def test_a_state_of_another_stream_is_refused(stream: Path, tmp_path: Path) -> None:

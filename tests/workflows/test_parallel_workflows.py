@@ -24,6 +24,11 @@ TEMPLATES = Path(__file__).parents[2] / "workflows"
 PICTURES = {"market_risk": 2, "stream_monitor": 1}
 
 
+def copy(name: str, folder: Path) -> None:
+    """Copy a template without what it left when somebody ran it."""
+    shutil.copytree(TEMPLATES / name, folder, ignore=shutil.ignore_patterns("*-output"))
+
+
 @pytest.fixture
 def prices() -> None:
     """Skip, and say why, where the prices cannot be had."""
@@ -43,7 +48,7 @@ def run(
 
     def program(name: str, *arguments: str) -> str:
         if not (tmp_path / "mine").exists():
-            shutil.copytree(TEMPLATES / name, tmp_path / "mine")
+            copy(name, tmp_path / "mine")
         monkeypatch.chdir(tmp_path / "mine")
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
         runpy.run_path("run.py", run_name="__main__")
@@ -72,7 +77,7 @@ def test_value_at_risk_is_that_of_the_closed_form(tmp_path: Path, run: Callable[
 def test_a_change_is_told_of_once_whatever_was_killed(
     tmp_path: Path, run: Callable[..., str]
 ) -> None:
-    shutil.copytree(TEMPLATES / "stream_monitor", tmp_path / "mine")
+    copy("stream_monitor", tmp_path / "mine")
     small = ("--rows", "2000", "--pause")
     doomed = subprocess.Popen(  # it would need half a minute to the change
         [sys.executable, "run.py", *small, "1.0"], cwd=tmp_path / "mine", start_new_session=True
