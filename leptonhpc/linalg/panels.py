@@ -258,7 +258,11 @@ def panel_stage(
     for j in range(len(panels)):
         lane, at, last = j % resources.workers, panels.region(j), f"{factor}-{j}"
         (r0, r1), (c0, c1) = at
-        work = flops(r1 - r0, c1 - c0, c0)
+        rows, width = max(0, r1 - max(r0, c0)), c1 - c0
+        inner = min(rows, width)  # columns beyond the last row are only updated
+        own = flops(rows, inner, 0) + flops(rows, width - inner, rows)
+        before = c0 if panels.triangular else min(c0, r1)
+        updates = flops(r1 - r0, width, before) - flops(rows, width, 0)
         loads = StepList(tuple(load[1](j)))
         nbytes = sum(_elements(r.region) for s in loads for r in s.reads) * dtype.itemsize
         key = f"{load[0]}-{j}"
@@ -276,15 +280,14 @@ def panel_stage(
                 Task(
                     f"{update[0]}-{j}-{group[0]}", update[0], steps, lane, key, at, part_of=last,
                     continues=True, needs=tuple(f"{factor}-{k}" for k in group),
-                    flops=share * (work - _own(at)), read_nbytes=read,
+                    flops=share * updates, read_nbytes=read,
                 )
             )  # fmt: skip
             key = tasks[-1].key
         tasks.append(
             Task(
                 last, factor, StepList(), lane, key, at, continues=True,
-                flops=_own(at) if j else work,
-                write_nbytes=(r1 - r0) * (c1 - c0) * dtype.itemsize,
+                flops=own, write_nbytes=(r1 - r0) * (c1 - c0) * dtype.itemsize,
             )
         )  # fmt: skip
         previous[lane] = last
@@ -312,12 +315,6 @@ def _passes(source: Source, tasks: list[Task]) -> float:
     count = sum(source.units_in(read.region) for read in reads if read.operand == "a")
     count += sum(source.units_in(read.region[::-1]) for read in reads if read.operand == MIRROR)
     return count / whole
-
-
-def _own(at: Region) -> float:
-    """Flops of factoring a panel that was updated, about; the rest are its updates."""
-    (r0, r1), (c0, c1) = at
-    return float(c1 - c0) ** 2 * (r1 - r0)
 
 
 def _elements(region: Region) -> int:

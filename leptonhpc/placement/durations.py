@@ -74,16 +74,39 @@ def task_seconds(
     compute = beside + flop_seconds(task, stage, rates) / cores
     swept = sweep_flops(task.kernel, task.read_nbytes, stage.dtype)
     compute += swept / (rates.sweep_flops * cores)
+    read = read_seconds(device, stage, task.read_nbytes)
     moved = task.read_nbytes + task.write_nbytes
     link = moved / device.link_bytes
     if device.link_seconds:
         link += device.link_seconds * len(task.steps)
     return Seconds(
-        slow.read * task.read_nbytes / (rates.read_bytes * decoders(device, stage)),
+        slow.read * read,
         slow.compute * compute,
         slow.write * task.write_nbytes / (rates.write_bytes * min(cores, stage.blas_threads)),
         slow.compute * link if device.overlaps else 0.0,
     )
+
+
+def read_seconds(device: Device, stage: Stage, nbytes: float) -> float:
+    """Predict what reading takes a lane.
+
+    Parameters
+    ----------
+    device : Device
+        Whose lane.
+    stage : Stage
+        What it does.
+    nbytes : float
+        How much is read.
+
+    Returns
+    -------
+    float
+        Seconds. What is kept comes to memory that was not used before, the rest to buffers.
+    """
+    rates = device.rates
+    each = 1 / rates.read_bytes + stage.kept_share / rates.fresh_bytes
+    return nbytes * each / decoders(device, stage)
 
 
 def flop_seconds(task: Task, stage: Stage, rates: Rates) -> float:

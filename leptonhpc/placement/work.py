@@ -12,7 +12,7 @@ from leptonhpc.placement.durations import (
     PANELS,
     Seconds,
     Slowdown,
-    decoders,
+    read_seconds,
     task_seconds,
 )
 from leptonhpc.placement.machine import Machine
@@ -87,7 +87,7 @@ class Work:
         if home is None or home[0] == lane.device:
             return 0.0
         device = self.machine.devices[lane.device]
-        again = home[1] / (device.rates.read_bytes * decoders(device, self.stage))
+        again = read_seconds(device, self.stage, home[1])
         return again * self.slowdown.get(lane.device, NORMAL).read
 
     def seconds(self, item: Item, lane: Lane) -> float:

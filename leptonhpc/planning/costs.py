@@ -71,6 +71,9 @@ class Rates:
     """Sums of sizes and squares (counted as 4 for a number), per core and second."""
     tf32_speedup: float = 2.0
     """How much faster gemm is in TF32; where there is none, in float32."""
+    fresh_bytes: float = 1e9
+    """Memory that was not used before, which the system clears, per core and second. It is not
+    measured: what a process gave back it gets again much faster."""
     measured: bool = False
 
     def of(self, name: str, dtype: Any, size: float | None = None) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from leptonhpc.blocks import Region
@@ -172,6 +173,15 @@ class Stage:
     """Columns of skinny products."""
     sum_nbytes: int | None = None
     """Of what a task adds to, where the stage only sums; None: it may be large."""
+
+    @cached_property
+    def kept_share(self) -> float:
+        """Of what tasks read, the part that stays in memory for later stages, at most."""
+        first = next(iter(self.tasks), None)
+        if first is None or not first.read_nbytes or first.affinity is None:
+            return 0.0  # or it stays there already
+        kept = self.resident_nbytes * self.lanes / self.lanes_per_worker
+        return min(1.0, kept / self.read_nbytes)
 
     @property
     def operands(self) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 from distributed import Client, Future
@@ -16,6 +16,81 @@ _ANSWER_SECONDS = 10.0
 _FIRST_SECONDS = 60.0
 """Until one answers: all of them may have to import what they need, on a busy machine."""
 _LOOK_SECONDS = 0.5
+
+
+class Questions:
+    """A question to workers; each answer is taken when it comes, whoever waits for it.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The client.
+    function, *arguments : callable, objects
+        What to run on each.
+    """
+
+    def __init__(self, client: Client, function: Callable[..., Any], *arguments: Any) -> None:
+        self._client, self._function, self._arguments = client, function, arguments
+        self._asked: dict[str, asyncio.Future[dict[str, Any]]] = {}
+
+    def answers(self, workers: Sequence[str], *, wait_for: Collection[str]) -> dict[str, Any]:
+        """Ask those that were not asked yet; give what came.
+
+        Parameters
+        ----------
+        workers : sequence of str
+            Whom to ask. Others that were asked before are asked no more.
+        wait_for : collection of str
+            Who is waited for, as `ask` does. The others' answers are given when they are there,
+            perhaps by a later call.
+
+        Returns
+        -------
+        dict
+            See `ask`.
+        """
+        answers: dict[str, Any] = self._client.sync(self._take, workers, wait_for)
+        return {a: value for a, value in answers.items() if not isinstance(value, OSError)}
+
+    def asked(self) -> set[str]:
+        """Give those whose answer was not taken yet."""
+        return set(self._asked)
+
+    def drop(self) -> None:
+        """Ask no more."""
+        if self._asked:
+            self._client.sync(self._take, (), ())
+
+    async def _take(self, workers: Sequence[str], wait_for: Collection[str]) -> dict[str, Any]:
+        for address in self._asked.keys() - set(workers):
+            self._asked.pop(address).cancel()
+        for address in workers:
+            if address not in self._asked:
+                self._asked[address] = self._ask(address)
+        awaited = {self._asked[address]: address for address in workers if address in wait_for}
+        if awaited:
+            done, silent = await asyncio.wait(awaited, timeout=_ANSWER_SECONDS)
+            if not done:
+                done, silent = await asyncio.wait(
+                    awaited, timeout=_FIRST_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+            for each in silent:  # it is asked again, if it is still there
+                self._asked.pop(awaited[each]).cancel()
+        answers: dict[str, Any] = {}
+        for address in [a for a, each in self._asked.items() if each.done()]:
+            answer = self._asked.pop(address)
+            if not answer.cancelled() and answer.exception() is None:
+                answers.update(answer.result())
+        return answers
+
+    def _ask(self, address: str) -> asyncio.Future[dict[str, Any]]:
+        question = self._client.run(
+            self._function, *self._arguments, workers=[address], on_error="return"
+        )
+        asked: asyncio.Future[dict[str, Any]] = asyncio.ensure_future(question)
+        # what nobody takes any more is no error
+        asked.add_done_callback(lambda each: each.cancelled() or each.exception())
+        return asked
 
 
 def ask(
@@ -40,29 +115,7 @@ def ask(
     """
     if not workers:
         return {}
-
-    async def ask_all() -> dict[str, Any]:
-        asked = {
-            asyncio.ensure_future(
-                client.run(function, *arguments, workers=[address], on_error="return")
-            ): address
-            for address in workers
-        }
-        done, silent = await asyncio.wait(asked, timeout=_ANSWER_SECONDS)
-        if not done:
-            done, silent = await asyncio.wait(
-                asked, timeout=_FIRST_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-        for each in silent:
-            each.cancel()
-        answers: dict[str, Any] = {}
-        for each in done:
-            if each.exception() is None:
-                answers.update(each.result())
-        return answers
-
-    found: dict[str, Any] = client.sync(ask_all)
-    return {address: value for address, value in found.items() if not isinstance(value, OSError)}
+    return Questions(client, function, *arguments).answers(workers, wait_for=workers)
 
 
 def tell_scheduler(client: Client, function: Callable[..., Any], **told: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from leptonhpc.runtime.execute import run_task, sum_accumulators
 from leptonhpc.runtime.monitor import HERE, Monitor
 from leptonhpc.runtime.reading import Context
 from leptonhpc.runtime.report import PlacementReport
+from leptonhpc.runtime.ticking import UNTOLD
 
 Done = Mapping[str, Mapping[str, Any]]
 """Accumulators of tasks that an earlier run finished."""
@@ -177,10 +178,13 @@ class Cluster:
 
     def begin(self, job: str, paths: Paths, resources: Resources) -> None:
         """Register the placement of tasks, and listen to what workers tell."""
+        from leptonhpc.runtime.asking import tell_scheduler
+        from leptonhpc.runtime.taking_part import begin_job
         from leptonhpc.runtime.workers import TOPIC, Workers
 
         self._job, self.topic = job, TOPIC
         with reached(self.client):
+            tell_scheduler(self.client, begin_job, who=self.client.id, job=job)
             self._workers = Workers(self.client, resources, paths, job)
             try:
                 self._workers.look()
@@ -224,25 +228,27 @@ class Cluster:
                 self._workers.tell({**monitor.facts(), **monitor.plan()}, state)
 
     def end(self, job: str) -> Used:
-        """Drop what the job left on workers; give the largest peak, and the energy."""
-        from leptonhpc.runtime.asking import ask
+        """Drop what the job left on workers; give the largest peak, and the energy.
+
+        Workers that are much slower than others are told, and not waited for.
+        """
+        from leptonhpc.runtime.asking import ask, tell_scheduler
+        from leptonhpc.runtime.taking_part import end_job, tidy_up
 
         blas_limits.restore()
         if not is_reached(self.client):  # nobody is there to be told
             return Used(int(max(self._workers.peaks.values(), default=0)), {})
+        last = self._workers.told_last()
         self._workers.close()
-        told = ask(self.client, _end_job, job, workers=self._workers.addresses)
+        awaited = [address for address in self._workers.addresses if address not in last]
+        told = ask(self.client, tidy_up, job, workers=awaited)
+        with suppress(*UNTOLD):
+            tell_scheduler(self.client, end_job, who=self.client.id, job=job, workers=last)
         joules: dict[str, float] = {}
         for each in told.values():  # workers of one host read the same sensors
             for sensor, value in each.items() if isinstance(each, dict) else ():
                 joules[sensor] = max(value, joules.get(sensor, 0.0))
         return Used(int(max(self._workers.peaks.values(), default=0)), joules)
-
-
-def _end_job(job: str) -> dict[str, float]:
-    """Drop what a job left on this worker; give the energy."""
-    execute.forget(job)
-    return energy.end(job)
 
 
 def connected_client() -> Any | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,13 +22,15 @@ START_SECONDS = 0.05
 """What a stage takes beside its tasks, before one was seen."""
 
 
-def machine_of(client: Client) -> Machine:
+def machine_of(client: Client, *, anew: bool = False) -> Machine:
     """Give the workers of a cluster as devices, as fast as they were measured to be.
 
     Parameters
     ----------
     client : distributed.Client
         The client.
+    anew : bool
+        They were just measured.
 
     Returns
     -------
@@ -35,8 +38,7 @@ def machine_of(client: Client) -> Machine:
         A device for each worker.
     """
     found = present(client)
-    devices = ask(client, here, workers=list(found))
-    raise_options(devices)
+    devices = devices_of(client, found, anew=anew)
     if not any(isinstance(device, Device) for device in devices.values()):
         raise WorkerError(f"no worker of the cluster answers: {devices}")
     typical = _typical([d.rates for d in devices.values() if isinstance(d, Device)])
@@ -55,6 +57,86 @@ def machine_of(client: Client) -> Machine:
         ),
         start_seconds=START_SECONDS, lane_seconds=TASK_SECONDS,
     )  # fmt: skip
+
+
+def devices_of(
+    client: Client,
+    workers: Mapping[str, Mapping[str, Any]],
+    *,
+    beside: Mapping[str, Device] | None = None,
+    anew: bool = False,
+) -> dict[str, Any]:
+    """Ask workers for their devices; of those that are much slower than others, not every time.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The client.
+    workers : mapping
+        Whom to ask, as `identities` gives them.
+    beside : mapping of str to Device, optional
+        Of other workers.
+    anew : bool
+        All of them: they were just measured.
+
+    Returns
+    -------
+    dict
+        Devices by address; an exception of those that raised it.
+
+    Raises
+    ------
+    OptionError
+        If a worker was asked for a device that it does not have.
+    """
+    now = time.monotonic()
+    for process in [p for p, (at, _) in list(_said.items()) if anew or now - at > _SAID_SECONDS]:
+        _said.pop(process, None)
+    said = {
+        address: _said[process][1]
+        for address, worker in workers.items()
+        if (process := _process(address, worker)) in _said
+    }
+    slow = slow_ones({**(beside or {}), **said})
+    known = {a: device for a, device in said.items() if a in slow}
+    devices = ask(client, here, workers=[a for a in workers if a not in known])
+    raise_options(devices)
+    for address, device in devices.items():
+        # what an accelerator has in memory changes
+        if isinstance(device, Device) and not device.overlaps:
+            _said[_process(address, workers[address])] = now, device
+    return {**devices, **known}
+
+
+def slow_ones(devices: Mapping[str, Any]) -> set[str]:
+    """Give those that are so much slower than others that a job need not wait for them.
+
+    Parameters
+    ----------
+    devices : mapping of str to Device
+        By address.
+
+    Returns
+    -------
+    set of str
+        Their addresses.
+    """
+    named = [replace(d, name=a) for a, d in devices.items() if isinstance(d, Device)]
+    if not named:
+        return set()
+    worth = Machine(tuple(named)).worthwhile()
+    return {device.name for device in named} - {device.name for device in worth.devices}
+
+
+def _process(address: str, worker: Mapping[str, Any]) -> tuple[str, str]:
+    """Name a worker's process: another may come to have its address."""
+    return address, str(worker["local_directory"])
+
+
+_said: dict[tuple[str, str], tuple[float, Device]] = {}
+"""What workers last said of themselves, and when."""
+_SAID_SECONDS = 60.0
+"""So long that holds: somebody else may measure them."""
 
 
 def absent_workers(
@@ -117,4 +199,4 @@ def measured_workers(client: Client, *, save: bool) -> Machine:
         for a in addresses
     ]
     client.gather(futures)
-    return machine_of(client)
+    return machine_of(client, anew=True)

@@ -268,7 +268,7 @@ class Dispatcher:
         pause = max(LOOK_SECONDS, 20 * self._dealing_seconds)
         rested = time.perf_counter() - self._dealt_at > pause
         if first or changed or self._orphans() or (rested and self._is_uneven()):
-            self._deal()
+            self._deal(anew=first or changed)
 
     def _lose(self, lane: Lane) -> None:
         """Take back all that a lane had: what is in its accumulators is lost."""
@@ -306,18 +306,19 @@ class Dispatcher:
             left.difference_update(lane.queue)
         return left
 
-    def _deal(self) -> None:
-        """Deal what is not begun."""
+    def _deal(self, *, anew: bool) -> None:
+        """Deal what is not begun; it is no news if each lane gets what it had."""
         began = time.perf_counter()
-        waiting = self._orphans()
-        for lane in self._lanes.values():
-            waiting.update(lane.queue)
-            lane.queue.clear()
+        waiting = self._orphans().union(*(lane.queue for lane in self._lanes.values()))
         placed = place_work(self._work(sorted(waiting)))
         devices = self._workers.machine.devices
+        before = [lane.queue for lane in self._lanes.values()]
+        for lane in self._lanes.values():
+            lane.queue = deque()
         for owner, numbers in zip(placed.placement.lanes, placed.placement.order, strict=True):
             self._lanes[devices[owner.device].name, owner.number].queue.extend(numbers)
-        self._record.dealt(placed)
+        if anew or before != [lane.queue for lane in self._lanes.values()]:
+            self._record.dealt(placed)
         self._dealt_at = time.perf_counter()
         self._dealing_seconds = self._dealt_at - began
 

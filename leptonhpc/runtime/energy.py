@@ -80,7 +80,7 @@ Sensors = dict[str, tuple[Callable[[], float], float]]
 _meters: dict[str, Meter] = {}
 
 
-def begin(job: str, device: str) -> None:
+def begin(job: str, device: str) -> bool:
     """Measure for a job in this process from now on.
 
     Parameters
@@ -89,9 +89,15 @@ def begin(job: str, device: str) -> None:
         Its name.
     device : str
         What this process computes with.
+
+    Returns
+    -------
+    bool
+        Whether there is anything to measure.
     """
     if job not in _meters:  # workers are asked again when others join
         _meters[job] = Meter(device)
+    return bool(_meters[job].joules())
 
 
 def end(job: str) -> dict[str, float]:

@@ -44,9 +44,9 @@ class _TooLate(Exception):  # noqa: N818
 
 
 Told = Mapping[str, Any]
-"""What a task tells when it is done: ``stage``, ``task``, ``seconds``, ``read_seconds`` and
-``write_seconds`` of them, ``read_nbytes``, and ``ended`` by the clock of who hears it; from a
-worker also ``address``, ``job``, ``kept_nbytes``, ``resident_nbytes`` and ``peak_nbytes``."""
+"""What a task tells when it is done: ``stage``, ``task``, ``seconds``, ``read_seconds``,
+``write_seconds`` and ``compute_seconds`` of them, ``read_nbytes``, and ``ended`` by the clock of
+who hears it; from a worker also ``address``, ``job``, ``kept``, ``resident``, ``peak_nbytes``."""
 
 
 @dataclass
@@ -76,6 +76,8 @@ class _Process:
 
     resident: Resident = field(default_factory=Resident)
     cancelled: set[str] = field(default_factory=set)
+    ended: deque[str] = field(default_factory=lambda: deque(maxlen=200))
+    """The latest jobs that ended: nobody tidies up again after a task that is late."""
     told: dict[str, deque[Told]] = field(default_factory=dict)
     """Of jobs on threads of this process: what their tasks told."""
     totals: Totals = field(default_factory=Totals)
@@ -146,7 +148,7 @@ def _folded(
     task: Task, context: Context, small: dict[str, Any], previous: Accumulator | None,
     needed: Sequence[Accumulator], device: str,
 ) -> Accumulator:  # fmt: skip
-    began = time.perf_counter()
+    began, ran = time.perf_counter(), time.thread_time()
     require_wanted = _watched(context)
     fold = table(device, context.precision)[task.kernel]
     blas = fold.blas
@@ -170,6 +172,8 @@ def _folded(
     for step, blocks in reader.blocks_of(steps):
         if context.job in _process.cancelled:
             raise Cancelled(context.job)
+        if has_ended(context.job):
+            raise _TooLate(context.job)
         block = fold.step(acc, blocks, small, step.at)
         if block is not None and context.writer is not None:
             require_wanted()
@@ -185,7 +189,8 @@ def _folded(
         acc = _write_whole(task, context, acc, block, require_wanted)
         wrote += time.perf_counter() - start
     acc = held(acc, blas)
-    _tell(context, task, reader, seconds=time.perf_counter() - began, write_seconds=wrote)
+    seconds, ran = time.perf_counter() - began, time.thread_time() - ran
+    _tell(context, task, reader, seconds, wrote, ran)
     return acc
 
 
@@ -197,6 +202,8 @@ def run_placed(
 ) -> Accumulator:
     """Fold the steps of one task on a worker, which has context and small arrays as one."""
     context, _ = shared
+    if has_ended(context.job):
+        return Kept({_TAKEN: True})
     with _unprofiled():
         if _process.stages.get(context.job) != context.stage:  # what the last one read into goes
             _process.stages[context.job] = context.stage
@@ -206,6 +213,9 @@ def run_placed(
             return Kept(run_task(task, *shared, previous, needed))
         except _TooLate:  # no news for the worker's log
             return Kept({_TAKEN: True})
+        finally:
+            if has_ended(context.job):
+                forget(context.job)
 
 
 @contextmanager
@@ -315,6 +325,17 @@ def forget(job: str) -> None:
     blas_limits.restore()
 
 
+def end(job: str) -> None:
+    """Drop what a job left in this process, for good: tasks of it that are late end soon."""
+    _process.ended.append(job)
+    forget(job)
+
+
+def has_ended(job: str) -> bool:
+    """Say whether this process was told that a job ended."""
+    return job in _process.ended
+
+
 def allow(job: str) -> None:
     """Let a job's tasks run in this process, also after a stage of it was stopped."""
     _process.cancelled.discard(job)
@@ -354,13 +375,14 @@ def _writable(value: Any) -> Any:
 
 
 def _tell(
-    context: Context, task: Task, reader: Reader, *, seconds: float, write_seconds: float
+    context: Context, task: Task, reader: Reader, seconds: float, write_seconds: float, ran: float
 ) -> None:
     """Tell who waits for the job what was done, where, and how long it took."""
     told: dict[str, Any] = {
         "stage": context.stage, "task": task.key, "seconds": seconds,
         "read_seconds": reader.waited_seconds, "write_seconds": write_seconds,
         "read_nbytes": reader.read_nbytes,
+        "compute_seconds": reader.computed_seconds(seconds - write_seconds, ran),
     }  # fmt: skip
     _process.totals.add(told)
     if context.topic is None:

@@ -96,7 +96,7 @@ def measure(*, save: bool) -> Device:
     )
     rates = Rates(
         gemm, syrk, skinny, _eigh_rate(), read, write, potrf, geqrf, single / gemm, half,
-        skinny_half, sweep, rounded / gemm, measured=True,
+        skinny_half, sweep, rounded / gemm, rate.share * Rates().fresh_bytes, measured=True,
     )  # fmt: skip
     device = _device(kind, rates, (math.inf, 0.0) if blas.array is None else _link(blas))
     _here[kind] = device

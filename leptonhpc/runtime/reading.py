@@ -103,6 +103,29 @@ class Reader:
     """What the steps waited for their blocks."""
     read_nbytes: int = 0
     """What was read for this task."""
+    loading_seconds: float = 0.0
+    """Processor time of reading beside the task's own thread."""
+
+    def computed_seconds(self, seconds: float, ran: float) -> float:
+        """Say how long a task would have computed, had nothing been read beside it.
+
+        Parameters
+        ----------
+        seconds : float
+            What it took, without writing.
+        ran : float
+            Processor time of its own thread.
+
+        Returns
+        -------
+        float
+            What it did not wait for its blocks; on a lane of one core, the part of the time that
+            its own thread had of that core.
+        """
+        rest = max(0.0, seconds - self.waited_seconds)
+        if self.context.blas_threads > 1 or not self.blas.is_host or not ran:
+            return rest
+        return min(rest, max(ran, seconds * ran / (ran + self.loading_seconds)))
 
     def blocks_of(self, steps: Sequence[Step]) -> Iterator[tuple[Step, list[Any]]]:
         """Give each step with its blocks; a block that follows itself is read once.
@@ -130,7 +153,7 @@ class Reader:
                     if not held:
                         slots.clear()  # what is not needed gives its buffers to what comes
                     # buffers are a thread's own: one thread reads all
-                    load = reader.submit(self._load, step, held, slots, pool) if prefetch else None
+                    load = reader.submit(self._ahead, step, held, slots, pool) if prefetch else None
                     held = load.result() if load else self._load(step, held, slots, pool)
                 else:
                     held = ahead.result()
@@ -139,10 +162,16 @@ class Reader:
                 if prefetch and number + 1 < len(steps):
                     following = steps[number + 1]
                     if prefetch == "always" or not held.keys().isdisjoint(following.reads):
-                        ahead = reader.submit(self._load, following, held, slots, pool)
+                        ahead = reader.submit(self._ahead, following, held, slots, pool)
                 blocks = [held[r] for r in step.reads]
                 yield step, blocks
                 blocks.clear()  # who folded them holds none while the next come
+
+    def _ahead(self, *load: Any) -> Blocks:
+        began = time.thread_time()
+        blocks = self._load(*load)
+        self.loading_seconds += time.thread_time() - began
+        return blocks
 
     def _load(
         self, step: Step, held: Blocks, slots: dict[str, int], pool: Executor | None

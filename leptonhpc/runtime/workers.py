@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import queue
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 from distributed import Client
@@ -20,14 +18,12 @@ from leptonhpc.errors import WorkerError
 from leptonhpc.placement import Device, Lane, Machine, Slowdown, Work
 from leptonhpc.planning import Read, Resources, Stage, Task
 from leptonhpc.planning.costs import rate_of
-from leptonhpc.runtime import energy, lanes, memory
-from leptonhpc.runtime.asking import ask, tell_scheduler
+from leptonhpc.runtime import lanes, memory
+from leptonhpc.runtime.asking import Questions, tell_scheduler
 from leptonhpc.runtime.board import Board, post
-from leptonhpc.runtime.cluster import START_SECONDS, TASK_SECONDS, raise_options
-from leptonhpc.runtime.device import device_here
-from leptonhpc.runtime.execute import prepare
+from leptonhpc.runtime.cluster import START_SECONDS, TASK_SECONDS, devices_of, slow_ones
 from leptonhpc.runtime.placed import Placer, remove_silent
-from leptonhpc.runtime.probe import here
+from leptonhpc.runtime.taking_part import take_part
 
 TOPIC = "leptonhpc-tasks"
 """Where tasks tell what they did."""
@@ -84,6 +80,9 @@ class Workers:
         self.peaks: dict[str, int] = {}
         """Largest memory of each worker, as its tasks told."""
         self._told = _listening[job] = queue.SimpleQueue()
+        self._joining = Questions(client, take_part, paths, job, metered)
+        self._metering: set[str] = set()
+        """Those that measure energy."""
         call_for(client, 1)  # none is given back while the job begins
         client.register_plugin(Placer())
         client.register_plugin(Board())
@@ -112,11 +111,24 @@ class Workers:
         """Stop listening."""
         _listening.pop(self._job, None)
         if is_reached(self._client):
+            self._joining.drop()
             call_for(self._client, 0)
         # jobs in other threads may share the client
         if not _listening and is_reached(self._client):
             with reached(self._client):
                 self._client.unsubscribe_topic(TOPIC)
+
+    def told_last(self) -> list[str]:
+        """Give those that are not waited for at the end: slow ones, unless they measure energy.
+
+        Returns
+        -------
+        list of str
+            Their addresses; among them those that have not said yet whether they take part, and
+            those that may not.
+        """
+        slow = slow_ones(self._devices) - self._metering
+        return sorted(slow | self._joining.asked() | self._refused)
 
     def look(self, *, now: bool = False) -> bool:
         """See who is there, unless that was just done; say whether anything changed.
@@ -174,13 +186,15 @@ class Workers:
             self.standing = {k: lane for k, lane in self.standing.items() if k[0] != address}
             self.homes = {read: home for read, home in self.homes.items() if home[0] != address}
         self._refused &= found.keys()
-        new = [a for a in found if a not in self._devices and a not in self._refused]
+        new = {
+            address: worker for address, worker in found.items()
+            if address not in self._devices and address not in self._refused
+        }  # fmt: skip
+        joined = False
         if new:
-            devices = ask(self._client, here, workers=new)
-            raise_options(devices)
-            fit = self._fit(new, found)
-            for address in new:
-                worker = found[address]
+            devices = devices_of(self._client, new, beside=self._devices)
+            fit = self._fit(new, devices)
+            for address, worker in new.items():
                 if address not in fit or not isinstance(devices.get(address), Device):
                     continue  # refused, or it did not answer: it is asked again
                 memory = worker["memory_limit"] or self._resources.memory_nbytes
@@ -188,15 +202,22 @@ class Workers:
                     devices[address], name=address, memory_nbytes=memory,
                     cores=1 if devices[address].overlaps else worker["nthreads"],
                 )  # fmt: skip
+                joined = True
         self._models = {}
         self._places = {address: place for place, address in enumerate(self._devices)}
-        return bool(gone or new)
+        return bool(gone) or joined
 
-    def _fit(self, new: list[str], found: Mapping[str, Mapping[str, Any]]) -> set[str]:
-        """Give those that have leptonhpc, see the data, and are large enough."""
-        sees = ask(self._client, _can_take_part, self._paths, self._job, self._metered, workers=new)
+    def _fit(self, found: Mapping[str, Mapping[str, Any]], devices: Mapping[str, Any]) -> set[str]:
+        """Give those that have leptonhpc, see the data, and are large enough.
+
+        A slow one is not waited for: it joins when it has answered.
+        """
+        slow = slow_ones({**self._devices, **devices})
+        sees = self._joining.answers(list(found), wait_for=found.keys() - slow)
         fit = set()
-        for address, why in sorted(sees.items()):
+        for address, answer in sorted(sees.items()):
+            why, meters = answer if isinstance(answer, tuple) else (answer, False)
+            self._metering |= {address} if meters else set()
             if isinstance(why, ImportError):
                 why = "does not have leptonhpc installed"
             worker, wanted = found[address], self._resources
@@ -335,11 +356,11 @@ class Workers:
             return
         machine = Machine((device,), lane_seconds=TASK_SECONDS)
         alone = Work(stage, (), machine, ()).task_seconds(task, Lane(0, 0, 0))
-        read, write = told["read_seconds"], told["write_seconds"]
+        compute, write = told["compute_seconds"], told["write_seconds"]
+        read = max(0.0, told["seconds"] - write - compute)
         self._observe(address, "read", read, alone.read)
         self._observe(address, "write", write, alone.write)
-        rest = max(0.0, told["seconds"] - read - write)
-        self._observe(address, self._rate, rest, max(alone.compute, alone.link))
+        self._observe(address, self._rate, compute, max(alone.compute, alone.link))
         affinity = task.affinity if told["kept_nbytes"] else None
         if affinity is not None:
             self.homes[affinity] = (address, told["kept_nbytes"])
@@ -370,21 +391,3 @@ def _pass_on(event: tuple[Any, Any]) -> None:
     told = event[1]
     if told["job"] in _listening:
         _listening[told["job"]].put({**told, "ended": time.perf_counter()})
-
-
-def _can_take_part(paths: tuple[str, ...], job: str, metered: bool) -> str:
-    """Say why this worker cannot, or nothing; prepare it, and measure memory and energy anew."""
-    prepare()
-    memory.reset_peak()
-    if find_spec("prometheus_client") is not None:
-        from leptonhpc.runtime.metrics import show_worker
-
-        show_worker()
-    deadline = time.monotonic() + 5
-    while blind := [path for path in paths if not os.path.exists(path)]:
-        if time.monotonic() > deadline:  # network file systems lag
-            return f"does not see {blind[0]!r}; use a folder that all machines share, or a URL"
-        time.sleep(0.2)
-    if metered:
-        energy.begin(job, device_here())
-    return ""

@@ -79,3 +79,15 @@ def test_reflections_take_the_products_of_their_reflectors_beside() -> None:
     reflected, eliminated = seconds(*both)
     assert eliminated == pytest.approx(8.0)
     assert reflected == pytest.approx(8.0 * (1 + 256 / (4 * 512)))  # 256 at once
+
+
+@pytest.mark.parametrize(("room", "share"), [(0, 0.0), (10**9, 0.5), (10**10, 1.0)])
+def test_what_is_kept_comes_to_memory_that_must_be_cleared(room: int, share: float) -> None:
+    read = Read("a", ((0, 1000), (0, 1000)), keep=True)
+    task = Task("t", "normal", StepList((Step((read,), read.region),)), 0, read_nbytes=10**9)
+    machine = machine_of(1.0)
+    rates = replace(RATES, read_bytes=2e9, fresh_bytes=0.5e9)
+    machine = replace(machine, devices=(replace(machine.devices[0], rates=rates),))
+    tasks = (task, replace(task, key="u"))
+    work = work_of(Stage("s", tasks, 1, 1, 1, resident_nbytes=room), machine)
+    assert work.task_seconds(task, work.lanes[0]).read == pytest.approx(0.5 + 2 * share)

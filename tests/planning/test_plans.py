@@ -375,3 +375,19 @@ def test_what_a_job_takes_beside_its_work_counts_where_it_is_small(rows: int, sh
     assert (beside > share * e.seconds) == (rows == 300)
     shown = sum(row["seconds"] * s.repeats for row, s in zip(e.stages, e.planned, strict=True))
     assert work - e.extra_seconds < shown < e.seconds
+
+
+@pytest.mark.parametrize("shape", [(3000, 3000), (4000, 1500), (1200, 6000)])
+@pytest.mark.parametrize(("driver", "each"), [("lu", 1), ("qr", 2), ("cholesky", 1 / 2)])
+def test_panels_count_each_flop_of_a_factorisation_once(
+    driver: str, each: float, shape: tuple[int, int]
+) -> None:
+    if driver == "cholesky":
+        shape = (shape[0], shape[0])
+    least, most = sorted(shape)
+    plan = lh.plan(driver, imagined(shape, (256, 256)), memory="250 MB")
+    (stage,) = (stage for stage in plan.explanation.planned if stage.name == "factor")
+    assert len({task.part_of for task in stage.tasks}) > 1
+    assert all(task.flops >= 0 for task in stage.tasks)
+    expected = each * least**2 * (most - least / 3)
+    assert sum(task.flops for task in stage.tasks) == pytest.approx(expected, rel=1e-12)

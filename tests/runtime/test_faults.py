@@ -385,17 +385,23 @@ def test_a_worker_that_joins_at_half_time_gets_work(
 
 
 def test_a_worker_that_becomes_slow_gets_less(folder: Path, client: Client, tmp_path: Path) -> None:
-    slow = next(iter(pids(client)))
+    slow, pause = next(iter(pids(client))), lanes.AHEAD_SECONDS / 2  # few are sent beforehand
+    client.run(pause_before_reads, pause, str(gate(folder)))
 
     def slow_down() -> None:
-        client.run(pause_before_reads, 50 * PAUSE_SECONDS, str(gate(folder)), workers=[slow])
+        gate(folder).touch()  # however long it takes to come to the worker
+        client.run(pause_before_reads, 10 * pause, str(gate(folder)), workers=[slow])
+        gate(folder).unlink()
 
-    with within(600), after_tasks(3, slow_down) as struck:
-        result = svd(folder, tmp_path / "r")
+    try:
+        with within(600), after_tasks(3, slow_down) as struck:
+            result = svd(folder, tmp_path / "r")
+    finally:
+        gate(folder).unlink(missing_ok=True)
     assert struck.is_set()
     shares = {d.name: d.tasks for d in result.report.stages[0].placement.devices}
-    # it had a third of what was done before, and what was in flight; a fair share is that of all
-    assert 4 * shares.get(slow, 0) <= 3 * max(shares.values())
+    # it had its share of what was done before, and what was in flight
+    assert 3 * shares.get(slow, 0) <= 2 * max(shares.values())
     require_same("svd", result, folder)
 
 

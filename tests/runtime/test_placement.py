@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 
 import leptonhpc as lh
+from leptonhpc.runtime import dispatch
 from leptonhpc.runtime.record import Record
 from leptonhpc.testing import put
 
@@ -112,6 +113,22 @@ def require_placed(
     assert all(p.simulated_seconds > 0 for p in placements)
     assert report.simulated_seconds == pytest.approx(sum(p.simulated_seconds for p in placements))
     assert "0 tasks ran off their owner" in str(report)
+
+
+def test_work_that_nobody_else_can_have_is_not_dealt_again(
+    stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "is_uneven", lambda *_: True)
+    monkeypatch.setattr(dispatch, "LOOK_SECONDS", 0.001)
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, memory_limit=0,
+            dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0",
+        ) as alone,
+        Client(alone),
+    ):  # fmt: skip
+        report = lh.norm(stored, memory="250 MB").report
+    assert [stage.placement.dealt_again for stage in report.stages] == [0]
 
 
 def executed(dask_worker: Any) -> list[str]:
