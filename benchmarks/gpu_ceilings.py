@@ -39,47 +39,53 @@ def ceilings(options: dict[str, Any]) -> None:
         rate = _product(blas.computing("tf32"), seconds, n, n, "float32")
         say("ceiling: gemm tf32", 2e-12 * n**3 * rate, "TFLOP/s")
     rows, columns = 2 * n, sizes["columns"]
-    rate = _product(blas, seconds, rows, 32, "float32", inner=columns)
+    rate = _product(blas, seconds, rows, 32, "float32", inner=columns, at_once=16)
     say("ceiling: skinny gemm float32", 2e-12 * rows * columns * 32 * rate, "TFLOP/s")
     _factorisations(blas, seconds, sizes["potrf"])
     _copies(blas, seconds, sizes["copy_nbytes"])
     _reading(Path(options["folder"]), sizes["copy_nbytes"])
 
 
-def _per_second(blas: Blas, seconds: float, work: Callable[[], Any]) -> float:
-    """Repeat work for some time; what it gives is waited for."""
+def _per_second(blas: Blas, seconds: float, work: Callable[[], Any], *, at_once: int = 1) -> float:
+    """Repeat work for some time; what it gives is waited for, after so many at once."""
 
-    def once() -> None:
+    def some() -> None:
+        for _ in range(at_once - 1):
+            work()
         blas.get(work()[:1, :1])
 
-    once()
+    some()
     count, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
-        once()
-        count += 1
+        some()
+        count += at_once
     return count / (time.perf_counter() - began)
 
 
 def _product(
-    blas: Blas, seconds: float, rows: int, columns: int, dtype: str, *, inner: int | None = None
-) -> float:
-    rng = np.random.default_rng(0)
+    blas: Blas, seconds: float, rows: int, columns: int, dtype: str, *, inner: int | None = None,
+    at_once: int = 1,
+) -> float:  # fmt: skip
     depth = inner or rows
-    a = blas.put(rng.standard_normal((rows, depth), dtype=np.dtype(dtype).type))
-    b = blas.put(rng.standard_normal((depth, columns), dtype=np.dtype(dtype).type))
+    a, b = (blas.put(_noise(shape, dtype)) for shape in ((rows, depth), (depth, columns)))
     c = blas.zeros((rows, columns), dtype)
 
     def work() -> Any:
         blas.gemm(c, a, b)
         return c
 
-    return _per_second(blas, seconds, work)
+    return _per_second(blas, seconds, work, at_once=at_once)
+
+
+def _noise(shape: tuple[int, int], dtype: str) -> Any:
+    """Give a million numbers over and over: no faster to compute with, and soon drawn."""
+    drawn = np.random.default_rng(0).standard_normal(1_000_003, dtype=np.dtype(dtype).type)
+    return np.resize(drawn, shape)
 
 
 def _factorisations(blas: Blas, seconds: float, n: int) -> None:
-    rng = np.random.default_rng(0)
-    square = rng.standard_normal((n, n))
-    definite = blas.put(square + square.T + 4 * np.sqrt(n) * np.eye(n))
+    powers = 0.99 ** np.abs(np.arange(-n + 1, n)).astype(float)
+    definite = blas.put(np.lib.stride_tricks.sliding_window_view(powers, n)[::-1])
 
     def potrf() -> Any:
         a = definite + 0
@@ -88,7 +94,8 @@ def _factorisations(blas: Blas, seconds: float, n: int) -> None:
 
     say("ceiling: potrf float64", 1e-12 * n**3 / 3 * _per_second(blas, seconds, potrf), "TFLOP/s",
         note=f"n={n}")  # fmt: skip
-    tall, width = blas.put(rng.standard_normal((2 * n, max(16, n // 16)))), max(16, n // 16)
+    width = max(16, n // 16)
+    tall = blas.put(_noise((2 * n, width), "float64"))
 
     def geqrf() -> Any:
         a = tall + 0

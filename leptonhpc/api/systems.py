@@ -192,6 +192,8 @@ def inv(
     ------
     ShapeError, OptionError, DTypeError, MemoryBudgetError, NonFiniteError, SingularMatrixError
         As for `solve`.
+    NumericRangeError
+        If the inverse would overflow.
     OutputExistsError, JobMismatchError
         If `out` is taken.
 

@@ -186,6 +186,19 @@ class Staging:
                 self._land(*flying.popleft())
         return out
 
+    def release(self) -> bool:
+        """Give back the device's memory that waits for the next block.
+
+        Returns
+        -------
+        bool
+            Whether there was any.
+        """
+        with self._lock:
+            had = bool(self._free)
+            self._free.clear()
+        return had
+
     def _land(self, slot: _Slot, buffer: NDArray[np.uint8], out: NDArray[Any]) -> None:
         self.engine.wait(slot.event)
         out[...] = buffer.view(out.dtype).reshape(out.shape)

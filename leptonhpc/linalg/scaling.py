@@ -91,10 +91,11 @@ class Scaling:
         if self.sides is not None:
             step(self.sides, self._told(d.rows, np.ones(self.width)))
 
-    def write(self, step: Callable[[Stage, Mapping[str, Any]], dict[str, Any]], d: Scales) -> None:
-        """Write X = D_c Y where it does not come back."""
-        if self.solution is not None:
-            step(self.solution, self._told(d.columns, np.ones(self.width)))
+    def write(self, step: Callable[[Stage, Mapping[str, Any]], dict[str, Any]], d: Scales) -> bool:
+        """Write X = D_c Y where it does not come back; say whether its numbers are in range."""
+        if self.solution is None:
+            return True
+        return not step(self.solution, self._told(d.columns, np.ones(self.width)))["max_overflow"]
 
     def _told(self, rows: NDArray[Any], columns: NDArray[Any]) -> dict[str, Any]:
         return {"dtype": self.dtype, "row_factors": rows, "column_factors": columns}

@@ -121,7 +121,8 @@ class SolveJob:
         assert found is not None
         if isinstance(found, Refused):
             raise self._singular(found)
-        self.scaling.write(step, scales)
+        if not self.scaling.write(step, scales):
+            raise self._out_of_range("solution" if not self.question.inverse else "inverse")
         return found
 
     def _singular(self, refused: Refused) -> SingularMatrixError:
@@ -137,8 +138,12 @@ class SolveJob:
         """Refuse an inverse that overflows: an entry of it is no less than 1 / (n |A|)."""
         largest = float(np.finfo(self.dtype).max)
         if 0 < norm * self.shape[0] < 1 / largest:
-            message = f"the inverse of {self.names[0]} overflows {self.dtype}; scale the array"
-            raise NumericRangeError(f"{message} first, or use solve")
+            raise self._out_of_range("inverse")
+
+    def _out_of_range(self, what: str) -> NumericRangeError:
+        hint = ", or use solve" if what == "inverse" else ""
+        message = f"the {what} of {self.names[0]} overflows {self.dtype}; scale the array first"
+        return NumericRangeError(message + hint)
 
     def _require_regular(self, acc: Mapping[str, Any], choice: Factored) -> None:
         zeros = np.flatnonzero(acc["diagonal"] == 0)

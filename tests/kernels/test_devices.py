@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 import leptonhpc as lh
 from leptonhpc.errors import MemoryBudgetError, NonFiniteError, OptionError
-from leptonhpc.kernels import held, primitives_of, settled, table, taken
+from leptonhpc.kernels import DEVICES, held, primitives_of, settled, table, taken
 from leptonhpc.kernels.accelerated import products
 from leptonhpc.linalg import lstsq as stacked
 from leptonhpc.runtime.probe import measure
@@ -160,6 +161,25 @@ def test_a_gpu_that_is_not_there_is_an_error(
         pytest.skip("there is a GPU")
 
 
+def test_a_gpu_of_pytorch_is_refused_or_planned_within_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch = pytest.importorskip("torch")
+    name = "leptonhpc.testing.torch_device"
+    monkeypatch.setitem(DEVICES, name, None)
+    monkeypatch.delitem(DEVICES, name)
+    monkeypatch.setenv("LEPTONHPC_TORCH", "cuda")
+    if not torch.cuda.is_available():
+        with pytest.raises(OptionError, match="float64 on cuda"):
+            primitives_of(name)
+        # its CPU, which is said to be a GPU with so much that is free
+        monkeypatch.setattr(torch, "device", lambda _: SimpleNamespace(type="cuda"))
+        monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**9, 2 * 10**9))
+    found = primitives_of(name).capacity_nbytes
+    assert found == 600_000_000 or (torch.cuda.is_available() and found)
+
+
 SCRIPT = """
 import os, sys
 import numpy as np
@@ -174,18 +194,22 @@ if __name__ == "__main__":
     folder, *others = sys.argv[1:]
     options = {"nthreads": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
     env = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    workers = {"cpu": {"cls": Nanny, "options": options}}
+    workers = {  # of two hosts: one has cores, the other a device beside its cores
+        "far": {"cls": Nanny, "options": {**options, "host": "127.0.0.2"}},
+        "cpu": {"cls": Nanny, "options": {**options, "host": "127.0.0.1"}},
+    }
     for other in others:
-        of_kind = {**options, "env": {**env, "LEPTONHPC_DEVICE": other}}
+        of_kind = {**options, "host": "127.0.0.1", "env": {**env, "LEPTONHPC_DEVICE": other}}
         workers[other.rpartition(".")[2]] = {"cls": Nanny, "options": of_kind}
     scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}}
     with SpecCluster(scheduler=scheduler, workers=workers) as cluster, Client(cluster) as client:
         client.wait_for_workers(len(workers))
         where = client.run(kind)
-        used = lambda r: sorted({where[d.name] for s in r.report.stages if s.placement
-                                 for d in s.placement.devices if d.tasks})
+        host = lambda name: name.partition("://")[2].rpartition(":")[0]
+        used = lambda r: sorted({(host(d.name), where[d.name]) for s in r.report.stages
+                                 if s.placement for d in s.placement.devices if d.tasks})
         a, b = lh.open(folder + "/a"), lh.open(folder + "/b")
-        for _ in range(10):  # work goes to who asks for it: once in a while one has done all
+        for _ in range(30):  # work goes to who asks for it: once in a while one has done all
             r = lh.svd(
                 a, rank=3, method="gram", memory="250 MB", out=folder + "/svd", overwrite=True
             )
@@ -226,12 +250,13 @@ def test_unlike_devices_do_one_job_together(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     svd, matmul, cholesky, rounded = done.stdout.splitlines()[-4:]
-    assert svd == f"['host', '{kind}'] 0 True"
+    here, far = "127.0.0.1", "127.0.0.2"
+    assert svd == f"{[(here, 'host'), (here, kind), (far, 'host')]} 0 True"
     assert matmul == "0 True"
     assert cholesky == "0 True"
     if name == "cuda_double":
         assert rounded.startswith("0 True float32 products in tf32")
-        assert rounded.endswith("1 of 2 workers have no TF32: theirs in float32")
+        assert rounded.endswith("2 of 3 workers have no TF32: theirs in float32")
         error = np.linalg.norm(np.asarray(lh.open(tmp_path / "t")) - a.T @ a)
         assert error <= 4 * 2.0**-11 * np.linalg.norm(a) ** 2
     else:

@@ -1,5 +1,6 @@
 """Copies and kernels in the order of two streams, on a double that is as late as it may be."""
 
+import contextlib
 import gc
 from typing import Any
 
@@ -11,13 +12,19 @@ from hypothesis import strategies as st
 import leptonhpc as lh
 from leptonhpc.errors import MemoryBudgetError, OptionError
 from leptonhpc.kernels import primitives_of, staging
+from leptonhpc.kernels.cuda import made_of
 from leptonhpc.kernels.cuda.memory import CupyEngine, capacity_of
 from leptonhpc.kernels.staging import Staging
 from leptonhpc.testing.cuda_double import DoubleError, double
 from leptonhpc.testing.cuda_double.arrays import Cupy
 from leptonhpc.testing.cuda_double.device import Device
+from leptonhpc.testing.cuda_double.libraries import Cublas, Cusolver
 
 KIND = "leptonhpc.testing.cuda_double"
+KINDS = [KIND]
+with contextlib.suppress(OptionError):  # where there is a GPU, it is one of them
+    primitives_of("cuda")
+    KINDS.append("cuda")
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +66,49 @@ def test_bands_reuse_memory_only_after_the_kernels_that_read_them() -> None:
         del band, wide
     assert np.array_equal(blas.get(total), np.full((4, 4), 64.0 * sum(n * n for n in range(20))))
     assert device.copied_in_nbytes == 20 * 64 * 4  # narrow: a byte for each number
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_copies_and_kernels_keep_their_order_on_a_gpu(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blas = primitives_of(kind)
+    real = kind == "cuda"
+    if real:  # as large as what the GPU computes with while the next comes
+        monkeypatch.setattr(staging, "_SLOT_NBYTES", 32 << 20)
+    rows, columns = (1 << 15, 512) if real else (64, 8)
+    total = blas.zeros((columns, columns), "f8")
+
+    def read(number: int) -> Any:
+        def fill(out: Any) -> Any:
+            out[...] = number % 5
+            return out
+
+        return blas.stage((rows, columns), np.dtype("f4"), fill)
+
+    ahead = read(0)
+    for number in range(30):
+        band, ahead = ahead, read(number + 1)
+        wide = blas.cast(band, "f8")
+        blas.gemm(total, wide, wide, adjoint=True)
+        del band, wide
+    assert (blas.get(total) == 6 * rows * (0 + 1 + 4 + 9 + 16)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_that_is_full_says_so_and_goes_on(kind: str) -> None:
+    blas = primitives_of(kind)
+    with pytest.raises(MemoryError):
+        blas.zeros((2 * blas.capacity_nbytes // 8, 8), "f8")
+    assert blas.get(blas.zeros((3, 2), "f8")).sum() == 0
+
+
+def test_memory_that_waits_for_blocks_is_there_for_kernels() -> None:
+    blas, device = double(1 << 24)
+    used = [blas.put(np.zeros(1 << 17)) for _ in range(6)]  # 6 MB
+    del used
+    blas.zeros((1500, 1024), "f8")  # 12 MB of 13.4
+    assert device.peak_nbytes <= device.limit_nbytes
 
 
 def test_a_band_of_a_wide_matrix_is_turned_by_the_device() -> None:
@@ -157,6 +207,20 @@ def test_factors_are_rounded_to_eleven_bits_only_where_that_was_asked_for(tf32: 
     wide = blas.zeros((40, 40), "f8")
     blas.gemm(wide, blas.put(a.astype("f8")), blas.put(b.astype("f8")))
     assert np.linalg.norm(blas.get(wide) - exact) <= 1e-14 * np.linalg.norm(exact) * 40
+
+
+def test_a_product_that_fails_leaves_no_rounding_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: int) -> None:
+        raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")
+
+    device = Device(1 << 20)
+    cublas = Cublas(device)
+    monkeypatch.setattr(cublas, "sgemm", fail)
+    blas = made_of(Cupy(device), cublas, Cusolver(device), tf32=True)
+    a = blas.put(np.eye(3, dtype="f4"))
+    with pytest.raises(RuntimeError, match="ALLOC"):
+        blas.gemm(blas.zeros((3, 3), "f4"), a, a)
+    assert not cublas.rounds
 
 
 def test_resident_bands_come_to_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,8 +90,10 @@ SMALLEST = {"f4": 2.0**-149, "f8": 2.0**-1074, "F": 2.0**-149, "D": 2.0**-1074}
 def test_inverses_that_overflow_are_said_to(dtype: str) -> None:
     unit = SMALLEST[dtype] * 2.0**12
     a = ((4 * np.eye(8) + RNG.integers(0, 3, (8, 8))) * unit).astype(dtype)
-    with pytest.raises(NumericRangeError, match="overflows .* scale the array first, or use solve"):
-        lh.inv(a, memory="1 GB")
+    one = np.diag([a[0, 0], *np.ones(7)]).astype(dtype)  # as large as the others: only 1 / a does
+    for x in (a, one):
+        with pytest.raises(NumericRangeError, match="overflows .* first, or use solve"):
+            lh.inv(x, memory="1 GB")
     # the solution does not: the system is solved with rows and columns scaled
     r = lh.solve(a, a[:, 0], memory="1 GB")
     assert r.certificate.scaled

@@ -8,6 +8,9 @@ PIECE_SIZE = 1 << 24
 """Numbers of a piece, at most: 128 MB in double precision."""
 HOST_PIECE_SIZE = 1 << 17
 """Of a device that works in the host's memory, whose jobs are planned with tiles as small."""
+_LEAST_SIZE = 1 << 18
+_PARTS = 8
+"""Pieces of a block, where they are no smaller: what they take beside it is within its plan."""
 _NUMBER_NBYTES = 256
 """What a device has for each number of a piece: a sixth of it is enough for widened copies."""
 
@@ -50,7 +53,8 @@ def pieces(
         First and last row.
     """
     rows, columns = shape
-    step = max(16, piece_size(capacity_nbytes) // max(1, columns))
+    size = min(piece_size(capacity_nbytes), max(_LEAST_SIZE, rows * columns // _PARTS))
+    step = max(16, size // max(1, columns))
     if tile is not None and capacity_nbytes is None:
         step = tile
     for low in range(0, rows, step):

@@ -71,7 +71,9 @@ def made_of(cupy: Any, cublas: Any, cusolver: Any, *, tf32: bool = False) -> Bla
     ).begin()  # handles and their workspaces are not in the pool: they come before its cap
     cupy.cuda.device.get_cusolver_handle()
     capacity = capacity_of(cupy, os.environ.get("LEPTONHPC_DEVICE_MEMORY"))
-    planned, staging = int(_PLANNED * capacity), Staging(CupyEngine(cupy, capacity))
+    planned, engine = int(_PLANNED * capacity), CupyEngine(cupy, capacity)
+    staging = Staging(engine)
+    engine.give_up_first(staging.release)
 
     def put(host: NDArray[Any]) -> Any:
         array = np.asarray(host)

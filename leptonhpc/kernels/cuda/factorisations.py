@@ -20,6 +20,7 @@ from leptonhpc.kernels.cuda.products import Products, leading
 _PANEL = 1024
 """Columns that cuSOLVER factors at once: it wants a copy of them, column by column."""
 _PREFIX = {"f": "s", "d": "d", "F": "c", "D": "z"}
+_CUDA_TYPES = {"f": 0, "d": 1, "F": 4, "D": 5}  # library_types.h: CUDA_R_32F, R_64F, C_32F, C_64F
 
 
 @dataclass(frozen=True)
@@ -100,21 +101,26 @@ class Factorisations:
             If it does not converge.
         """
         n = a.shape[0]
+        if not n:
+            return np.zeros(0, a.dtype.char.lower()), a
         a = self.cupy.ascontiguousarray(a)
-        values = self.cupy.empty(n, a.dtype.char.lower())
-        name = "heevd" if a.dtype.kind == "c" else "syevd"
+        values, lib = self.cupy.empty(n, a.dtype.char.lower()), self.cusolver
+        kind, real = _CUDA_TYPES[a.dtype.char], _CUDA_TYPES[values.dtype.char]
+        params, info = lib.createParams(), self._info()
         # columns of the result are eigenvectors of conj(A): read by rows they are V^H
-        how = self.cusolver.CUSOLVER_EIG_MODE_VECTOR, self.cublas.CUBLAS_FILL_MODE_LOWER, n
-        size = self._routine(name + "_bufferSize", a)(
-            self._handle, *how, a.data.ptr, leading(a), values.data.ptr
-        )
-        work, info = self._work(size, a), self._info()
-        self._routine(name, a)(
-            self._handle, *how, a.data.ptr, leading(a), values.data.ptr, work.data.ptr, size,
-            info.data.ptr,
+        what = (
+            self._handle, params, lib.CUSOLVER_EIG_MODE_VECTOR, self.cublas.CUBLAS_FILL_MODE_LOWER,
+            n, kind, a.data.ptr, leading(a), real, values.data.ptr, kind,
         )  # fmt: skip
-        if self._checked(name, info):
-            raise LinAlgError(f"cuSOLVER's {name} did not converge on a matrix of order {n}")
+        try:  # sizes are of 64 bits: dsyevd's workspace of 2 n^2 numbers is not from n = 32768
+            there, here = lib.xsyevd_bufferSize(*what)
+            work, host = self.cupy.empty(max(1, there), np.uint8), np.empty(max(1, here), np.uint8)
+            lib.xsyevd(*what, work.data.ptr, there, host.ctypes.data, here, info.data.ptr)
+            found = self._checked("syevd", info)  # waits: until then `host` is used
+        finally:
+            lib.destroyParams(params)
+        if found:
+            raise LinAlgError(f"cuSOLVER's syevd did not converge on a matrix of order {n}")
         return self.cupy.asnumpy(values), a
 
     def permute(self, a: Any, pivots: NDArray[np.int64], *, first: int = 0) -> None:
@@ -136,7 +142,11 @@ class Factorisations:
         self._routine("getrf", a)(
             self._handle, m, n, columns.data.ptr, m, work.data.ptr, pivots.data.ptr, info.data.ptr
         )
-        self._checked("getrf", info)
+        if self._checked("getrf", info):  # what is below a zero pivot is not said: LAPACK goes on
+            panel = self.hybrid.get(a)
+            taken = dense.getrf(panel)
+            a[...] = self.hybrid.put(panel)
+            return taken
         a[...] = columns
         found: NDArray[np.int64] = self.cupy.asnumpy(pivots).astype(np.int64) - 1
         return found

@@ -7,6 +7,7 @@ must wait for what is said by events (`leptonhpc.kernels.staging`).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ class CupyEngine:
 
     def __init__(self, cupy: Any, capacity_nbytes: int) -> None:
         self._cupy, self._cuda = cupy, cupy.cuda
+        self._full = (cupy.cuda.memory.OutOfMemoryError, MemoryError)  # the second is RMM's
         self._copies = cupy.cuda.Stream(non_blocking=True)
         self._kernels = cupy.cuda.Stream.null
         cupy.get_default_memory_pool().set_limit(size=capacity_nbytes)
@@ -75,8 +77,28 @@ class CupyEngine:
         """Give memory of the device; None if there is no more."""
         try:
             return self._cuda.alloc(nbytes)
-        except (self._cuda.memory.OutOfMemoryError, MemoryError):
+        except self._full:
             return None
+
+    def give_up_first(self, release: Callable[[], bool]) -> None:
+        """Let kernels that find no memory have what waits for the next block.
+
+        Parameters
+        ----------
+        release : callable
+            Gives memory back; says whether there was any.
+        """
+        allocate = self._cuda.get_allocator()
+
+        def served(nbytes: int) -> Any:
+            try:
+                return allocate(nbytes)
+            except self._full:
+                if not release():
+                    raise
+            return allocate(nbytes)
+
+        self._cuda.set_allocator(served)
 
     def array(self, memory: Any, shape: tuple[int, ...], dtype: Any, lease: Any) -> Any:
         """Give an array on memory of the device, all views of which keep the lease."""

@@ -45,13 +45,15 @@ class Products:
         factor, one = np.array(alpha, c.dtype), np.ones((), c.dtype)
         handle = self.cupy.cuda.device.get_cublas_handle()
         self.cublas.setMathMode(handle, _TF32_MATH if self.tf32 else _DEFAULT_MATH)
-        # row-major A is A^T to a column-major routine, and C^T = op(B)^T op(A)^T
-        getattr(self.cublas, _PREFIX[c.dtype.char] + "gemm")(
-            handle, self._op(b, right_adjoint), self._op(a, adjoint), n, m, k,
-            factor.ctypes.data, b.data.ptr, leading(b), a.data.ptr, leading(a), one.ctypes.data,
-            c.data.ptr, leading(c),
-        )  # fmt: skip
-        self.cublas.setMathMode(handle, _DEFAULT_MATH)
+        try:
+            # row-major A is A^T to a column-major routine, and C^T = op(B)^T op(A)^T
+            getattr(self.cublas, _PREFIX[c.dtype.char] + "gemm")(
+                handle, self._op(b, right_adjoint), self._op(a, adjoint), n, m, k,
+                factor.ctypes.data, b.data.ptr, leading(b), a.data.ptr, leading(a),
+                one.ctypes.data, c.data.ptr, leading(c),
+            )  # fmt: skip
+        finally:  # the handle is that of all who compute in this thread
+            self.cublas.setMathMode(handle, _DEFAULT_MATH)
 
     def syrk(self, c: Any, a: Any, *, alpha: float = 1.0, right_adjoint: bool = False) -> None:
         """Add a Gram matrix in place: the lower triangle of C += alpha A^H A, or A A^H.

@@ -146,7 +146,7 @@ def _operator(function: Callable[..., Any], *, swapped: bool = False) -> Callabl
 def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Array, other: Any) -> Array:
         def change(a: Any, b: Any) -> None:
-            a[...] = function(a, b).astype(a.dtype)
+            function(a, b)  # which refuses what does not fit its dtype, as CuPy does
 
         _run(self._device, change, self, other)
         return self
@@ -158,7 +158,7 @@ for _name in ("add", "sub", "mul", "truediv", "matmul", "lt", "le", "gt", "ge", 
     setattr(Array, f"__{_name}__", _operator(getattr(operator, _name)))
     if _name in ("add", "sub", "mul", "truediv"):
         setattr(Array, f"__r{_name}__", _operator(getattr(operator, _name), swapped=True))
-        setattr(Array, f"__i{_name}__", _in_place(getattr(operator, _name)))
+        setattr(Array, f"__i{_name}__", _in_place(getattr(operator, f"i{_name}")))
 setattr(Array, "__neg__", lambda self: _give(self._device, operator.neg, self))  # noqa: B010
 
 
@@ -173,13 +173,15 @@ class Cupy:
 
     def __init__(self, device: Device) -> None:
         self._device = device
+        device.allocator = lambda nbytes: MemoryPointer(_Pooled(device, nbytes), 0)
         null = device.null
         self.ndarray = _OfArrays("ndarray", (_Made,), {"device": device})
         self.cuda = SimpleNamespace(
             Stream=_StreamOf(device, null), Event=lambda **_: Event(device),
             PinnedMemory=device.pinned, PinnedMemoryPointer=lambda memory, offset: memory[offset:],
             UnownedMemory=_Unowned, MemoryPointer=MemoryPointer,
-            alloc=lambda nbytes: MemoryPointer(_Pooled(device, nbytes), 0),
+            alloc=lambda nbytes: device.allocator(nbytes), get_allocator=lambda: device.allocator,
+            set_allocator=lambda allocator: setattr(device, "allocator", allocator),
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             runtime=SimpleNamespace(
                 memGetInfo=lambda: (device.total_nbytes - device.used_nbytes, device.total_nbytes)
@@ -295,11 +297,11 @@ def _run(device: Device, function: Callable[..., Any], *arguments: Any) -> Any:
         if result is None:
             return None
         values = np.asarray(result)
-        pooled = _Pooled(device, values.nbytes)
+        pooled = device.allocator(values.nbytes).mem
         device.kernel(pooled.memory)
         order = "F" if values.flags.f_contiguous and not values.flags.c_contiguous else "C"
         there = pooled.memory.buffer[: values.nbytes].view(values.dtype)
-        there = there.reshape(values.shape, order=order)  # type: ignore[call-overload]
+        there = there.reshape(values.shape, order=order)
         there[...] = values
         return Array(device, there, pooled, pooled.memory)
 

@@ -119,7 +119,12 @@ class Device:
         self._memory: dict[int, Memory] = {}
         self._free: list[Memory] = []
         self._pinned: list[NDArray[np.uint8]] = []
-        self.handles = 0
+        self.allocator: Callable[[int], Any] = self._none
+        """What gives memory to all who ask for it."""
+        self.handles = self.params = 0
+
+    def _none(self, nbytes: int) -> Any:
+        raise DoubleError("who gives memory was not said")
 
     def limit(self, nbytes: int) -> None:
         """Cap the pool."""

@@ -18,6 +18,7 @@ from leptonhpc.testing.cuda_double.device import Device, DoubleError
 DTYPES = {"s": "f", "d": "d", "c": "F", "z": "D"}
 _OPS = {0: b"N", 1: b"T", 2: b"C"}
 _TRIANGLES = {0: b"L", 1: b"U"}
+_TYPES = {0: "f", 1: "d", 4: "F", 5: "D"}
 
 
 class Cublas:
@@ -35,7 +36,9 @@ class Cublas:
     CUBLAS_DIAG_NON_UNIT, CUBLAS_DIAG_UNIT = 0, 1
 
     def __init__(self, device: Device) -> None:
-        self._device, self._tf32 = device, False
+        self._device = device
+        self.rounds = False
+        """Products of single precision round their factors."""
         for prefix, dtype in DTYPES.items():
             for name in ("gemm", "syrk", "trsm"):
                 made = getattr(self, f"_{name}")(np.dtype(dtype))
@@ -43,7 +46,7 @@ class Cublas:
 
     def setMathMode(self, handle: int, mode: int) -> None:  # noqa: N802  (CuPy's name)
         """Let products of single precision round their factors, or not."""
-        self._tf32 = {0: False, 3: True}[mode]
+        self.rounds = {0: False, 3: True}[mode]
 
     def _gemm(self, dtype: Any) -> Callable[..., None]:
         def gemm(
@@ -52,7 +55,7 @@ class Cublas:
         ) -> None:  # fmt: skip
             _use(self._device, f"{dtype.char}gemm", A, B, C)
             keep = []
-            if self._tf32 and dtype.char in "fF":
+            if self.rounds and dtype.char in "fF":
                 keep = [
                     _rounded(A, lda, (m, k) if transa == 0 else (k, m), dtype),
                     _rounded(B, ldb, (k, n) if transb == 0 else (n, k), dtype),
@@ -114,9 +117,6 @@ class Cusolver:
                 setattr(self, prefix + name, getattr(self, f"_{name}")(dtype))
             for name, made in (("potrf", _potrf_size), ("getrf", _size), ("geqrf", _size)):
                 setattr(self, f"{prefix}{name}_bufferSize", made)
-            name = "heevd" if dtype.kind == "c" else "syevd"
-            setattr(self, prefix + name, self._syevd(dtype, name))
-            setattr(self, f"{prefix}{name}_bufferSize", _eig_size)
 
     def _potrf(self, dtype: Any) -> Callable[..., None]:
         def potrf(
@@ -154,23 +154,42 @@ class Cusolver:
 
         return geqrf
 
-    def _syevd(self, dtype: Any, name: str) -> Callable[..., None]:
-        def syevd(
-            handle: int, jobz: int, uplo: int, n: int, A: int, lda: int, W: int, work: int,
-            lwork: int, info: int,
-        ) -> None:  # fmt: skip
-            _use(self._device, f"{dtype.char}{name}", A, W, work, info)
-            if jobz != self.CUSOLVER_EIG_MODE_VECTOR:
-                raise DoubleError("only eigenvectors are doubled")
-            a = _columns(A, lda, n, dtype)[:, :n]  # row j is column j
-            triangle = np.tril(a.T) if uplo == 0 else np.triu(a.T)
-            whole = triangle + triangle.conj().T - np.diag(np.diagonal(triangle).real)
-            w, v = np.linalg.eigh(whole)
-            a[...] = v.T
-            _columns(W, n, 1, np.dtype(dtype.char.lower()))[0, :] = w
-            _columns(info, 1, 1, np.dtype("i4"))[0, 0] = 0
+    def createParams(self) -> int:  # noqa: N802  (CuPy's name)
+        """Give what routines of 64 bits are told by."""
+        self._device.params += 1
+        return 1
 
-        return syevd
+    def destroyParams(self, params: int) -> None:  # noqa: N802
+        """Give it back."""
+        self._device.params -= 1
+
+    def xsyevd_bufferSize(  # noqa: N802
+        self, handle: int, params: int, jobz: int, uplo: int, n: int, dataTypeA: int, A: int,
+        lda: int, dataTypeW: int, W: int, computeType: int,
+    ) -> tuple[int, int]:  # fmt: skip
+        """Give the bytes of both workspaces."""
+        return 48 * n, 16 * n
+
+    def xsyevd(
+        self, handle: int, params: int, jobz: int, uplo: int, n: int, dataTypeA: int, A: int,
+        lda: int, dataTypeW: int, W: int, computeType: int, bufferOnDevice: int,
+        workspaceInBytesOnDevice: int, bufferOnHost: int, workspaceInBytesOnHost: int, info: int,
+    ) -> None:  # fmt: skip
+        """Give eigenvalues, and eigenvectors in place."""
+        dtype, real = np.dtype(_TYPES[dataTypeA]), np.dtype(_TYPES[dataTypeW])
+        _use(self._device, f"{dtype.char}syevd", A, W, bufferOnDevice, info)
+        if jobz != self.CUSOLVER_EIG_MODE_VECTOR or dtype.char.lower() != real.char:
+            raise DoubleError("only eigenvectors, and values of their precision, are doubled")
+        if computeType != dataTypeA or workspaceInBytesOnDevice < 48 * n:
+            raise DoubleError("xsyevd computes in the type of A, in the space that it asked for")
+        _bytes_of(bufferOnHost, workspaceInBytesOnHost)[:] = 0xEE
+        a = _columns(A, lda, n, dtype)[:, :n]  # row j is column j
+        triangle = np.tril(a.T) if uplo == 0 else np.triu(a.T)
+        whole = triangle + triangle.conj().T - np.diag(np.diagonal(triangle).real)
+        w, v = np.linalg.eigh(whole)
+        a[...] = v.T
+        _columns(W, n, 1, real)[0, :] = w
+        _columns(info, 1, 1, np.dtype("i4"))[0, 0] = 0
 
 
 def _size(handle: int, m: int, n: int, A: int, lda: int) -> int:
@@ -179,10 +198,6 @@ def _size(handle: int, m: int, n: int, A: int, lda: int) -> int:
 
 def _potrf_size(handle: int, uplo: int, n: int, A: int, lda: int) -> int:
     return 64 * max(1, n)
-
-
-def _eig_size(handle: int, jobz: int, uplo: int, n: int, A: int, lda: int, W: int) -> int:
-    return 3 * max(1, n)
 
 
 def _use(device: Device, name: str, *addresses: int) -> None:
@@ -194,9 +209,12 @@ def _use(device: Device, name: str, *addresses: int) -> None:
 
 def _columns(address: int, lead: int, count: int, dtype: Any) -> Any:
     """Give columns that lie one after the other, each as a row."""
-    nbytes = lead * count * dtype.itemsize
-    flat = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
+    flat = _bytes_of(address, lead * count * dtype.itemsize)
     return flat.view(dtype).reshape(count, lead)
+
+
+def _bytes_of(address: int, nbytes: int) -> Any:
+    return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
 
 
 def _rounded(address: int, lead: int, shape: tuple[int, int], dtype: Any) -> Any:
