@@ -1,8 +1,11 @@
 """What every test gets: a seeded generator, and failure for leaving anything running behind."""
 
+import contextlib
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import socket
+import stat
 import sys
 import threading
 import time
@@ -31,6 +34,14 @@ GRACE_SECONDS = 30.0
 # Pools that their libraries make once a process and join when it ends; dask's have no name.
 PROCESS_LIFETIME_THREADS = ("asyncio_", "zarr_pool", "Dask-Offload")
 PROCESS_LIFETIME_CHILDREN = ("multiprocessing.resource_tracker",)
+
+IN_EVERY_WORKER = (
+    "distributed", "distributed.dashboard.worker", "distributed.http.health",
+    "distributed.http.statics", "distributed.http.worker.prometheus", "numpy.random",
+    "leptonhpc.api", "leptonhpc.runtime.placed", "leptonhpc.runtime.probe",
+    "leptonhpc.runtime.shared", "scipy.linalg",
+)  # fmt: skip
+"""What a worker of Dask imports before its first task, with its dashboard: Bokeh most of all."""
 
 TOGETHER = "tests/train/"
 """Files of this folder share processes that have imported PyTorch, for seconds: one worker's."""
@@ -94,9 +105,11 @@ def rng() -> np.random.Generator:
 def _workers_of_dask_are_forked() -> None:
     """Fork Dask's workers from a process that has imported what each of them would, for seconds."""
     if "distributed" in sys.modules:
+        # idle ones, of which there are dozens, would look at themselves a hundred times a second
+        idle = {"worker.profile.enabled": False, "admin.tick.interval": "500 ms"}
+        dask.config.set({f"distributed.{key}": value for key, value in idle.items()})
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
-        imported = ["distributed", "leptonhpc.runtime.execute", "leptonhpc.runtime.probe"]
-        multiprocessing.get_context("forkserver").set_forkserver_preload(imported)
+        multiprocessing.get_context("forkserver").set_forkserver_preload(list(IN_EVERY_WORKER))
         multiprocessing.forkserver.ensure_running()
 
 
@@ -178,7 +191,7 @@ class _Child:
 
 def _children() -> set[object]:
     found: set[object] = set()
-    for child in psutil.Process().children(recursive=True):
+    for child in _descendants():
         try:
             command = " ".join(child.cmdline())
             if "multiprocessing.forkserver" in command and child.ppid() == os.getpid():
@@ -190,9 +203,41 @@ def _children() -> set[object]:
     return found
 
 
+def _descendants() -> list[psutil.Process]:
+    """Ask Linux for the children of each: psutil looks at all processes of the machine."""
+    me = os.getpid()
+    if not os.path.exists(f"/proc/{me}/task/{me}/children"):
+        return psutil.Process().children(recursive=True)
+    found, asked = [], [me]
+    for pid in asked:
+        with contextlib.suppress(OSError, psutil.Error):  # ended between the two looks
+            found += [psutil.Process(pid)] if pid != me else []
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/children") as children:
+                    asked += map(int, children.read().split())
+    return found
+
+
 def _listening_ports() -> set[object]:
-    return {
-        f"port {c.laddr.ip}:{c.laddr.port}"
-        for c in psutil.Process().net_connections(kind="inet")
-        if c.status == psutil.CONN_LISTEN
-    }
+    """Ask each socket of this process: psutil reads of all of the machine, for milliseconds."""
+    found: set[object] = set()
+    for name in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):  # closed between the two looks
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                found |= _listens_at(os.dup(int(name)))
+    return found
+
+
+def _listens_at(descriptor: int) -> set[object]:
+    try:
+        asked = socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+    with asked:
+        if asked.family not in (socket.AF_INET, socket.AF_INET6):
+            return set()
+        if not asked.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return set()
+        ip, port, *_ = asked.getsockname()
+        return {f"port {ip}:{port}"}

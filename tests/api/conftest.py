@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 import zarr
 
 from leptonhpc.testing import matrix_with_spectrum, spectrum
+
+from ..forking import Forking, forking
 
 PATIENCE_SECONDS = 300
 PROGRAM = """
@@ -89,6 +92,8 @@ class Job:
     arrays: list[str]
     out: Path
     options: dict[str, Any]
+    fork: Forking
+    """What runs it in a process that begins at once."""
     delay: float = 0.04
     every_seconds: float | None = None
     """Between checkpoints inside a stage, as predicted."""
@@ -109,13 +114,15 @@ class Job:
         }  # fmt: skip
         return [sys.executable, "-c", PROGRAM, json.dumps(spec)]
 
-    def run(self, **options: Any) -> dict[str, Any]:
-        done = _ended(self.command(**options))
+    def run(self, *, anew: bool = False, **options: Any) -> dict[str, Any]:
+        """Run to the end; anew, in a process with another seed of hashes, and all else its own."""
+        command = self.command(**options)
+        done = _ended(command) if anew else self._forked(command)
         assert done.returncode == 0, done.stderr[-1500:]
         return json.loads(done.stdout.splitlines()[-1])
 
     def refused(self, **options: Any) -> str:
-        done = _ended(self.command(**options))
+        done = self._forked(self.command(**options))
         assert done.returncode == 1, done.stdout
         # zarr may add what it left undone
         return next(line for line in done.stderr.splitlines()[::-1] if "Error" in line)
@@ -125,9 +132,13 @@ class Job:
 
         The process sends itself the signal, before it goes on: nobody has to look in time.
         """
-        done = _ended(self.command(stop=[int(number), str(self.journal), *kept], **options))
+        stop = [int(number), str(self.journal), *kept]
+        done = self._forked(self.command(stop=stop, **options))
         assert done.returncode == -number, done.stderr[-1500:]
         return done.stderr
+
+    def _forked(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        return self.fork(*command[2:])
 
 
 def _ended(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -136,18 +147,25 @@ def _ended(command: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture(scope="session")
+def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forking]:
+    """Run Python code with arguments in a process that begins at once."""
+    with forking(tmp_path_factory.mktemp("forked")) as run:
+        yield run
+
+
 @pytest.fixture
-def svd_job(tmp_path: Path) -> Job:
+def svd_job(tmp_path: Path, fork: Forking) -> Job:
     array = zarr.create_array(tmp_path / "x", shape=(1500, 120), dtype="f8", chunks=(50, 120))
     array[...] = matrix_with_spectrum((1500, 120), spectrum("slow", 120), seed=1)
     options = {"rank": 4, "method": "krylov", "accuracy": 1e-2, "memory": "200 MB"}
-    return Job("svd", [str(tmp_path / "x")], tmp_path / "r", options)
+    return Job("svd", [str(tmp_path / "x")], tmp_path / "r", options, fork)
 
 
 @pytest.fixture
-def matmul_job(tmp_path: Path, rng: np.random.Generator) -> Job:
+def matmul_job(tmp_path: Path, rng: np.random.Generator, fork: Forking) -> Job:
     for name, shape, chunks in (("a", (3000, 300), (250, 300)), ("b", (300, 2400), (300, 200))):
         array = zarr.create_array(tmp_path / name, shape=shape, dtype="f8", chunks=chunks)
         array[...] = rng.standard_normal(shape)
     arrays = [str(tmp_path / "a"), str(tmp_path / "b")]
-    return Job("matmul", arrays, tmp_path / "r", {"memory": "240 MB"}, delay=0.1)
+    return Job("matmul", arrays, tmp_path / "r", {"memory": "240 MB"}, fork, delay=0.1)

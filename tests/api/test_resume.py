@@ -39,7 +39,7 @@ def test_stages_of_a_stopped_svd_are_not_run_again(number: signal.Signals, svd_j
     assert not svd_job.out.exists()
     kept = svd_job.kept(STAGES)
     assert 2 <= kept < len(whole["stages"])  # Ctrl-C does not wait for the others
-    resumed = svd_job.run()
+    resumed = svd_job.run(anew=True)
     assert [name for name, *_ in resumed["stages"]] == [name for name, *_ in whole["stages"]]
     assert [taken for _, taken, *_ in resumed["stages"]].count(True) == kept
     assert all(read == 0 for _, taken, _, _, read in resumed["stages"] if taken)
@@ -59,7 +59,7 @@ def test_blocks_of_a_stopped_product_are_not_computed_again(
     assert not matmul_job.out.exists()
     marks = matmul_job.kept(BLOCKS)
     assert 2 <= marks < whole["stages"][-1][3]  # Ctrl-C does not wait for the others
-    resumed = matmul_job.run()
+    resumed = matmul_job.run(anew=True)
     assert resumed["stages"][-1][2] == marks
     assert resumed["stages"][-1][4] < whole["stages"][-1][4]
     assert resumed["digests"] == whole["digests"]

@@ -3,11 +3,15 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from ..forking import Forking, forking
 
 pytest.importorskip("dask.array")
 
@@ -22,9 +26,26 @@ CONTESTS = ("svd", "svd_values", "matmul", "factorisations", "nmf", "parallel")
 EPS = {"float32": np.finfo("f4").eps, "float64": np.finfo("f8").eps}
 
 
+SCRIPT = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+sys.path[0] = sys.argv[0].rpartition("/")[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where rows and data are, and what begins a benchmark at once; its contestants are fresh."""
+
+    path: Path
+    fork: Forking
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("benchmarks")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with forking(tmp_path_factory.mktemp("forked")) as fork:
+        yield Place(tmp_path_factory.mktemp("benchmarks"), fork)
 
 
 @pytest.fixture
@@ -47,7 +68,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Any:
     ("subject", "limits"), [("svd", []), ("svd_values", []), ("matmul", LIMITS)]
 )
 def test_contest_gives_rows_with_error_and_memory(
-    subject: str, limits: list[str], folder: Path
+    subject: str, limits: list[str], folder: Place
 ) -> None:
     rows, shown = _run(subject, folder, "--peers", "dask", limits=bool(limits))
     assert [row["contestant"] for row in rows] == [*limits, "leptonhpc", "dask"]
@@ -63,7 +84,7 @@ def test_contest_gives_rows_with_error_and_memory(
 
 
 @pytest.mark.parametrize("work", ["cholesky", "lu", "qr"])
-def test_factors_of_every_contestant_are_judged(work: str, folder: Path) -> None:
+def test_factors_of_every_contestant_are_judged(work: str, folder: Place) -> None:
     rows, shown = _run("factorisations", folder, "--work", work, "--peers", "leptonhpc-zarr,scipy")
     assert [row["contestant"] for row in rows] == ["leptonhpc", "leptonhpc-zarr", "scipy"]
     assert {row["status"] for row in rows} == {"ok"}, shown
@@ -72,7 +93,7 @@ def test_factors_of_every_contestant_are_judged(work: str, folder: Path) -> None
         assert row["gflops"] > 0
 
 
-def test_contest_runs_on_a_cluster(folder: Path) -> None:
+def test_contest_runs_on_a_cluster(folder: Place) -> None:
     rows, shown = _run("svd", folder, "--peers", "leptonhpc-distributed")
     assert rows[-1]["contestant"] == "leptonhpc-distributed"
     assert rows[-1]["status"] == "ok", shown
@@ -80,7 +101,7 @@ def test_contest_runs_on_a_cluster(folder: Path) -> None:
     assert rows[-1]["peak_nbytes"] > rows[-2]["peak_nbytes"]
 
 
-def test_domains_are_judged_by_numpy(folder: Path) -> None:
+def test_domains_are_judged_by_numpy(folder: Place) -> None:
     (eof,), shown = _run("eof", folder, "--peers", "none")
     assert eof["status"] == "ok", shown
     assert 0 < eof["error"] <= 1e2 * EPS["float32"], eof
@@ -91,7 +112,7 @@ def test_domains_are_judged_by_numpy(folder: Path) -> None:
         assert row["error"] < (0.1 if "approx" in row["contestant"] else 1e-5)
 
 
-def test_nonnegative_factors_are_judged_by_numpy(folder: Path) -> None:
+def test_nonnegative_factors_are_judged_by_numpy(folder: Place) -> None:
     rows, shown = _run("nmf", folder, "--peers", "leptonhpc-compressed,sklearn")
     ours, compressed, theirs = rows
     assert {row["status"] for row in rows} == {"ok"}, shown
@@ -99,7 +120,7 @@ def test_nonnegative_factors_are_judged_by_numpy(folder: Path) -> None:
     assert 0 < compressed["error"] <= 1.05 * theirs["error"]
 
 
-def test_any_function_is_run_beside_dask(folder: Path) -> None:
+def test_any_function_is_run_beside_dask(folder: Place) -> None:
     rows, shown = _run("parallel", folder)
     assert {row["status"] for row in rows} == {"ok"}, shown
     contestants = ["leptonhpc", "leptonhpc-distributed", "dask", "dask-futures"]
@@ -109,7 +130,7 @@ def test_any_function_is_run_beside_dask(folder: Path) -> None:
         assert row["error"] <= 32 * EPS["float64"], row
 
 
-def test_placement_is_compared_with_dasks(folder: Path) -> None:
+def test_placement_is_compared_with_dasks(folder: Place) -> None:
     rows, shown = _run("placement", folder, "--works", "svd")
     assert len(rows) == 5, shown
     for row in rows:
@@ -118,7 +139,7 @@ def test_placement_is_compared_with_dasks(folder: Path) -> None:
     assert sum("of_ideal" in row for row in rows) == 1
 
 
-def test_scaling_is_simulated(folder: Path) -> None:
+def test_scaling_is_simulated(folder: Place) -> None:
     rows, shown = _run("scale", folder)
     assert len(rows) == 3 * 2 * 2, shown
     for few, many in zip(rows[::2], rows[1::2], strict=True):
@@ -128,7 +149,7 @@ def test_scaling_is_simulated(folder: Path) -> None:
         assert 0 < many["efficiency"] <= 1.3
 
 
-def test_plan_gives_as_many_tasks_as_asked_for(folder: Path) -> None:
+def test_plan_gives_as_many_tasks_as_asked_for(folder: Place) -> None:
     rows, shown = _run("plan", folder)
     assert {row["status"] for row in rows} == {"ok"}, shown
     placed = {"place on 64 devices", "place on 10,000 devices"}
@@ -136,7 +157,7 @@ def test_plan_gives_as_many_tasks_as_asked_for(folder: Path) -> None:
     assert all(400 <= row["tasks"] <= 700 for row in rows)
 
 
-def test_overhead_measures_starts_and_jobs(folder: Path) -> None:
+def test_overhead_measures_starts_and_jobs(folder: Place) -> None:
     rows, shown = _run("overhead", folder)
     assert {row["status"] for row in rows} == {"ok"}, shown
     assert len(rows) == 7
@@ -146,13 +167,13 @@ def test_overhead_measures_starts_and_jobs(folder: Path) -> None:
     assert np.isfinite([rows[-1][name] for name in names]).all()
 
 
-def test_peer_that_is_not_known_is_refused(folder: Path) -> None:
+def test_peer_that_is_not_known_is_refused(folder: Place) -> None:
     done = _command("svd", folder, "--peers", "matlab")
     assert done.returncode == 2
     assert "found matlab" in done.stderr
 
 
-def test_peer_that_exceeds_its_time_is_reported(folder: Path) -> None:
+def test_peer_that_exceeds_its_time_is_reported(folder: Place) -> None:
     rows, shown = _run("svd", folder, "--peers", "none", "--limit-seconds", "0.01")
     assert {row["status"] for row in rows} == {"ended: exceeded 0.01 s"}
     assert "exceeded" in shown
@@ -226,9 +247,9 @@ def test_wrong_block_of_a_product_shows(data: Any, tmp_path: Path) -> None:
 
 
 def _run(
-    subject: str, folder: Path, *arguments: str, limits: bool = False
+    subject: str, folder: Place, *arguments: str, limits: bool = False
 ) -> tuple[list[dict[str, Any]], str]:
-    out = folder / f"{subject}-{len(list(folder.iterdir()))}.jsonl"
+    out = folder.path / f"{subject}-{len(list(folder.path.iterdir()))}.jsonl"
     if subject in CONTESTS and not limits:
         arguments = (*arguments, "--no-limits")
     done = _command(subject, folder, "--out", str(out), *arguments)
@@ -236,7 +257,6 @@ def _run(
     return [json.loads(line) for line in out.read_text().splitlines()], done.stdout
 
 
-def _command(subject: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _command(subject: str, folder: Place, *arguments: str) -> subprocess.CompletedProcess[str]:
     script = str(BENCHMARKS / f"{subject}.py")
-    command = [sys.executable, script, "--tiny", "--data", str(folder / "data"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    return folder.fork(SCRIPT, script, "--tiny", "--data", str(folder.path / "data"), *arguments)
