@@ -179,7 +179,10 @@ class Workspace:
                     max(1, min(u, n)) for u, n in zip(target.unit, target.shape, strict=True)
                 ),
                 compression="none" if target.scratch else "fast",
-                attributes={_MARK: mark} if mark else None,
+                attributes={
+                    **({store.EVERY_CHUNK: True} if target.whole else {}),
+                    **({_MARK: mark} if mark else {}),
+                },
             )
             array.keeper = self.folder  # who has the array has what it reads from
         self.arrays[target.name] = array
