@@ -127,7 +127,7 @@ def factor_cholesky(
     panels = choose_panels(
         a.source, resources, dtype, what=what, triangular=True, flops=factor * n**3 / 3
     )
-    target = Target("l", (n, n), dtype.str, (panels.unit, panels.unit), scratch, whole=False)
+    target = Target("l", (n, n), dtype.str, (panels.unit, panels.unit), scratch=scratch)
     stage = panel_stage(
         "factor", panels, resources, dtype, target,
         load=("load_hermitian", lambda j: panels.load_steps(j, hermitian=True)),

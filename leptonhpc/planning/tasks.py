@@ -90,8 +90,6 @@ class Target:
     """Removed with the job."""
     transposed: bool = False
     """Blocks are written transposed and conjugated (the user's matrix is wide)."""
-    whole: bool = True
-    """Each block is written: one that is not there is lost. Zeros of triangles are left out."""
 
     @property
     def nbytes(self) -> int:

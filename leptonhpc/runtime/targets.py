@@ -179,10 +179,7 @@ class Workspace:
                     max(1, min(u, n)) for u, n in zip(target.unit, target.shape, strict=True)
                 ),
                 compression="none" if target.scratch else "fast",
-                attributes={
-                    **({store.EVERY_CHUNK: True} if target.whole else {}),
-                    **({_MARK: mark} if mark else {}),
-                },
+                attributes={_MARK: mark} if mark else None,
             )
             array.keeper = self.folder  # who has the array has what it reads from
         self.arrays[target.name] = array

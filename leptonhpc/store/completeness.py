@@ -1,8 +1,7 @@
 """Arrays that store every chunk, and say so: there a chunk that is not there is lost.
 
 Zarr need not store a chunk of fill values, so of most arrays nobody can tell a lost chunk from
-such a one. Results are written whole, and say so from the first: what a job reads of its own output
-must be there. So do other arrays that are whole when they get their final name.
+such a one. Results are written whole: when one gets its final name, its arrays say so.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from zarr.core.sync import sync
 
 from leptonhpc.errors import CorruptChunkError
-from leptonhpc.store.locations import FOLDER, Location, describe, resolve, store_errors
+from leptonhpc.store.locations import FOLDER, Location, resolve, store_errors
 from leptonhpc.store.objects import list_objects
 from leptonhpc.store.retrying import retried
 from leptonhpc.store.units import Region
@@ -59,8 +58,7 @@ def lost_chunk(name: str, key: str) -> CorruptChunkError:
     """
     message = (
         f"{name!r} says that it stores every chunk, and {key!r} is not there. Put it back; if fill "
-        f"values are meant, set its attribute {EVERY_CHUNK} to false; an unfinished output is "
-        "begun again by overwrite=True"
+        f"values are meant, set its attribute {EVERY_CHUNK} to false"
     )
     return CorruptChunkError(message, name, key)
 
@@ -106,11 +104,6 @@ def mark_whole(location: Location) -> None:
     ----------
     location : str, path or zarr store
         An array or a group that nobody writes any more; arrays that lack a chunk stay as they are.
-
-    Raises
-    ------
-    CorruptChunkError
-        If an array said before that it stores every chunk, and one is not there.
     """
     store, root = resolve(location)
     with store_errors(location):
@@ -119,20 +112,14 @@ def mark_whole(location: Location) -> None:
         for path in sorted(nodes):
             prefix = f"{path}/" if path else ""
             there = {k.removeprefix(prefix) for k in keys if k.startswith(prefix)}
-            name = "/".join(filter(None, (describe(location), path[len(root) :].strip("/"))))
-            retried(partial(_mark, store, path, there, name))
+            retried(partial(_mark, store, path, there))
 
 
-def _mark(store: Any, path: str, there: set[str], name: str) -> None:
+def _mark(store: Any, path: str, there: set[str]) -> None:
     node = zarr.open(store, path=path, mode="r+")
-    if not isinstance(node, zarr.Array):
+    if not isinstance(node, zarr.Array) or says_every_chunk(node):
         return
     units = node.shards or node.chunks
     counts = (range(-(-size // unit)) for size, unit in zip(node.shape, units, strict=True))
-    keys = map(node.metadata.encode_chunk_key, itertools.product(*counts))
-    lost = next((key for key in keys if key not in there), None)
-    if says_every_chunk(node):
-        if lost is not None:
-            raise lost_chunk(name, lost)
-    elif lost is None:
+    if all(node.metadata.encode_chunk_key(index) in there for index in itertools.product(*counts)):
         node.update_attributes({**node.attrs, EVERY_CHUNK: True})

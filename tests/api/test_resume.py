@@ -19,7 +19,6 @@ import zarr
 
 import leptonhpc as lh
 from leptonhpc.errors import (
-    CorruptChunkError,
     JobMismatchError,
     NotAnArrayError,
     OptionError,
@@ -190,40 +189,6 @@ def stop_at_second_stage(patch: pytest.MonkeyPatch) -> None:
         save(self, *args)
 
     patch.setattr(Journal, "save_stage", saving)
-
-
-def test_a_block_that_was_lost_while_nobody_worked_is_missed(matmul_job: Any) -> None:
-    def multiply() -> Any:
-        return lh.matmul(*matmul_job.arrays, **matmul_job.options, out=matmul_job.out)
-
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at_second_mark(patch)
-        with pytest.raises(KeyError, match="stopped"):
-            multiply()
-    partial = Path(f"{matmul_job.out}.partial")
-    lost = next(path for path in sorted(partial.rglob("c/*/*")) if path.is_file())
-    kept = lost.read_bytes()
-    lost.unlink()
-    with pytest.raises(CorruptChunkError, match=f"'{'/'.join(lost.parts[-3:])}' is not there"):
-        multiply()
-    assert not matmul_job.out.exists()
-    lost.write_bytes(kept)
-    a, b = (np.asarray(lh.open(array)) for array in matmul_job.arrays)
-    assert np.allclose(np.asarray(multiply()), a @ b, rtol=0, atol=1e-9 * np.abs(a @ b).max())
-
-
-def stop_at_second_mark(patch: pytest.MonkeyPatch) -> None:
-    from leptonhpc.store import Journal
-
-    mark, marks = Journal.mark, []
-
-    def marking(self: Any, *args: Any) -> None:
-        mark(self, *args)
-        marks.append(args)
-        if len(marks) >= 2:  # of two lanes both may see two
-            raise KeyError("stopped")
-
-    patch.setattr(Journal, "mark", marking)
 
 
 def test_a_finished_output_is_loaded_not_computed(tmp_path: Path, rng: np.random.Generator) -> None:
