@@ -10,8 +10,10 @@ from leptonhpc import store
 from leptonhpc.errors import StoreError
 from leptonhpc.planning import Rates, Resources
 from leptonhpc.store.locations import Location
+from leptonhpc.store.retrying import may_pass
 
 _RESOURCES = "resources"
+_NOT_THERE = (FileNotFoundError, NotADirectoryError)
 
 
 class Begun(int):
@@ -64,6 +66,11 @@ def resources_at(partial: Location) -> Resources | None:
     -------
     Resources or None
         As they were.
+
+    Raises
+    ------
+    StoreError
+        If the store fails: what is there is not known then, and nothing of it is removed.
     """
     if not store.exists(partial):
         return None
@@ -71,5 +78,9 @@ def resources_at(partial: Location) -> Resources | None:
         kept: Mapping[str, Any] = store.read_attributes(partial)[_RESOURCES]
         rates = Rates(**kept["rates"])
         return Resources(**{**kept, "rates": rates, "speeds": tuple(kept["speeds"])})
-    except (StoreError, KeyError, TypeError):
+    except (StoreError, AttributeError, KeyError, TypeError) as error:
+        cause = error.__cause__
+        there = isinstance(cause, OSError) and not isinstance(cause, _NOT_THERE)
+        if there or may_pass(error):
+            raise
         return None

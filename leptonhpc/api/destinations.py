@@ -11,7 +11,9 @@ from uuid import uuid4
 
 import leptonhpc
 from leptonhpc import store
-from leptonhpc.errors import OptionError, OutputExistsError, StoreError
+from leptonhpc.api.outputs import FORMAT
+from leptonhpc.errors import NotAnArrayError, OptionError, OutputExistsError, StoreError
+from leptonhpc.store.locations import Location, describe, is_local, local_path
 from leptonhpc.store.making import MARK, require_no_maker
 
 if TYPE_CHECKING:
@@ -151,6 +153,43 @@ class Destination:
         finally:
             if os.path.exists(partial):
                 os.remove(partial)
+
+
+def attributes_of_result(location: Location) -> dict[str, Any]:
+    """Give the attributes of what a driver stored.
+
+    Parameters
+    ----------
+    location : str or path
+        The finished result.
+
+    Returns
+    -------
+    dict
+        Its attributes.
+
+    Raises
+    ------
+    NotAnArrayError
+        If it is something else; of what is known it is said what opens it.
+    """
+    name = describe(location)
+    if is_local(location) and local_path(location).is_file():
+        message = (
+            f"{name!r} is not a result of leptonhpc, but a file; if it is netCDF, "
+            "xarray.open_dataset reads it"
+        )
+        raise NotAnArrayError(message)
+    attributes = store.read_attributes(location)
+    if attributes.get("format") == FORMAT:
+        return attributes
+    message = f"{name!r} is not a result of leptonhpc"
+    if MADE_BY in attributes:
+        message = (
+            f"{name!r} is a Dataset that leptonhpc made, which xarray.open_zarr reads; its "
+            "attributes have what load and report show of results of drivers"
+        )
+    raise NotAnArrayError(message)
 
 
 def attributes_at(place: str) -> Mapping[str, Any]:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from leptonhpc import store
-from leptonhpc.api.outputs import FORMAT, is_ours
+from leptonhpc.api.destinations import attributes_of_result
+from leptonhpc.api.outputs import is_ours
 from leptonhpc.errors import NotAnArrayError, OutputExistsError, StoreError
 from leptonhpc.planning.costs import format_seconds
 from leptonhpc.store.journal import finished_stages, read_note
@@ -116,10 +117,7 @@ def _seen(out: Location) -> JobStatus:
                 return found
     if not store.exists(out):
         raise StoreError(f"nothing is stored at {describe(out)!r}, finished or not")
-    attributes = store.read_attributes(out)
-    if attributes.get("format") != FORMAT:
-        raise NotAnArrayError(f"{describe(out)!r} is not a result of leptonhpc")
-    return JobStatus(describe(out), "finished", attributes["driver"])
+    return JobStatus(describe(out), "finished", attributes_of_result(out)["driver"])
 
 
 def clean_job(out: Location) -> tuple[str, ...]:

@@ -104,6 +104,28 @@ def folder_of(prefix: str) -> Path:
     return Path(f"{prefix}.unfinished")
 
 
+def mark_of(folder: Path) -> dict[str, Any]:
+    """Read who works in the folder of a command.
+
+    Parameters
+    ----------
+    folder : Path
+        There or not.
+
+    Returns
+    -------
+    dict
+        What the command left there; empty where nothing is, or what a loss of power spoiled.
+    """
+    try:
+        found = json.loads((folder / COMMAND_MARK).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {key: v for key, v in found.items() if key != "process" or isinstance(v, dict)}
+
+
 def _of_domain(out: Location) -> JobStatus | None:
     """See how far the command or function of a domain is; None if there is nothing of that kind."""
     name = _name(out)
@@ -121,7 +143,7 @@ def _clean_domain(out: Location) -> tuple[str, ...]:
     if name is None:
         return ()
     folder = folder_of(name)
-    if (folder / COMMAND_MARK).exists():
+    if _is_of_command(folder):
         places, found = [str(folder)], _of_command(name)
     else:
         places = [place for _, place in _jobs([f"{name}.{job}" for job in _JOBS])] + _parts(name)
@@ -142,9 +164,9 @@ def _name(out: Location) -> str | None:
 
 def _of_command(prefix: str) -> JobStatus | None:
     folder = folder_of(prefix)
-    if not (folder / COMMAND_MARK).exists():
+    if not _is_of_command(folder):
         return None
-    process = json.loads((folder / COMMAND_MARK).read_text()).get("process")
+    process = mark_of(folder).get("process")
     alive = is_alive(process) if process else False
     if _is_held(folder):
         alive = True
@@ -163,6 +185,12 @@ def _of_command(prefix: str) -> JobStatus | None:
             stage = name if inner.stage is None else f"{name}: {inner.stage}"
             found = replace(found, stage=stage, tasks=inner.tasks, tasks_done=inner.tasks_done)
     return found
+
+
+def _is_of_command(folder: Path) -> bool:
+    """Say whether a command made a folder, also one that was killed as soon as it had."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    return COMMAND_MARK in names or names <= {LOCK}
 
 
 def _beside(out: str) -> JobStatus | None:

@@ -17,6 +17,7 @@ from leptonhpc.api.mending import begun_as, note_damage, stored_arrays
 from leptonhpc.api.precisions import described
 from leptonhpc.errors import (
     CorruptChunkError,
+    DTypeError,
     JobMismatchError,
     LeptonError,
     LinAlgError,
@@ -26,6 +27,7 @@ from leptonhpc.errors import (
     NumericRangeError,
     OptionError,
     OutputExistsError,
+    ShapeError,
     StoreError,
 )
 from leptonhpc.linalg import Job, Outcome
@@ -42,13 +44,14 @@ from leptonhpc.store.locations import (
     same_place,
 )
 from leptonhpc.store.making import output_lease
-from leptonhpc.store.standing import is_alive
+from leptonhpc.store.standing import is_alive, tell_ended
 
 FORMAT = "leptonhpc-result-1"
 _NO_ANSWER = (
-    LinAlgError, MemoryBudgetError, NegativeValueError, NonFiniteError, NumericRangeError
+    DTypeError, LinAlgError, MemoryBudgetError, NegativeValueError, NonFiniteError,
+    NumericRangeError, ShapeError,
 )  # fmt: skip
-"""What the numbers of the input do not allow, however often it is tried."""
+"""What the numbers or blocks of the input do not allow, however often it is tried."""
 
 
 def describe_job(job: Job) -> dict[str, Any]:
@@ -131,13 +134,17 @@ def run_to_output(
         except CorruptChunkError as error:
             note_damage(job, journal, error)
             raise
-        lease.require()
-        _require_same_inputs(job, description, partial, lease)
         outcome = _named(job, outcome)
-        snapshot = _finish(
-            job, outcome, report, partial, out, description, overwrite=overwrite, single=single,
-            lease=lease,
-        )  # fmt: skip
+        try:
+            lease.require()
+            _require_same_inputs(job, description, partial, lease)
+            snapshot = _finish(
+                job, outcome, report, partial, out, description, overwrite=overwrite,
+                single=single, lease=lease,
+            )  # fmt: skip
+        except BaseException:
+            tell_ended(partial)
+            raise
         report = replace(report, snapshot=snapshot)
     except _NO_ANSWER:
         lease.stop()

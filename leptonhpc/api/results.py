@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonhpc import store
-from leptonhpc.api.outputs import FORMAT
+from leptonhpc.api.destinations import attributes_of_result
 from leptonhpc.blocks import BlockedArray, StoredSource
-from leptonhpc.errors import NotAnArrayError, NotConvergedWarning, StoreError
+from leptonhpc.errors import NotConvergedWarning, StoreError
 from leptonhpc.linalg import ProductCertificate, SvdCertificate
 from leptonhpc.linalg.certificates import NormCertificate
 from leptonhpc.runtime import Report
 from leptonhpc.runtime.targets import Workspace
-from leptonhpc.store.locations import Location, describe
+from leptonhpc.store.locations import Location, describe, store_errors
 
 Array = NDArray[Any] | BlockedArray
 
@@ -181,7 +181,7 @@ def report(out: Location, *, html: str | os.PathLike[str] | None = None) -> Repo
     Raises
     ------
     StoreError
-        If nothing is there.
+        If nothing is there, or the page cannot be written.
     NotAnArrayError
         If it is not a result of leptonhpc.
     """
@@ -189,7 +189,8 @@ def report(out: Location, *, html: str | os.PathLike[str] | None = None) -> Repo
     found = Report.from_dict(attributes["report"])
     if html is not None:
         kind = result_kind(attributes["driver"])
-        found.to_html(html, certificate=kind.CERTIFICATE(**_tuples(attributes["certificate"])))
+        with store_errors(os.path.abspath(html)):
+            found.to_html(html, certificate=kind.CERTIFICATE(**_tuples(attributes["certificate"])))
     return found
 
 
@@ -199,9 +200,7 @@ def _attributes(location: Location) -> dict[str, Any]:
         partial = store.partial_location(location)
         hint = "" if not store.exists(partial) else f"; {describe(partial)!r} is not finished"
         raise StoreError(f"nothing is stored at {describe(location)!r}{hint}")
-    attributes = store.read_attributes(location)
-    if attributes.get("format") != FORMAT:
-        raise NotAnArrayError(f"{describe(location)!r} is not a result of leptonhpc")
+    attributes = attributes_of_result(location)
     attributes["report"]["snapshot"] = store.snapshot_of(location)
     return attributes
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +18,7 @@ def load(
     from leptonhpc import load
     from leptonhpc.cli.results import print_result
 
-    with _explaining(location):
-        found = load(location)
+    found = load(location)
     print_result(found, out=location, as_json=json)
 
 
@@ -38,8 +35,7 @@ def report(
     from leptonhpc.cli.show import print_json, print_text
 
     refuse_existing(html)
-    with _explaining(out):
-        found = report(out, html=html)
+    found = report(out, html=html)
     if json:
         print_json(found.to_dict())
     else:
@@ -131,19 +127,3 @@ def _rows(facts: dict[str, Any]) -> list[str]:
 
 def _shape(lengths: list[int]) -> str:
     return " x ".join(map(str, lengths))
-
-
-@contextmanager
-def _explaining(out: str) -> Iterator[None]:
-    """Say of a Dataset that this package made, such as `eof` does, how it is read."""
-    from leptonhpc.errors import NotAnArrayError
-
-    try:
-        yield
-    except NotAnArrayError as error:
-        from leptonhpc.api.destinations import MADE_BY, attributes_at
-
-        if MADE_BY not in attributes_at(out):
-            raise
-        message = f"{out!r} is a Dataset, which xarray.open_zarr reads; its attributes have what"
-        raise NotAnArrayError(f"{message} `leptonhpc load` and `report` show of others") from error

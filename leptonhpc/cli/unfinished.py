@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leptonhpc.api.left import COMMAND_MARK, LOCK, folder_of
+from leptonhpc.api.left import COMMAND_MARK, LOCK, folder_of, mark_of
 
 if TYPE_CHECKING:
     import xarray
@@ -47,7 +47,7 @@ class Unfinished:
         if self.folder.exists():
             self._require_own()
         # who allowed it as the command began allows it as it goes on
-        self.overwrite = overwrite or bool(self._mark().get("overwrite"))
+        self.overwrite = overwrite or bool(mark_of(self.folder).get("overwrite"))
         if not self.is_written:
             self._refuse([f"{Path(prefix).name}.{ending}" for ending in endings])
 
@@ -182,11 +182,6 @@ class Unfinished:
         if names and COMMAND_MARK not in names:
             message = f"{str(self.folder)!r}, where the output would be made, is something else"
             raise OutputExistsError(f"{message}; move it, or choose another output")
-
-    def _mark(self) -> dict[str, Any]:
-        path = self.folder / COMMAND_MARK
-        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        return found
 
     def _empty(self) -> None:
         """Remove all but the lock; what says whose it is goes last, if this is killed meanwhile."""

@@ -127,7 +127,8 @@ def factor_cholesky(
     panels = choose_panels(
         a.source, resources, dtype, what=what, triangular=True, flops=factor * n**3 / 3
     )
-    target = Target("l", (n, n), dtype.str, (panels.unit, panels.unit), scratch=scratch)
+    unit = (panels.unit, panels.unit)
+    target = Target("l", (n, n), dtype.str, unit, scratch, triangle="lower")
     stage = panel_stage(
         "factor", panels, resources, dtype, target,
         load=("load_hermitian", lambda j: panels.load_steps(j, hermitian=True)),

@@ -196,8 +196,8 @@ def plan_lu(x: BlockedArray, resources: Resources, *, seed: int = 0) -> LuJob:
     before, panels, stage, small = factor_stage(x, resources, seed=seed, what="lu", dtype=dtype)
     k = min(x.shape)
     targets = [
-        Target("l", (x.shape[0], k), dtype.str, (panels.unit, panels.unit)),
-        Target("u", (k, x.shape[1]), dtype.str, (panels.unit, panels.unit)),
+        Target("l", (x.shape[0], k), dtype.str, (panels.unit, panels.unit), triangle="lower"),
+        Target("u", (k, x.shape[1]), dtype.str, (panels.unit, panels.unit), triangle="upper"),
     ]
     after = (
         replace(

@@ -247,7 +247,8 @@ def plan_householder(
             (2.0 * rows - done) * min(done, rows) + width * max(0.0, rows - done - width / 3)
         ),
     )  # fmt: skip
-    upper = unpack_stage("upper", panels, Target("r", (k, n), dtype.str, unit), resources, PACKED)
+    target = Target("r", (k, n), dtype.str, unit, triangle="upper")
+    upper = unpack_stage("upper", panels, target, resources, PACKED)
     upper = replace(upper, tasks=tuple(replace(t, kernel="unpack_r") for t in upper.tasks))
     small = {
         "dtype": dtype, "seed": seed, "name": x.name, "driver": "qr", "columns": n, "rows": m,

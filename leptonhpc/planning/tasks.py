@@ -90,6 +90,8 @@ class Target:
     """Removed with the job."""
     transposed: bool = False
     """Blocks are written transposed and conjugated (the user's matrix is wide)."""
+    triangle: Literal["", "lower", "upper"] = ""
+    """Which triangle it is, if blocks of the zeros beside it are not written."""
 
     @property
     def nbytes(self) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from leptonhpc import store
 from leptonhpc.blocks import MemorySource, Region, Source, StoredSource
 from leptonhpc.blocks.triangles import TriangleSource
-from leptonhpc.errors import LeptonError, ShapeError, StoreError
+from leptonhpc.errors import LeptonError, NotAnArrayError, ShapeError, StoreError
 from leptonhpc.planning import Stage, Target
 from leptonhpc.runtime.temporary import TemporaryFolder
 from leptonhpc.store.journal import FOLDER
@@ -25,6 +25,10 @@ from leptonhpc.store.locations import Location, is_local, local_path
 _COPIED_NBYTES = 1 << 26
 """What is no larger than this is given as an array of its own."""
 _MARK = "made for"
+_WAY_OUT = (
+    "The unfinished output lacks a part of what it had: put that back, or begin again, with "
+    "overwrite=True or after `leptonhpc clean`"
+)
 
 
 def _always() -> None:
@@ -129,6 +133,48 @@ def _arrived(target: Target, location: Location, threads: int, mark: str) -> Wri
     return Writer(target, array, threads, mark)
 
 
+@dataclass(frozen=True)
+class GoneSource:
+    """In the place of a scratch array that an earlier run of the job made, and that is gone."""
+
+    target: Target
+    message: str
+    """What to say to whoever needs it after all."""
+    shareable = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.target.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype that it had."""
+        return np.dtype(self.target.dtype)
+
+    @property
+    def unit(self) -> tuple[int, ...]:
+        """Storage unit that it had."""
+        return self.target.unit
+
+    @property
+    def name(self) -> str:
+        """The array in words, for messages."""
+        return self.target.name
+
+    def read(self, region: Region, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Say that it is gone."""
+        raise StoreError(self.message)
+
+    def units_in(self, region: Region) -> int:
+        """Count none: nothing is read."""
+        return 0
+
+    def identity(self) -> dict[str, Any]:
+        """Describe the array by its name."""
+        return {"gone": self.target.name}
+
+
 @dataclass
 class Workspace:
     """Where a job's targets are made, by name."""
@@ -138,7 +184,7 @@ class Workspace:
     folder."""
     memory_nbytes: int = 0
     """What is left for targets in memory."""
-    arrays: dict[str, store.StoredArray | NDArray[Any] | TriangleSource] = field(
+    arrays: dict[str, store.StoredArray | NDArray[Any] | TriangleSource | GoneSource] = field(
         default_factory=dict
     )
     folder: TemporaryFolder | None = None
@@ -179,7 +225,10 @@ class Workspace:
                     max(1, min(u, n)) for u, n in zip(target.unit, target.shape, strict=True)
                 ),
                 compression="none" if target.scratch else "fast",
-                attributes={_MARK: mark} if mark else None,
+                attributes={
+                    store.EVERY_CHUNK: target.triangle or True,
+                    **({_MARK: mark} if mark else {}),
+                },
             )
             array.keeper = self.folder  # who has the array has what it reads from
         self.arrays[target.name] = array
@@ -191,20 +240,23 @@ class Workspace:
         Scratch may be gone, where later stages used its name for something else: nothing reads it
         then.
         """
+        place = self._place(target)
         try:
-            self.arrays[target.name] = store.open_array(self._place(target), writable=True)
-        except LeptonError:
+            self.arrays[target.name] = store.open_array(place, writable=True)
+        except LeptonError as error:
+            if not isinstance(error, NotAnArrayError) and store.exists(place):
+                raise  # it is there, and the store fails
+            message = f"{error}. {_WAY_OUT}"
             if not target.scratch:
-                raise
-            self.arrays.pop(target.name, None)
+                raise StoreError(message) from error
+            self.arrays[target.name] = GoneSource(target, message)
 
     def take_up(self, target: Target, threads: int = 1) -> Writer:
         """Give what goes on writing a target that an earlier run of the job began."""
         self.reopen(target)
-        array = self.arrays.get(target.name)
+        array = self.arrays[target.name]
         if not isinstance(array, store.StoredArray):
-            message = f"scratch {target.name} of an earlier run is gone; give overwrite=True"
-            raise StoreError(message)
+            raise StoreError(array.message if isinstance(array, GoneSource) else _WAY_OUT)
         return Writer(target, array, threads, str(array.attributes.get(_MARK, "")))
 
     def sources(self) -> dict[str, Source]:

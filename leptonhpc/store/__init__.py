@@ -1,6 +1,7 @@
 """Zarr arrays in whole storage units, outputs that appear whole, and the journal of a job."""
 
 from leptonhpc.store.arrays import StoredArray, create_array, is_store, open_array, open_object
+from leptonhpc.store.completeness import EVERY_CHUNK, LOWER, UPPER
 from leptonhpc.store.icechunk_repository import snapshot_of
 from leptonhpc.store.journal import Journal
 from leptonhpc.store.locations import (
@@ -19,6 +20,9 @@ from leptonhpc.store.publishing import is_half_published, publish, remove_replac
 from leptonhpc.store.units import units_touched
 
 __all__ = [
+    "EVERY_CHUNK",
+    "LOWER",
+    "UPPER",
     "Journal",
     "StoredArray",
     "being_made",

@@ -15,7 +15,6 @@ import zarr
 from numpy.typing import NDArray
 
 from leptonhpc.errors import DTypeError, ShapeError, StoreError
-from leptonhpc.store.completeness import EVERY_CHUNK, says_every_chunk
 from leptonhpc.store.leasing import writer_lease
 from leptonhpc.store.locations import Location, describe, store_errors
 from leptonhpc.store.opening import opened
@@ -68,10 +67,6 @@ def _append_alone(location: Location, values: NDArray[Any], axis: int) -> int:
     length: int = old[axis] + values.shape[axis]
     shape = (*old[:axis], length, *old[axis + 1 :])
     place = tuple(slice(old[axis], None) if i == axis else slice(None) for i in range(len(old)))
-    if says_every_chunk(array):  # rows of fill values are not stored
-        with store_errors(location):
-            retried(lambda: array.update_attributes({**array.attrs, EVERY_CHUNK: False}))
-        array = opened(location, True, "")
     grown = _as_if_of(array, shape)
     with store_errors(location):
         retried(lambda: grown.__setitem__(place, block))

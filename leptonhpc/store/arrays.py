@@ -28,7 +28,7 @@ from leptonhpc.store.completeness import require_stored, says_every_chunk
 from leptonhpc.store.contents import contents_of
 from leptonhpc.store.damage import damage_in, may_hide_cuts, require_whole
 from leptonhpc.store.direct import DirectReader
-from leptonhpc.store.fast import by_zarrs
+from leptonhpc.store.fast import by_zarrs, is_proven
 from leptonhpc.store.locations import (
     Location,
     describe,
@@ -90,16 +90,18 @@ class StoredArray:
         if self.dtype.kind not in _KINDS:
             message = f"{self.name!r} has dtype {self.dtype}; numbers or booleans are needed"
             raise DTypeError(message)
-        self._whole = not writable and says_every_chunk(self._array)
+        self._whole = says_every_chunk(self._array)
         shards = self._array.shards
         self.chunks: tuple[int, ...] = tuple(self._array.chunks)
         self.unit: tuple[int, ...] = tuple(shards) if shards is not None else self.chunks
         self._direct, self._cut_unseen = None, False
+        self._plain, self._proven = self._array, True
         if is_local(location):
             self._direct = DirectReader.of(self._array, local_path(location))
             self._cut_unseen = self._direct is None and may_hide_cuts(self._array)
             if self._direct is None and array is None and not writable:
-                self._array = by_zarrs(self._array, lambda: opened(location, writable, path))
+                self._array = by_zarrs(self._plain, lambda: opened(location, writable, path))
+                self._proven = shards is None or self._array is self._plain
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the location only; the other side opens it."""
@@ -174,6 +176,8 @@ class StoredArray:
             else:
                 if self._cut_unseen:
                     require_whole(self._array, self.name, region)
+                if not self._proven:
+                    self._proven = retried(lambda: is_proven(self._plain, region))
                 out[...] = retried(lambda: self._array[selection])
                 if self._whole:
                     retried(lambda: require_stored(self._array, self.name, region, out))
@@ -184,7 +188,8 @@ class StoredArray:
             if isinstance(error, _UNREACHABLE) or may_pass(error):
                 message = f"{self.name!r} could not be read at {region}: {error}"
                 raise StoreError(message) from error
-            raise damage_in(self._array, self.name, region, error) from error
+            asked = self._array if self._proven else self._plain
+            raise damage_in(asked, self.name, region, error) from error
         return out
 
     def write_units(self, start: Sequence[int], block: NDArray[Any]) -> None:

@@ -21,7 +21,7 @@ from zarr.core.metadata.v2 import ArrayV2Metadata
 
 from leptonhpc.errors import CorruptChunkError, StoreError
 from leptonhpc.store.buffers import buffer
-from leptonhpc.store.completeness import lost_chunk, says_every_chunk
+from leptonhpc.store.completeness import is_lost, lost_chunk, says_every_chunk
 
 
 class DirectReader:
@@ -97,7 +97,7 @@ class DirectReader:
         try:
             file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed below, after the except)
         except FileNotFoundError as error:  # a chunk of fill values is not stored
-            if self._whole:
+            if self._whole and is_lost(self._array, index):
                 raise lost_chunk(self._folder, key) from error
             out[...] = 0 if self._fill is None else self._fill
             return

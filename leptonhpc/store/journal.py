@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from leptonhpc.errors import JobMismatchError
+from leptonhpc.errors import JobMismatchError, LeptonError
 from leptonhpc.store.locations import FOLDER as FOLDER
 from leptonhpc.store.locations import Location, describe, exists, join, resolve
 from leptonhpc.store.objects import (
@@ -127,7 +127,7 @@ class Journal:
                 entry = json.loads(get_object(self._store, name) or b"{}")
             except ValueError:  # left behind by a kill
                 continue
-            if entry.get("digest") == self.digest:
+            if isinstance(entry, dict) and entry.get("digest") == self.digest:
                 result = {key: _decoded(value) for key, value in entry["result"].items()}
                 marks[name.removeprefix(prefix)] = result
         return marks
@@ -209,6 +209,20 @@ class Journal:
         """
         put_object(self._store, self._key(f"{name}.json"), _json(facts))
 
+    def note_end(self, facts: Mapping[str, Any]) -> None:
+        """Note as facts of `now` that the job ended; on a full disk, or the like, remove the last.
+
+        Parameters
+        ----------
+        facts : mapping
+            JSON-serialisable.
+        """
+        try:
+            self.note("now", {**facts, "ended": True})
+        except (LeptonError, OSError):
+            with contextlib.suppress(LeptonError, OSError):
+                remove_object(self._store, self._key("now.json"))
+
     def _save(self, name: str, arrays: Mapping[str, Any]) -> None:
         plain = {key: np.asarray(value) for key, value in arrays.items()}
         save: Any = np.savez
@@ -250,7 +264,7 @@ def read_note(output: Location, name: str) -> dict[str, Any]:
         found = json.loads(get_object(store, f"{root}/{name}.json".lstrip("/")) or b"{}")
     except ValueError:  # cut short by a kill, on a file system without atomic renames
         return {}
-    return dict(found)
+    return found if isinstance(found, dict) else {}
 
 
 def finished_stages(output: Location) -> list[str]:
@@ -290,9 +304,9 @@ def _json(job: Mapping[str, Any]) -> bytes:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
-    """Say what differs between two jobs, one line for each value."""
+    """Say what differs between two jobs, one line for each value; of inputs last."""
     found = []
-    for key in sorted({*old, *new}):
+    for key in sorted({*old, *new}, key=lambda name: (not path and name == "inputs", name)):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             found += differences(a, b, f"{path}{key}.")

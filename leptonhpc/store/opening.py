@@ -35,7 +35,7 @@ def opened(
     location : str, path or zarr store
         Where it is.
     writable : bool
-        Whether it may be written.
+        Whether it may be written: then chunks of fill values are stored like all others.
     inside : str
         Where in the location.
     first : bool
@@ -53,7 +53,8 @@ def opened(
     def open_it() -> zarr.Array[Any]:
         array = zarr.open_array(store, path=path, mode=cast("Any", mode))
         _require_chunks(array)
-        return array
+        # `zarr.open_array` takes no such word; a chunk that is not there shall be a lost one
+        return array.with_config({"write_empty_chunks": True}) if writable else array
 
     try:
         if is_local(location):

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leptonhpc.errors import LeptonError
-from leptonhpc.store.journal import Journal
+from leptonhpc.store.journal import Journal, read_note
+from leptonhpc.store.locations import Location
 
 if TYPE_CHECKING:
     import psutil
@@ -57,13 +58,28 @@ class Standing:
     def end(self) -> None:
         """Say that the job ended, done or not: its process may live on, as a notebook's does."""
         if self._facts and self._journal is not None:
-            self._facts["ended"] = True
-            with contextlib.suppress(LeptonError, OSError):  # what ended it may be the disk
-                self._tell(self._journal)
+            self._journal.note_end(self._now())
 
     def _tell(self, journal: Journal) -> None:
         self._told = time.monotonic()
-        journal.note("now", {**self._facts, **this_process(), "time": time.time()})
+        journal.note("now", self._now())
+
+    def _now(self) -> dict[str, Any]:
+        return {**self._facts, **this_process(), "time": time.time()}
+
+
+def tell_ended(output: Location) -> None:
+    """Say that the job of an unfinished output ended, where that came after its last stage.
+
+    Parameters
+    ----------
+    output : str or path
+        The unfinished output; of another process, it is left as it is.
+    """
+    with contextlib.suppress(LeptonError, OSError):  # what ended it may be the store
+        now = read_note(output, "now")
+        if now.get("pid") == os.getpid() and now.get("system") == this_system():
+            Journal(output, {}).note_end(now)
 
 
 def this_process() -> dict[str, Any]:

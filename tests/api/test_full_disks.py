@@ -1,10 +1,12 @@
 """Writes that fail: a clear error, nothing under the final name, the input as it was."""
 
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,3 +75,23 @@ def test_a_write_that_fails_in_the_middle_is_a_clear_error(stored: Path, tmp_pat
     assert lh.svd(stored, rank=60, method="gram", memory="1 GB", out=tmp_path / "r").s.shape == (
         60,
     )
+
+
+def test_an_unfinished_output_that_cannot_be_read_is_kept(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run() -> None:
+        lh.svd(stored, rank=60, method="gram", memory="1 GB", out=tmp_path / "r")
+
+    def failing(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, "too many files")
+
+    for place in ("leptonhpc.store.Journal.save_stage", "leptonhpc.store.locations.zarr.open"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, failing)
+            with pytest.raises(StoreError, match="too many files"):
+                run()
+        assert list((tmp_path / "r.partial" / ".leptonhpc").iterdir())
+    run()
+    with pytest.raises(StoreError, match="nowhere/page.html"):
+        lh.report(tmp_path / "r", html=tmp_path / "nowhere" / "page.html")

@@ -11,9 +11,9 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 import leptonhpc as lh
-from leptonhpc.errors import CorruptChunkError, JobMismatchError
+from leptonhpc.errors import CorruptChunkError, JobMismatchError, StoreError
 from leptonhpc.runtime import reading
-from leptonhpc.store import open_array
+from leptonhpc.store import Journal, open_array
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "raw": {"compressors": None},
@@ -166,6 +166,46 @@ def test_an_input_that_changes_while_it_is_read_gives_no_result(
         product.run()
     assert not (tmp_path / "r").exists()
     assert not (tmp_path / "r.partial").exists()
+
+
+def test_a_block_that_was_lost_while_nobody_worked_is_missed(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = Product(tmp_path, rng, "raw")
+    mark, numbers = Journal.mark, itertools.count()
+
+    def stopping(*arguments: Any) -> None:
+        mark(*arguments)
+        if next(numbers) >= 1:  # of two lanes both may see two
+            raise KeyError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "mark", stopping)
+        with pytest.raises(KeyError, match="stopped"):
+            product.run()
+    partial = tmp_path / "r.partial" / "product"
+    lost = next(path for path in sorted(partial.rglob("c/*/*")) if path.is_file())
+    kept = lost.read_bytes()
+    lost.unlink()
+    with pytest.raises(CorruptChunkError, match="is not there. Put it back") as raised:
+        product.run()
+    assert (raised.value.array, raised.value.chunk) == (
+        str(partial),
+        str(lost.relative_to(partial)),
+    )
+    assert not (tmp_path / "r").exists()
+    lost.write_bytes(kept)
+    metadata = (partial / "zarr.json").read_bytes()
+    for damaged in (metadata[:40], b"", None):
+        if damaged is None:
+            (partial / "zarr.json").unlink()
+        else:
+            (partial / "zarr.json").write_bytes(damaged)
+        with pytest.raises(StoreError, match=r"put that back, or begin again, with overwrite=True"):
+            product.run()
+        assert lh.status(tmp_path / "r").state == "stopped"
+    (partial / "zarr.json").write_bytes(metadata)
+    product.require_right(product.run())
 
 
 def test_the_error_of_a_damaged_chunk_survives_pickling(

@@ -356,6 +356,13 @@ def test_what_a_kill_left_before_anything_was_written_is_cleaned(tmp_path: Path)
     (tmp_path / "r.partial").mkdir()
     assert lh.status(tmp_path / "r").state == "stopped"
     assert lh.clean(tmp_path / "r") == (str(tmp_path / "r.partial"),)
+    folder = tmp_path / "gpca.unfinished"  # of a command
+    for mark in (None, b"", b"[]", b"\0"):
+        folder.mkdir()
+        if mark is not None:
+            (folder / "leptonhpc-command.json").write_bytes(mark)
+        assert lh.status(tmp_path / "gpca").state == "stopped"
+        assert lh.clean(tmp_path / "gpca") == (str(folder),)
     assert not list(tmp_path.iterdir())
 
 
@@ -369,8 +376,11 @@ def test_status_and_clean_of_what_is_not_ours_are_refused(tmp_path: Path) -> Non
             function(tmp_path / "r")
     assert (tmp_path / "r.partial" / "thesis.tex").exists()
     zarr.create_array(tmp_path / "x", shape=(4, 4), dtype="f8")
-    with pytest.raises(NotAnArrayError, match="not a result"):
-        lh.status(tmp_path / "x")
+    (tmp_path / "x.nc").write_bytes(b"CDF")
+    for name, words in (("x", "not a result"), ("x.nc", "xarray.open_dataset reads it")):
+        for look in (lh.status, lh.load, lh.report):
+            with pytest.raises(NotAnArrayError, match=words):
+                look(tmp_path / name)
 
 
 def wait_for(ready: Any) -> None:

@@ -1,6 +1,7 @@
 """Arrays in every layout: what is read is what zarr reads, and damage has a name."""
 
 import itertools
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,8 +225,16 @@ def test_whole_units_up_to_the_edge_round_trip(
     assert np.array_equal(zarr.open_array(tmp_path / "x")[...], values)
 
 
-def test_arrays_of_fill_values_are_stored_like_others(tmp_path: Path) -> None:
-    array = create_array(tmp_path / "x", shape=(8, 8), dtype="f8", chunks=(4, 4))
+@pytest.mark.parametrize("comes", ["as it was made", "to a worker", "opened again"])
+@pytest.mark.parametrize(("chunks", "shards"), [((4, 4), None), ((4, 2), (4, 4))])
+def test_arrays_of_fill_values_are_stored_like_others(
+    chunks: tuple[int, int], shards: tuple[int, int] | None, comes: str, tmp_path: Path
+) -> None:
+    array = create_array(tmp_path / "x", shape=(8, 8), dtype="f8", chunks=chunks, shards=shards)
+    if comes == "to a worker":
+        array = pickle.loads(pickle.dumps(array))
+    elif comes == "opened again":
+        array = open_array(tmp_path / "x", writable=True)
     array.write_units((0, 0), np.zeros((8, 8)))
     assert len(chunk_files(tmp_path / "x")) == 4
 

@@ -63,8 +63,8 @@ def chunk_files(folder: Path) -> list[Path]:
     return sorted(p for p in files if not p.name.startswith((".z", "zarr.json")))
 
 
-def whole(path: Path) -> np.ndarray:
-    array = open_array(path)
+def whole(path: Path, *, writable: bool = False) -> np.ndarray:
+    array = open_array(path, writable=writable)
     return array.read(tuple((0, n) for n in array.shape))
 
 
@@ -154,10 +154,13 @@ def test_a_lost_chunk_of_an_array_that_stores_all_is_an_error_that_names_it(
     chunk = chunk_files(path)[1]
     values = chunk.read_bytes()
     chunk.unlink()
-    with pytest.raises(CorruptChunkError, match="not there") as raised:
-        whole(path)
-    assert raised.value.array == str(path)
-    assert raised.value.chunk == str(chunk.relative_to(path))
+    for writable in (False, True):  # as a job has what it reads of its own output
+        with pytest.raises(CorruptChunkError, match="not there") as raised:
+            whole(path, writable=writable)
+        assert raised.value.array == str(path)
+        assert raised.value.chunk == str(chunk.relative_to(path))
+    with pytest.raises(CorruptChunkError, match="not there"):
+        mark_whole(path)
     chunk.write_bytes(values)
     assert np.array_equal(whole(path), expected, equal_nan=True)
 
@@ -173,7 +176,43 @@ def test_an_array_that_lacks_a_chunk_does_not_say_that_it_stores_all(
     assert (whole(path) == 0).any()
 
 
-def test_results_say_that_they_store_all_and_arrays_that_grow_by_rows_do_not(
+@pytest.mark.parametrize("layout", ["raw", "gzip"])
+@pytest.mark.parametrize("side", ["lower", "upper"])
+def test_a_triangle_may_lack_zeros_beside_it_and_no_other_chunk(
+    side: str, layout: str, tmp_path: Path
+) -> None:
+    values = np.tril(np.ones(SHAPE)) if side == "lower" else np.triu(np.ones(SHAPE))
+    path, _ = keep(tmp_path, layout, values, fill_value=0.0, attributes={EVERY_CHUNK: side})
+    mark_whole(path)
+    there = chunk_files(path)
+    assert len(there) < 5 * 5
+    assert np.array_equal(whole(path), values)
+    for chunk in there:
+        data = chunk.read_bytes()
+        chunk.unlink()
+        for look in (whole, mark_whole):
+            with pytest.raises(CorruptChunkError, match="not there") as raised:
+                look(path)
+            assert raised.value.chunk == str(chunk.relative_to(path))
+        chunk.write_bytes(data)
+
+
+def test_factors_say_which_triangle_they_are(tmp_path: Path, rng: np.random.Generator) -> None:
+    import leptonhpc as lh
+
+    a = rng.standard_normal((20, 20))
+    for driver, array, sides in (
+        ("cholesky", a @ a.T + 20 * np.eye(20), {"l": "lower"}),
+        ("lu", a, {"l": "lower", "u": "upper", "perm": True}),
+        ("qr", a, {"r": "upper", "q": True}),
+        ("svd", a, {"u": True, "vh": True}),
+    ):
+        getattr(lh, driver)(array, memory="1 GB", out=tmp_path / driver)
+        for name, side in sides.items():
+            assert open_array(tmp_path / driver / name).attributes[EVERY_CHUNK] == side
+
+
+def test_results_say_that_they_store_all_and_arrays_that_grow_by_rows_still_do(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     import leptonhpc as lh
@@ -187,7 +226,7 @@ def test_results_say_that_they_store_all_and_arrays_that_grow_by_rows_do_not(
         np.asarray(lh.load(tmp_path / "r").u)
     append_values(tmp_path / "r" / "vh", np.zeros((3, SHAPE[1])), axis=0)
     grown = open_array(tmp_path / "r" / "vh")
-    assert grown.attributes[EVERY_CHUNK] is False
+    assert grown.attributes[EVERY_CHUNK] is True  # zeros are stored, too
     assert (whole(tmp_path / "r" / "vh")[-3:] == 0).all()
 
 
@@ -292,14 +331,41 @@ def test_a_chunk_that_cannot_be_read_is_a_store_error(
         whole(path)
 
 
-def test_errors_of_damage_are_raised_by_drivers_too(
-    tmp_path: Path, rng: np.random.Generator
+@pytest.mark.parametrize(
+    ("driver", "layout"),
+    [
+        ("svd", "raw"), ("matmul", "gzip"), ("cholesky", "sharded"), ("lu", "zarr 2 default"),
+        ("qr", "sharded raw"), ("inv", "zarr 2 blosc"), ("eigh", "zstd"), ("solve", "blosc"),
+        ("lstsq", "zarr 2 default"), ("pinv", "gzip"), ("polar", "sharded"), ("cg", "zarr 2 blosc"),
+        ("lsmr", "zstd with checksum"), ("nmf", "sharded"),
+    ],
+)  # fmt: skip
+def test_a_driver_stops_at_a_damaged_chunk_and_goes_on_when_it_is_mended(
+    driver: str, layout: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     import leptonhpc as lh
 
-    path, _ = keep(tmp_path, "raw", rng.standard_normal(SHAPE))
-    chunk = chunk_files(path)[3]
-    chunk.write_bytes(chunk.read_bytes()[:7])
-    with pytest.raises(CorruptChunkError, match="7 bytes instead of 160"):
-        lh.svd(path, rank=2, memory="1 GB", out=tmp_path / "r")
+    n = 12
+    a = abs(rng.standard_normal((n, n)))
+    path, _ = keep(tmp_path, layout, a @ a.T + n * np.eye(n))
+    sides = {
+        "matmul": np.eye(n),
+        **dict.fromkeys(("solve", "lstsq", "cg", "lsmr"), np.ones((n, 1))),
+    }
+    operands = (path, sides[driver]) if driver in sides else (path,)
+    options = {"rank": 2} if driver in ("svd", "nmf") else {}
+
+    def run() -> Any:
+        return getattr(lh, driver)(*operands, **options, memory="1 GB", out=tmp_path / "r")
+
+    chunk = chunk_files(path)[-1]
+    data = chunk.read_bytes()
+    chunk.write_bytes(data[: len(data) // 2])
+    with pytest.raises(CorruptChunkError) as raised:
+        run()
+    assert (raised.value.array, raised.value.chunk) == (str(path), str(chunk.relative_to(path)))
     assert not (tmp_path / "r").exists()
+    assert lh.status(tmp_path / "r").state == "stopped"
+    chunk.write_bytes(data)
+    for name, values in run().arrays().items():
+        assert np.isfinite(np.asarray(values)).all(), name

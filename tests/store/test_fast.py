@@ -75,6 +75,23 @@ def test_damage_is_an_error(
         open_array(tmp_path / "x").read(((0, 20), (0, 15)))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+@pytest.mark.parametrize("layout", ["sharded", "sharded raw"])
+def test_metadata_of_another_dtype_are_an_error_that_names_the_chunk(
+    layout: str, dtype: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Of parts of a shard, zarrs takes as many bytes as it needs, whatever there are."""
+    stored(tmp_path / "x", layout, "f8", rng)
+    metadata = tmp_path / "x" / "zarr.json"
+    metadata.write_text(metadata.read_text().replace("float64", dtype).replace(": 0.0,", ": 0,"))
+    array = open_array(tmp_path / "x")
+    assert not array.read(((0, 9), (30, 60))).any()  # is not stored, and proves nothing
+    for rows, columns in (((3, 58), (10, 11)), ((90, 101), (60, 67))):
+        with pytest.raises(CorruptChunkError) as raised:
+            array.read((rows, columns))
+        assert raised.value.chunk == f"c/{rows[0] // 40}/{columns[0] // 30}"
+
+
 def test_what_zarrs_cannot_open_is_read_by_zarr(tmp_path: Path, rng: np.random.Generator) -> None:
     """Attributes with NaN are no strict JSON, and zarr-python writes them."""
     array = zarr.create_array(

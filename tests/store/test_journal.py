@@ -10,6 +10,7 @@ import pytest
 
 from leptonhpc.errors import JobMismatchError, StoreError
 from leptonhpc.store import Journal
+from leptonhpc.store.journal import read_note
 
 JOB: dict[str, Any] = {
     "inputs": {"x": {"location": "/data/x", "metadata": "12ab"}},
@@ -94,6 +95,7 @@ def test_a_half_written_mark_left_by_a_kill_does_not_count(tmp_path: Path) -> No
     (done / "gemm-8-0.5f7e4c.partial").write_bytes(whole[: len(whole) // 2])
     (done / "gemm-16-0.5f7e4c.partial").write_bytes(whole)
     (done / "gemm-24-0.5f7e4c.partial").write_bytes(b"")
+    (done / "gemm-32-0").write_bytes(b"[1]")
     assert list(journal.done("multiply")) == ["multiply/gemm-0-0"]
 
 
@@ -124,8 +126,15 @@ def test_every_object_of_a_journal_is_whole_or_absent(
     monkeypatch.setattr(Path, "replace", stopped)
     with pytest.raises(StoreError):
         journal.mark("multiply/gemm-0-0", {"square": 1.0})
+    journal.note_end({"pid": 7})  # cannot be said either
     monkeypatch.undo()
     assert journal.done("multiply") == {}
+    journal.note("now", {"pid": 7})
+    for name in ("replace", "rename", "link"):
+        monkeypatch.setattr(os, name, stopped)
+    monkeypatch.setattr(Path, "replace", stopped)
+    journal.note_end({"pid": 7})
+    assert read_note(tmp_path / "r", "now") == {}  # nobody is said to live who does not
 
 
 def test_a_journal_travels_to_workers(output: str) -> None:
