@@ -43,8 +43,10 @@ def on_host(values: Any) -> Any:
     array
         The same; a copy of what is in the memory of a GPU (CuPy's arrays refuse NumPy).
     """
-    on_device = hasattr(values, "__cuda_array_interface__") and hasattr(values, "get")
-    return values.get() if on_device else values
+    if not (hasattr(values, "__cuda_array_interface__") and hasattr(values, "get")):
+        return values
+    values.device.synchronize()  # a stream that this thread does not know may compute it still
+    return values.get()
 
 
 def without_mask(values: Any) -> NDArray[Any]:

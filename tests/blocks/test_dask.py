@@ -15,7 +15,7 @@ from dask.base import tokenize
 
 import leptonhpc as lh
 from leptonhpc.blocks import BlockedArray
-from leptonhpc.errors import DTypeError, NotAnArrayError
+from leptonhpc.errors import DTypeError, NotAnArrayError, ShapeError
 from leptonhpc.testing import rounding
 
 A = np.random.default_rng(3).standard_normal((23, 17))
@@ -110,6 +110,30 @@ def test_sizes_of_chunks_that_are_unknown_are_found() -> None:
     with pytest.warns(UserWarning, match="chunks of unknown sizes"):
         opened = lh.open(lazy[lazy[:, 0] > 0])
     assert np.array_equal(np.asarray(opened), A[A[:, 0] > 0])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda b: b[:-1], ShapeError, r"has shape \(\d, 4\), and its chunks say \(\d, 4\)"),
+        (lambda b: np.vstack([b, b]), ShapeError, r"has shape \(\d+, 4\)"),  # cut, it would do
+        (lambda b: b.ravel(), ShapeError, "has shape"),
+        (lambda b: b * 1j, DTypeError, "has dtype complex128, and the array says float64"),
+        (lambda b: [b, None], DTypeError, "is no array of numbers"),
+    ],
+)
+def test_a_block_that_is_not_what_the_array_says_is_an_error_that_names_it(
+    change: Any, error: Any, words: str, tmp_path: Path
+) -> None:
+    def of_one(block: np.ndarray, block_info: Any = None) -> Any:
+        here = block_info is not None and block_info[0]["chunk-location"] == (2, 1)
+        return change(block) if here else block
+
+    lazy = da.from_array(A, chunks=(5, 4)).map_blocks(of_one, dtype=float, meta=np.empty((0, 0)))
+    for source in (lazy, lh.open(lazy)[12:]):
+        with pytest.raises(error, match=rf"block \(2, 1\) of the dask array {words}"):
+            lh.svd(source, rank=2, memory="1 GB", out=tmp_path / "r")
+    assert not list(tmp_path.iterdir())
 
 
 def test_to_dask_and_back_is_the_same_array(x: BlockedArray) -> None:
@@ -211,6 +235,7 @@ class OnDevice:
 
     def __init__(self, values: np.ndarray) -> None:
         self.values, self.shape, self.dtype, self.ndim = values, values.shape, values.dtype, 2
+        self.device, self.is_computed = self, False
 
     def __getitem__(self, key: Any) -> "OnDevice":
         return OnDevice(self.values[key])
@@ -218,7 +243,11 @@ class OnDevice:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed")
 
+    def synchronize(self) -> None:
+        self.is_computed = True
+
     def get(self) -> np.ndarray:
+        assert self.is_computed
         return self.values.copy()
 
 
