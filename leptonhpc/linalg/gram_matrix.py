@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonhpc.blocks import Source
 from leptonhpc.linalg.gram_lanczos import is_for_lanczos, lanczos_numbers, leading_pairs
-from leptonhpc.planning import Rates
+from leptonhpc.planning import Rates, Resources
 from leptonhpc.planning.costs import eigh_seconds
 
 _STRIP = 256
@@ -37,6 +39,31 @@ def mirror_lower(gram: NDArray[Any]) -> None:
         block[...] = np.tril(block, -1) + np.tril(block).conj().T
         np.fill_diagonal(block, np.real(np.diagonal(block)))
         gram[low:high, high:] = gram[high:, low:high].conj().T
+
+
+def while_summed(
+    source: Source, resources: Resources, held_nbytes: int
+) -> Callable[[int], int] | None:
+    """Give what a lane needs in place of a band while workers add their Gram matrices.
+
+    Parameters
+    ----------
+    source : Source
+        Whose bands are summed.
+    resources : Resources
+        Of the machine: only workers of a cluster keep what they add, for another try.
+    held_nbytes : int
+        What a lane has: its Gram matrix, and what is summed beside it.
+
+    Returns
+    -------
+    callable or None
+        `other` of `choose_bands`: what a lane has, what came from another one, and their sum.
+    """
+    if not resources.distributed:
+        return None
+    band = source.shape[1] * source.dtype.itemsize
+    return lambda height: max(0, 3 * held_nbytes - height * band)
 
 
 def eigh_descending(

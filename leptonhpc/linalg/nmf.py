@@ -8,6 +8,7 @@ from typing import Any
 
 from leptonhpc.blocks import BlockedArray, Source
 from leptonhpc.linalg.conditioning import Conditioning
+from leptonhpc.linalg.gram_matrix import while_summed
 from leptonhpc.linalg.iterations import gather_stage
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.nmf_options import NmfOptions
@@ -165,7 +166,10 @@ def _plan_spectrum(
     kinds: dict[str, type[GramSvd] | type[KrylovSvd]] = {"gram": GramSvd, "krylov": KrylovSvd}
 
     def build(kind: str) -> GramSvd | KrylovSvd:
-        demand = kinds[kind].demand(source, asked, nothing)
+        work, fixed = kinds[kind].demand(source, asked, nothing)
+        square = source.shape[1] ** 2 * 8
+        adding = while_summed(source, resources, square) if kind == "gram" else None
+        demand = (lambda rows: max(work(rows), adding(rows)) if adding else work(rows)), fixed
         tall = tall_with(_choose_layout(source, resources, options, demand))
         operator = Operator(
             tall.source, tall.transposed, nothing, tall.layout, resources, x.grid, x.name

@@ -22,6 +22,7 @@ from leptonhpc.linalg.gram_matrix import (
     eigh_descending,
     eigh_descending_numbers,
     eigh_descending_seconds,
+    while_summed,
 )
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.operator import Operator
@@ -57,14 +58,17 @@ class GramSvd:
         source: Source, resources: Resources, options: SvdOptions, conditioning: Conditioning
     ) -> BandLayout:
         """Choose bands so that the Gram matrices of all lanes and its eigenvectors fit."""
+        n, usual = source.shape[1], options.expected_rank(source.shape[1])
+        square = n * n * (16 if source.dtype.kind == "c" else 8)
+        adding = while_summed(source, resources, square)
 
         def plan(modes: int) -> BandLayout:
             work, fixed = GramSvd.demand(source, options, conditioning, modes)
             return choose_bands(
-                source, resources, work, fixed_nbytes=fixed, passes=2, what="svd by Gram matrix"
-            )
+                source, resources, work, fixed_nbytes=fixed, other=adding, passes=2,
+                what="svd by Gram matrix",
+            )  # fmt: skip
 
-        n, usual = source.shape[1], options.expected_rank(source.shape[1])
         if not rank_is_found(options):
             return layout_with_room(plan, usual=usual, most=usual)
         # what the eigenvectors of all take is room for half of them later

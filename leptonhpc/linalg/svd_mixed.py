@@ -25,6 +25,7 @@ from leptonhpc.linalg.gram_matrix import (
     eigh_descending,
     eigh_descending_numbers,
     eigh_descending_seconds,
+    while_summed,
 )
 from leptonhpc.linalg.jobs import Execute, Outcome
 from leptonhpc.linalg.operator import Operator
@@ -58,12 +59,15 @@ class MixedSvd:
         width = options.width(n)
         solving = eigh_descending_numbers(n, width, single=True)
 
+        square = n * n * item
+        adding = while_summed(source, resources, (square * 3) // 2)
+
         def work(height: int) -> int:
             tile = min(height, 1024) * n * item
-            return (n * n * item * 3) // 2 + tile + 2 * (height + n) * width * item
+            return (square * 3) // 2 + tile + 2 * (height + n) * width * item
 
         return choose_bands(
-            source, resources, work, fixed_nbytes=solving * item, passes=2,
+            source, resources, work, fixed_nbytes=solving * item, other=adding, passes=2,
             what="svd by Gram matrix",
         )  # fmt: skip
 

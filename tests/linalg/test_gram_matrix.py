@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
+import leptonhpc as lh
 from leptonhpc.linalg import gram_lanczos, gram_matrix
+from leptonhpc.linalg.conditioning import Conditioning
 from leptonhpc.linalg.gram_matrix import eigh_descending, mirror_lower
+from leptonhpc.linalg.svd_gram import GramSvd
+from leptonhpc.linalg.svd_mixed import MixedSvd
+from leptonhpc.linalg.svd_shared import SvdOptions
+from leptonhpc.planning import Resources
 
 
 @pytest.mark.parametrize("pairs", [None, 3, 40])
@@ -91,3 +97,15 @@ def test_lapack_answers_where_lanczos_does_not_arrive(monkeypatch: pytest.Monkey
     bound = ORDER * np.finfo(float).eps
     np.testing.assert_allclose(w, values[:8], atol=bound)
     assert np.abs(gram @ v - v * w).max() < bound
+
+
+@pytest.mark.parametrize(("method", "numbers"), [(GramSvd, 1.0), (MixedSvd, 1.5)])
+def test_workers_have_room_to_add_gram_matrices(
+    method: type[GramSvd] | type[MixedSvd], numbers: float
+) -> None:
+    n = 3000
+    source = lh.open(np.broadcast_to(1.0, (5 * n, n))).source
+    resources = Resources(10**9, workers=2, distributed=True)
+    layout = method.choose_layout(source, resources, SvdOptions(rank=4), Conditioning())
+    # a lane's, another's and their sum: who adds them may have to do it again
+    assert layout.need_nbytes >= 3 * numbers * 8 * n**2
