@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,29 +22,51 @@ def say(name: str, value: float | None = None, unit: str = "", **more: Any) -> N
         row |= {"value": value, "unit": unit}
     options, ceiling = more.pop("options", None), more.pop("ceiling", None)
     if ceiling is not None:
-        known = [r["value"] for r in options["rows"] if r["name"] == f"ceiling: {ceiling}"]
+        known = ceiling_of(options, ceiling)
         if known and value is not None:
-            row |= {"fraction": value / known[-1], "of": ceiling}
+            row |= {"fraction": value / known, "of": ceiling}
     print(json.dumps({**row, **more}), flush=True)
+
+
+def ceiling_of(options: dict[str, Any], name: str) -> float:
+    """Give what a step before this one measured; 0 if it did not."""
+    found = [r.get("value", 0.0) for r in options["rows"] if r["name"] == f"ceiling: {name}"]
+    return found[-1] if found else 0.0
+
+
+def attempt(name: str, work: Callable[..., None], *arguments: Any) -> None:
+    """Do a part of a step; if it fails a row says so, and the other parts are done."""
+    try:
+        work(*arguments)
+    except Exception as error:
+        traceback.print_exc()  # all of it is kept beside the rows
+        say(name, failed=f"{type(error).__name__}: {error}"[:300])
 
 
 def ceilings(options: dict[str, Any]) -> None:
     """Measure products, factorisations, copies and reading, each for about a second."""
     sizes, blas = options["sizes"], primitives_of(options["kind"])
     n, seconds = sizes["ceiling"], sizes["seconds"]
-    for dtype in ("float64", "float32"):
-        say(
-            f"ceiling: gemm {dtype}", 2e-12 * n**3 * _product(blas, seconds, n, n, dtype), "TFLOP/s"
-        )
-    if blas.has_tf32:
-        rate = _product(blas.computing("tf32"), seconds, n, n, "float32")
-        say("ceiling: gemm tf32", 2e-12 * n**3 * rate, "TFLOP/s")
-    rows, columns = 2 * n, sizes["columns"]
+    for precision in ("float64", "float32", "tf32")[: 2 + blas.has_tf32]:
+        attempt(f"ceiling: gemm {precision}", _gemm, blas, seconds, n, precision)
+    attempt("ceiling: skinny gemm float32", _skinny, blas, seconds, 2 * n, sizes["columns"])
+    attempt("ceiling: potrf float64", _potrf, blas, seconds, sizes["potrf"])
+    attempt("ceiling: qr float64", _geqrf, blas, seconds, sizes["potrf"])
+    attempt("ceiling: copies", _copies, blas, seconds, sizes["copy_nbytes"])
+    for compression, name in (("none", "read and decode"), ("fast", "read and decompress")):
+        folder = Path(options["folder"]) / compression
+        attempt(f"ceiling: {name}", _reading, folder, sizes["copy_nbytes"], compression, name)
+
+
+def _gemm(blas: Blas, seconds: float, n: int, precision: Any) -> None:
+    dtype = "float64" if precision == "float64" else "float32"
+    rate = _product(blas.computing(precision), seconds, n, n, dtype)
+    say(f"ceiling: gemm {precision}", 2e-12 * n**3 * rate, "TFLOP/s")
+
+
+def _skinny(blas: Blas, seconds: float, rows: int, columns: int) -> None:
     rate = _product(blas, seconds, rows, 32, "float32", inner=columns, at_once=16)
     say("ceiling: skinny gemm float32", 2e-12 * rows * columns * 32 * rate, "TFLOP/s")
-    _factorisations(blas, seconds, sizes["potrf"])
-    _copies(blas, seconds, sizes["copy_nbytes"])
-    _reading(Path(options["folder"]), sizes["copy_nbytes"])
 
 
 def _per_second(blas: Blas, seconds: float, work: Callable[[], Any], *, at_once: int = 1) -> float:
@@ -83,7 +106,7 @@ def _noise(shape: tuple[int, int], dtype: str) -> Any:
     return np.resize(drawn, shape)
 
 
-def _factorisations(blas: Blas, seconds: float, n: int) -> None:
+def _potrf(blas: Blas, seconds: float, n: int) -> None:
     powers = 0.99 ** np.abs(np.arange(-n + 1, n)).astype(float)
     definite = blas.put(np.lib.stride_tricks.sliding_window_view(powers, n)[::-1])
 
@@ -94,6 +117,9 @@ def _factorisations(blas: Blas, seconds: float, n: int) -> None:
 
     say("ceiling: potrf float64", 1e-12 * n**3 / 3 * _per_second(blas, seconds, potrf), "TFLOP/s",
         note=f"n={n}")  # fmt: skip
+
+
+def _geqrf(blas: Blas, seconds: float, n: int) -> None:
     width = max(16, n // 16)
     tall = blas.put(_noise((2 * n, width), "float64"))
 
@@ -129,7 +155,7 @@ def _copies(blas: Blas, seconds: float, nbytes: int) -> None:
         note="through the ring")  # fmt: skip
 
 
-def _reading(folder: Path, nbytes: int) -> None:
+def _reading(folder: Path, nbytes: int, compression: Any, name: str) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     from leptonhpc import store
@@ -137,24 +163,23 @@ def _reading(folder: Path, nbytes: int) -> None:
 
     block = np.random.default_rng(0).standard_normal((1 << 9, 1 << 11)).astype("f4")
     count = max(1, nbytes // block.nbytes)
-    for compression, name in (("none", "read and decode"), ("fast", "read and decompress")):
-        array = store.create_array(
-            folder / compression, shape=(count * len(block), block.shape[1]), dtype="f4",
-            chunks=block.shape, compression=compression,
-        )  # fmt: skip
-        for number in range(count):
-            array.write_units((number, 0), block)
+    array = store.create_array(
+        folder, shape=(count * len(block), block.shape[1]), dtype="f4", chunks=block.shape,
+        compression=compression,
+    )  # fmt: skip
+    for number in range(count):
+        array.write_units((number, 0), block)
 
-        def read(number: int, array: Any = array) -> None:
-            rows = (number * len(block), (number + 1) * len(block))
-            array.read((rows, (0, block.shape[1])), np.empty_like(block))
+    def read(number: int) -> None:
+        rows = (number * len(block), (number + 1) * len(block))
+        array.read((rows, (0, block.shape[1])), np.empty_like(block))
 
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            began = time.perf_counter()
-            assert all(done is None for done in pool.map(read, range(count)))
-            took = time.perf_counter() - began
-        say(f"ceiling: {name}", 1e-9 * count * block.nbytes / took, "GB/s",
-            note="from the page cache, where it fits")  # fmt: skip
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        began = time.perf_counter()
+        assert all(done is None for done in pool.map(read, range(count)))
+        took = time.perf_counter() - began
+    say(f"ceiling: {name}", 1e-9 * count * block.nbytes / took, "GB/s",
+        note="from the page cache, where it fits")  # fmt: skip
 
 
 def numpy_gemm(n: int) -> None:

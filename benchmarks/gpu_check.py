@@ -3,8 +3,10 @@
 python benchmarks/gpu_check.py            # under eight minutes; rows to gpu_check.json
 python benchmarks/gpu_check.py --double   # to the end without a GPU, at sizes of no meaning
 
-Each step is a process of its own with its own time limit; what fails does not stop the rest.
-Without a GPU (and without --double) it says so and ends with exit code 2; 1: a step failed.
+Each step is a process of its own with its own time limit, and each part of a step is tried for
+itself: what fails does not stop the rest. Rows are written after each step, with all that was said
+about failures. Without a GPU (and without --double) it says so and ends with exit code 2; 1: a step
+or a part of one failed.
 """
 
 from __future__ import annotations
@@ -21,10 +23,14 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+_FIRST_SECONDS = 30
+"""That asking for the GPU may take."""
+_TOLD = 20_000
+"""Characters of what a step said about failures that are kept."""
 DOUBLE = "leptonhpc.testing.cuda_double"
 STEPS = {
     # seconds that each may take: together under eight minutes
-    "tests": 110, "ceilings": 60, "gemm": 80, "svd": 90, "cholesky": 110,
+    "machine": 15, "tests": 100, "ceilings": 60, "gemm": 80, "svd": 85, "cholesky": 105,
 }  # fmt: skip
 SIZES = {
     False: {
@@ -48,15 +54,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     sizes = {**SIZES[chosen.double], **json.loads(chosen.sizes)}
     rows: list[dict[str, Any]] = []
+    told: dict[str, str] = {}
     with tempfile.TemporaryDirectory(dir=chosen.data, prefix="gpu-check-") as folder:
         for name in chosen.steps:
             limit = chosen.limit_seconds or STEPS[name]
             options = {"sizes": sizes, "folder": folder, "kind": kind, "rows": rows, "limit": limit}
-            rows += _step(name, options, limit)
+            found, said = _step(name, options, limit)
+            rows += found
+            if any("failed" in row for row in found):
+                told[name] = said[-_TOLD:]
             _show(rows, since=name)
-    chosen.out.write_text(
-        json.dumps({"double": chosen.double, "kind": kind, "rows": rows}, indent=1)
-    )
+            written = {"double": chosen.double, "kind": kind, "rows": rows, "told": told}
+            chosen.out.write_text(json.dumps(written, indent=1))  # what is known if it is stopped
+    for name, said in told.items():
+        print(f"\n{name} said:\n{said[-2000:]}")
     print(f"rows: {chosen.out}")
     return 1 if any("failed" in row for row in rows) else 0
 
@@ -78,14 +89,18 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 def _why_no_gpu(kind: str) -> str:
     """Ask in a process of its own: this one takes nothing of the GPU."""
     program = f"from leptonhpc.kernels import primitives_of; primitives_of({kind!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    return (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else ""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=False,
+            timeout=_FIRST_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"no answer in {_FIRST_SECONDS} s"
+    return _last(done.stderr) if done.returncode else ""
 
 
-def _step(name: str, options: dict[str, Any], limit: float) -> list[dict[str, Any]]:
-    """Run one step in a process; give its rows, or one that says how it failed."""
+def _step(name: str, options: dict[str, Any], limit: float) -> tuple[list[dict[str, Any]], str]:
+    """Run one step in a process; give its rows, one that says how it failed, and what it said."""
     environment = {**os.environ, "LEPTONHPC_DEVICE": options["kind"]}
     began = time.perf_counter()
     command = [sys.executable, str(HERE / "gpu_steps.py"), name]
@@ -94,16 +109,33 @@ def _step(name: str, options: dict[str, Any], limit: float) -> list[dict[str, An
             command, input=json.dumps(options), env=environment, capture_output=True, text=True,
             timeout=limit, check=False,
         )  # fmt: skip
-        output, error = done.stdout, done.stderr
-        failed = "" if done.returncode == 0 else (error.strip().splitlines() or ["no message"])[-1]
+        output, said = done.stdout, done.stderr
+        failed = "" if done.returncode == 0 else _last(said)
     except subprocess.TimeoutExpired as expired:
-        output = (expired.stdout or b"").decode()
+        output, said = _text(expired.stdout), _text(expired.stderr)
         failed = f"took longer than {limit:.0f} s"
-    rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    rows = [row for line in output.splitlines() if (row := _row(line)) is not None]
     if failed:
         rows.append({"name": name, "failed": failed})
     seconds = time.perf_counter() - began
-    return [{"step": name, "step_seconds": round(seconds, 2), **row} for row in rows]
+    return [{"step": name, "step_seconds": round(seconds, 2), **row} for row in rows], said
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """Read a row; a step that was ended may have been writing one."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _last(said: str) -> str:
+    return (said.strip().splitlines() or ["no message"])[-1]
+
+
+def _text(output: bytes | str | None) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
 def _show(rows: list[dict[str, Any]], *, since: str) -> None:

@@ -14,13 +14,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gpu_ceilings import ceilings, numpy_gemm, say
+from gpu_ceilings import attempt, ceiling_of, ceilings, numpy_gemm, say
 
 import leptonhpc as lh
 from leptonhpc.kernels import primitives_of
 from leptonhpc.runtime.cores import usable_cores
 
 HERE = Path(__file__).parent
+
+
+def machine(options: dict[str, Any]) -> None:
+    """Say what all else was measured on."""
+    from importlib.metadata import version
+
+    import psutil
+
+    names = ("leptonhpc", "numpy", "scipy", "zarr", "dask")
+    attempt("versions", lambda: say("versions", note=", ".join(f"{n} {version(n)}" for n in names)))
+    memory = f"{psutil.virtual_memory().total / 1e9:.0f} GB"
+    say("host", note=f"{usable_cores()} cores, {memory}, Python {sys.version.split()[0]}")
+    if options["kind"].startswith("cuda"):
+        attempt("GPU", _say_gpu)
+    planned = (primitives_of(options["kind"]).capacity_nbytes or 0) / 1e9
+    say("memory of the device, planned with", planned, "GB")
+
+
+def _say_gpu() -> None:
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    found = runtime.getDeviceProperties(0)
+    name, nbytes = found["name"].decode(), found["totalGlobalMem"]
+    cuda = f"CUDA {runtime.runtimeGetVersion()}, driver for {runtime.driverGetVersion()}"
+    say("GPU", note=f"{name}, {nbytes / 1e9:.0f} GB, CuPy {cupy.__version__}, {cuda}")
 
 
 def tests(options: dict[str, Any]) -> None:
@@ -31,15 +57,25 @@ def tests(options: dict[str, Any]) -> None:
     on_gpu = options["kind"].startswith("cuda")
     wanted = "cupy or (cuda and not cuda_double)" if on_gpu else "cuda_double and float32"
     environment = {k: v for k, v in os.environ.items() if k != "LEPTONHPC_DEVICE"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", wanted, *files]
-    done = subprocess.run(  # it ends before this process is ended: nothing goes on beside the rest
-        command, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False,
-        timeout=max(1, options["limit"] - 5),
-    )  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "-q", "-ra", "--tb=short", "-p", "no:cacheprovider"]
+    limit = max(1, options["limit"] - 5)
+    try:
+        done = subprocess.run(  # it ends before this process is ended: nothing goes on beside
+            [*command, "-k", wanted, *files], cwd=HERE.parent, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=limit,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as expired:
+        told = expired.stdout or b""
+        told = told.decode(errors="replace") if isinstance(told, bytes) else told
+        print(told, file=sys.stderr)
+        count = {name: told.count(sign) for name, sign in (("passed", "."), ("failed", "F"))}
+        say("tests", failed=f"not done after {limit:.0f} s; until then about {count}")
+        return
     last = (done.stdout.strip().splitlines() or ["no output"])[-1]
     if done.returncode:
-        print(done.stdout[-4000:], file=sys.stderr)
-        raise SystemExit(f"tests: {last}")
+        print(done.stdout, file=sys.stderr)
+        say("tests", failed=last)
+        return
     say("tests", note=last)
 
 
@@ -53,16 +89,21 @@ def gemm(options: dict[str, Any]) -> None:
     picked = rng.integers(0, n, 4)
     exact = a[picked] @ b
     for precision, factors in _in_precisions(a, b, tf32=blas.has_tf32):
-        seconds, result = _timed(functools.partial(lh.matmul, *factors, precision=precision))
-        c = np.asarray(result.product)
-        error = float(np.max(np.abs(c[picked] - exact)) / np.max(np.abs(exact)))
-        rate = 2e-12 * n**3 / seconds
-        say(f"gemm out of core, {precision}", rate, "TFLOP/s", ceiling=f"gemm {precision}",
-            wanted=0.9, options=options, seconds=seconds, error=error,
-            report=str(result.certificate))  # fmt: skip
-        del result, c
+        attempt(f"gemm out of core, {precision}", _gemm, precision, factors, picked, exact, options)
     _peers_of_gemm(a, b, options["kind"])
-    numpy_gemm(options["sizes"]["numpy"])
+    attempt("peer: NumPy on all cores", numpy_gemm, options["sizes"]["numpy"])
+
+
+def _gemm(
+    precision: Any, factors: tuple[Any, Any], picked: Any, exact: Any, options: dict[str, Any]
+) -> None:
+    seconds, result = _timed(functools.partial(lh.matmul, *factors, precision=precision))
+    c = np.asarray(result.product)
+    error = float(np.max(np.abs(c[picked] - exact)) / np.max(np.abs(exact)))
+    rate = 2e-12 * len(c) ** 3 / seconds
+    say(f"gemm out of core, {precision}", rate, "TFLOP/s", ceiling=f"gemm {precision}", wanted=0.9,
+        options=options, seconds=seconds, error=error,
+        report=str(result.certificate))  # fmt: skip
 
 
 def _in_precisions(a: Any, b: Any, *, tf32: bool) -> Iterator[tuple[Any, tuple[Any, Any]]]:
@@ -107,11 +148,16 @@ def svd(options: dict[str, Any]) -> None:
     rows, columns = options["sizes"]["rows"], options["sizes"]["columns"]
     path = Path(options["folder"]) / "x.zarr"
     _write_low_rank(path, rows, columns)
+    attempt("svd, in all", _svd, path, rows, columns, options)
+    attempt("peer: NumPy on all cores", _svd_peer, options)
+
+
+def _svd(path: Path, rows: int, columns: int, options: dict[str, Any]) -> None:
     # libraries, kernels, page-locked buffers
     lh.svd(lh.open(path)[: max(rows // 16, columns)], rank=20, method="krylov")
     seconds, result = _timed(lambda: lh.svd(path, rank=20, method="krylov"))
     stages = [s for s in result.report.stages if s.name.startswith("pass")]
-    known = [_ceiling(options, name) for name in ("read and decode", "copy in, page-locked")]
+    known = [ceiling_of(options, name) for name in ("read and decode", "copy in, page-locked")]
     first = 1e-9 * rows * columns * 4 / stages[0].seconds
     part = {"fraction": first / min(known), "of": "the slower of reading and copying"}
     say("svd, pass 1", first, "GB/s", wanted=0.8, seconds=stages[0].seconds,
@@ -125,7 +171,6 @@ def svd(options: dict[str, Any]) -> None:
     say("svd, in all", seconds, "s", report=str(certificate), note="the worst residual, of |A|",
         converged=bool(certificate.converged),
         error=max(certificate.residuals) / certificate.norm)  # fmt: skip
-    _svd_peer(options)
 
 
 def _svd_peer(options: dict[str, Any]) -> None:
@@ -165,6 +210,11 @@ def cholesky(options: dict[str, Any]) -> None:
     powers = rho ** np.abs(np.arange(-n + 1, n)).astype(float)
     # row i is powers of |j - i|: a window of one vector
     a = _filled(np.lib.stride_tricks.sliding_window_view(powers, n)[::-1])
+    attempt(f"cholesky, n={n}", _cholesky, a, n, rho, options)
+    attempt("peer: NumPy on all cores", _cholesky_peer, a, options["sizes"]["numpy"])
+
+
+def _cholesky(a: Any, n: int, rho: float, options: dict[str, Any]) -> None:
     lh.cholesky(a[: n // 16, : n // 16])  # libraries, kernels, page-locked buffers
     seconds, result = _timed(lambda: lh.cholesky(a))
     lower = np.asarray(result.l)
@@ -177,7 +227,10 @@ def cholesky(options: dict[str, Any]) -> None:
     rate = 1e-12 * n**3 / 3 / seconds
     say(f"cholesky, n={n}", rate, "TFLOP/s", ceiling="potrf float64", wanted=0.8, options=options,
         seconds=seconds, error=error, report=str(result.certificate))  # fmt: skip
-    small = a[: options["sizes"]["numpy"], : options["sizes"]["numpy"]]
+
+
+def _cholesky_peer(a: Any, n: int) -> None:
+    small = a[:n, :n]
     seconds, _ = _timed(lambda: np.linalg.cholesky(small))
     say("peer: NumPy on all cores", 1e-12 * len(small) ** 3 / 3 / seconds, "TFLOP/s",
         note=f"n={len(small)}", seconds=seconds)  # fmt: skip
@@ -203,12 +256,10 @@ def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def _ceiling(options: dict[str, Any], name: str) -> float:
-    found = [r["value"] for r in options["rows"] if r["name"] == f"ceiling: {name}"]
-    return found[-1] if found else 0.0
-
+STEPS = {
+    "machine": machine, "tests": tests, "ceilings": ceilings, "gemm": gemm, "svd": svd,
+    "cholesky": cholesky,
+}  # fmt: skip
 
 if __name__ == "__main__":
-    {"tests": tests, "ceilings": ceilings, "gemm": gemm, "svd": svd, "cholesky": cholesky}[
-        sys.argv[1]
-    ](json.load(sys.stdin))
+    STEPS[sys.argv[1]](json.load(sys.stdin))

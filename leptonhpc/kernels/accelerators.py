@@ -59,7 +59,14 @@ def accelerator(
     Blas
         Products and sums are the device's; factorisations are made of its gemm, and of the host's
         for panels of some columns.
+
+    Raises
+    ------
+    ValueError
+        If `put` or `get` gives no copy or another dtype, or slices of its arrays are no views:
+        kernels would give wrong numbers.
     """
+    _require_copies_and_views(put, get)
 
     def adjoint_of(a: Any, *, wanted: bool) -> Any:
         if not wanted:
@@ -104,6 +111,29 @@ def accelerator(
         array=array, xp=xp, cast=cast, stage=stage, take=take, give=give,
         syevd=made.syevd, capacity_nbytes=capacity_nbytes,
     )  # fmt: skip
+
+
+def _require_copies_and_views(
+    put: Callable[[NDArray[Any]], Any], get: Callable[[Any], NDArray[Any]]
+) -> None:
+    """Try on a small array what kernels rely on."""
+    host = np.zeros((2, 2))
+    there = put(host)
+    host += 1
+    back = get(there)
+    if back.dtype != host.dtype:
+        raise ValueError(f"float64 comes back from the device as {back.dtype}: it needs float64")
+    if back.any():
+        raise ValueError("put= is a copy; found the array's own memory: put np.array(host) there")
+    if not back.flags.writeable:
+        raise ValueError("get= gives an array that may be changed; found one that may not")
+    back += 1
+    part = there[1:, :]
+    part += put(np.full((1, 2), 2.0))
+    if get(there)[0, 0]:
+        raise ValueError("get= is a copy; found the device's own memory: give np.array of it")
+    if get(there)[1, 0] != 2:
+        raise ValueError("slices of the device's arrays are views on which += works; found copies")
 
 
 def sum_of_squares_by(

@@ -155,6 +155,7 @@ class Reader:
                     # buffers are a thread's own: one thread reads all
                     load = reader.submit(self._ahead, step, held, slots, pool) if prefetch else None
                     held = load.result() if load else self._load(step, held, slots, pool)
+                    load = None  # which has its blocks until then
                 else:
                     held = ahead.result()
                     ahead = None

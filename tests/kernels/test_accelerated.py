@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 import leptonhpc as lh
 from leptonhpc.errors import NotPositiveDefiniteError, OptionError
 from leptonhpc.kernels import dense, held, primitives_of, settled, table, taken
+from leptonhpc.kernels.accelerators import accelerator
 from leptonhpc.kernels.cuda import factorisations
 from leptonhpc.kernels.fold import Blas
 from leptonhpc.kernels.host import HOST
@@ -82,7 +83,7 @@ def test_triangles_of_every_kind_are_used_as_the_host_uses_them(
 def test_factors_multiply_to_the_matrix(
     device: Blas, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(factorisations, "_PANEL", 100)  # several of cuSOLVER's too
+    monkeypatch.setattr(factorisations, "_MOST_NUMBERS", 20_000)  # several of cuSOLVER's too
     eps = np.finfo(dtype).eps
     a = drawn(dtype, N, N)
     definite = (a @ a.conj().T + N * np.eye(N)).astype(dtype)
@@ -111,10 +112,16 @@ def test_factors_multiply_to_the_matrix(
     found = device.get(rows)
     assert apart(found @ definite, w[:, None] * found) <= 4 * N * eps
     assert apart(found @ found.conj().T, np.eye(N)) <= 4 * N * eps
+    w, rows = device.syevd(device.put(np.zeros((3, 3), dtype)))
+    assert not w.any()
+    assert np.array_equal(np.abs(device.get(rows)), np.eye(3))
 
 
 @pytest.mark.parametrize("bad", ["indefinite", "nan"])
-def test_a_matrix_that_is_not_definite_is_named_by_its_order(device: Blas, bad: str) -> None:
+def test_a_matrix_that_is_not_definite_is_named_by_its_order(
+    device: Blas, bad: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(factorisations, "_MOST_NUMBERS", 20_000)  # it is in the second half
     a = np.eye(N)
     a[200, 200] = np.nan if bad == "nan" else -1.0
     with pytest.raises(NotPositiveDefiniteError) as error:
@@ -304,3 +311,27 @@ def test_narrow_integers_are_widened_on_the_device() -> None:
     found = lh.svd(a, rank=3, memory="300 MB").s
     expected = np.linalg.svd(a.astype(float), compute_uv=False)[:3]
     assert np.max(np.abs(found - expected)) <= 900 * np.finfo(float).eps * expected[0]
+
+
+class Copies(np.ndarray[Any, Any]):
+    """Arrays whose parts are copies."""
+
+    def __getitem__(self, key: Any) -> Any:
+        return np.array(super().__getitem__(key))
+
+
+@pytest.mark.parametrize(
+    ("put", "get", "message"),
+    [
+        (lambda host: host, np.array, "put= is a copy"),
+        (np.array, lambda there: there, "get= is a copy"),
+        (np.array, lambda there: np.broadcast_to(there, there.shape), "may be changed"),
+        (lambda host: host.astype("f4"), np.array, "comes back from the device as float32"),
+        (lambda host: np.array(host).view(Copies), np.array, "slices .* are views"),
+    ],
+)
+def test_a_device_that_would_give_wrong_numbers_is_refused(
+    put: Any, get: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        accelerator(np, np.ndarray, put=put, get=get)

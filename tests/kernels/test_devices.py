@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +14,17 @@ import numpy as np
 import pytest
 
 import leptonhpc as lh
+from leptonhpc.cluster import devices
 from leptonhpc.errors import MemoryBudgetError, NonFiniteError, OptionError
-from leptonhpc.kernels import DEVICES, held, primitives_of, settled, table, taken
+from leptonhpc.kernels import (
+    DEVICES,
+    accelerators,
+    held,
+    primitives_of,
+    settled,
+    table,
+    taken,
+)
 from leptonhpc.kernels.accelerated import products
 from leptonhpc.linalg import lstsq as stacked
 from leptonhpc.runtime.probe import measure
@@ -173,6 +183,7 @@ def test_a_gpu_of_pytorch_is_refused_or_planned_within_its_memory(
         with pytest.raises(OptionError, match="float64 on cuda"):
             primitives_of(name)
         # its CPU, which is said to be a GPU with so much that is free
+        monkeypatch.setattr(accelerators, "_require_copies_and_views", lambda *_: None)
         monkeypatch.setattr(torch, "device", lambda _: SimpleNamespace(type="cuda"))
         monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**9, 2 * 10**9))
@@ -216,51 +227,72 @@ if __name__ == "__main__":
             if len(used(r)) == len(workers):
                 break
         print(used(r), r.report.off_owner, r.certificate.converged)
-        c = lh.matmul(a.H, a, memory="250 MB", out=folder + "/c")
-        print(c.report.off_owner, c.certificate.converged)
-        l = lh.cholesky(b, memory="250 MB", out=folder + "/l")
-        print(l.report.off_owner, l.certificate.converged)
-        try:
-            t = lh.matmul(a.H, a, precision="tf32", memory="250 MB", out=folder + "/t")
-        except OptionError as error:
-            print("refused:", error)
-        else:
-            computed = t.certificate.computed
-            print(t.report.off_owner, t.certificate.converged, t.product.dtype, computed)
+        done = lambda r: print(r.report.off_owner, r.certificate.converged)
+        done(lh.matmul(a.H, a, memory="250 MB", out=folder + "/c"))
+        done(lh.cholesky(b, memory="250 MB", out=folder + "/l"))
+        t = lh.matmul(a.H, a, precision="tf32", memory="250 MB", out=folder + "/t")
+        print(t.report.off_owner, t.certificate.converged, t.product.dtype, t.certificate.computed)
+        few = a[:1200]
+        x, y = np.asarray(few), np.asarray(b)
+        ones, small = np.ones(len(x)), np.ones(len(y))
+        near = lambda found, true: np.linalg.norm(found - true) <= 1e-8 * np.linalg.norm(true)
+        s = np.linalg.svd(x, compute_uv=False)
+        right = {  # what else has kernels of devices: as NumPy has it
+            "svd": (lambda: lh.svd(few, rank=1, method="krylov", memory="250 MB"),
+                    lambda r: near(r.s, s[:1])),
+            "qr": (lambda: lh.qr(few, memory="250 MB"), lambda r: near(np.asarray(r.q) @ r.r, x)),
+            "qr of panels": (lambda: lh.qr(b, memory="250 MB"),
+                             lambda r: near(np.asarray(r.q) @ np.asarray(r.r), y)),
+            "lstsq": (lambda: lh.lstsq(few, ones, memory="250 MB"),
+                      lambda r: near(np.asarray(r.x), np.linalg.lstsq(x, ones)[0])),
+            "lsmr": (lambda: lh.lsmr(b, small, memory="250 MB", tol=1e-10),
+                     lambda r: near(np.asarray(r.x), np.linalg.solve(y, small))),
+            "pinv": (lambda: lh.pinv(few, memory="250 MB"),
+                     lambda r: near(np.asarray(r.pinv), np.linalg.pinv(x))),
+            "solve": (lambda: lh.solve(b, small, memory="250 MB"),
+                      lambda r: near(np.asarray(r.x), np.linalg.solve(y, small))),
+            "inv": (lambda: lh.inv(b, memory="250 MB"),
+                    lambda r: near(np.asarray(r.x), np.linalg.inv(y))),
+            "eigh": (lambda: lh.eigh(b, memory="250 MB"),
+                     lambda r: near(r.eigenvalues, np.linalg.eigvalsh(y))),
+            "norm": (lambda: lh.norm(few, memory="250 MB"),
+                     lambda r: near(float(r), np.linalg.norm(x))),
+        }
+        for name, (job, is_right) in right.items():
+            r = job()
+            print(name, r.report.off_owner, is_right(r))
 """
 
 
-@pytest.mark.parametrize("name", ["torch_device", "cuda_double"])
-def test_unlike_devices_do_one_job_together(
-    name: str, tmp_path: Path, rng: np.random.Generator
-) -> None:
-    if name == "torch_device":
-        pytest.importorskip("torch")
-    kind = f"leptonhpc.testing.{name}"
-    a = rng.standard_normal((8000, 60))
-    b = a[:400].T @ a[:400] / 400 + np.eye(60)
-    put(a, tmp_path / "a", chunks=(100, 60))
+def test_unlike_devices_do_one_job_together(tmp_path: Path, rng: np.random.Generator) -> None:
+    kinds = ["leptonhpc.testing.cuda_double"]
+    kinds += ["leptonhpc.testing.torch_device"] if find_spec("torch") else []
+    a = rng.standard_normal((8000, 80))
+    b = a[:400, :60].T @ a[:400, :60] / 400 + np.eye(60)
+    put(a, tmp_path / "a", chunks=(100, 80))
     put(b, tmp_path / "b", chunks=(10, 10))
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
     environment = {k: v for k, v in os.environ.items() if k != "LEPTONHPC_DEVICE"}
     done = subprocess.run(
-        [sys.executable, script, tmp_path, kind], env=environment, text=True,
+        [sys.executable, "-W", "ignore", script, tmp_path, *kinds], env=environment, text=True,
         capture_output=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    svd, matmul, cholesky, rounded = done.stdout.splitlines()[-4:]
+    svd, matmul, cholesky, rounded, *others = done.stdout.splitlines()
     here, far = "127.0.0.1", "127.0.0.2"
-    assert svd == f"{[(here, 'host'), (here, kind), (far, 'host')]} 0 True"
+    everyone = [(here, "host"), *((here, kind) for kind in kinds), (far, "host")]
+    assert svd == f"{everyone} 0 True"
     assert matmul == "0 True"
     assert cholesky == "0 True"
-    if name == "cuda_double":
-        assert rounded.startswith("0 True float32 products in tf32")
-        assert rounded.endswith("2 of 3 workers have no TF32: theirs in float32")
-        error = np.linalg.norm(np.asarray(lh.open(tmp_path / "t")) - a.T @ a)
-        assert error <= 4 * 2.0**-11 * np.linalg.norm(a) ** 2
-    else:
-        assert rounded.startswith("refused: precision='tf32' needs a device")
+    assert rounded.startswith("0 True float32 products in tf32")
+    plain = len(kinds) + 1
+    assert rounded.endswith(f"{plain} of {plain + 1} workers have no TF32: theirs in float32")
+    error = np.linalg.norm(np.asarray(lh.open(tmp_path / "t")) - a.T @ a)
+    assert error <= 4 * 2.0**-11 * np.linalg.norm(a) ** 2
+    assert len(others) == 10
+    for line in others:
+        assert line.endswith(" 0 True"), line
     # backward stable: c eps s_1, c from sums of 8000 terms; of n terms for the factor
     values = np.linalg.svd(a, compute_uv=False)[:3]
     assert np.max(np.abs(lh.load(tmp_path / "svd").s - values)) <= 8000 * EPS * values[0]
@@ -331,6 +363,24 @@ def test_a_worker_that_dask_cuda_started_is_a_gpus(tmp_path: Path) -> None:
     )  # fmt: skip
     # before it has dask-cuda's plugin, with it, and where the environment says something else
     assert done.stdout.split() == ["host", "cuda", "cuda", "host"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [(None, [0, 1, 2]), ("2,0", [2, 0]), ("7,1", [1]), ("1,-1,2", [1]), ("GPU-8f2a", ["GPU-8f2a"])],
+)
+def test_gpus_that_cuda_was_told_not_to_see_get_no_worker(
+    visible: str | None, expected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_all_gpus", lambda: [0, 1, 2])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    groups = devices.groups_of_devices(None, "400 MB", workers=0, device="cuda")
+    found = [group.environment for group in groups]
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in found] == [str(n) for n in expected]
+    # numbers are those of nvidia-smi, unless who set the variable counted otherwise
+    assert all(("CUDA_DEVICE_ORDER" in each) == (visible is None) for each in found)
 
 
 def test_a_device_without_memory_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

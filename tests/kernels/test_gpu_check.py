@@ -20,12 +20,23 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_each_job_is_held_against_ceilings_of_the_same_run(tmp_path: Path) -> None:
-    done = run(tmp_path, "--double", "--steps", "ceilings", "gemm", "svd", "cholesky")
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_each_job_is_held_against_ceilings_of_the_same_run_and_no_part_stops_another(
+    tmp_path: Path,
+) -> None:
+    steps = ("machine", "ceilings", "gemm", "svd", "cholesky")
+    done = run(tmp_path, "--double", "--steps", *steps, "--sizes", '{"potrf": "many"}')
     written = json.loads((tmp_path / "rows.json").read_text())
     assert written["double"]
     rows = {row["name"]: row for row in written["rows"]}
+    failed = [row["name"] for row in written["rows"] if "failed" in row]
+    assert failed == ["ceiling: potrf float64", "ceiling: qr float64"], done.stdout + done.stderr
+    assert done.returncode == 1
+    assert written["told"].keys() == {"ceilings"}
+    assert written["told"]["ceilings"].count("Traceback") == 2
+    assert "Traceback" in done.stdout
+    assert "numpy" in rows["versions"]["note"]
+    for name in ("gemm tf32", "copy out", "read and decompress"):  # before and after
+        assert rows[f"ceiling: {name}"]["value"] > 0
     for name in ("gemm out of core, float64", "svd, pass 1", "svd, passes after"):
         assert rows[name]["fraction"] > 0
     for name in ("CuPy, all on the GPU", "dask.array with CuPy"):

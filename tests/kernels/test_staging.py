@@ -2,6 +2,8 @@
 
 import contextlib
 import gc
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -182,6 +184,22 @@ def test_memory_is_capped_after_the_libraries_have_theirs() -> None:
 )
 def test_a_part_or_bytes_of_what_is_free_may_be_used(wanted: str | None, expected: int) -> None:
     assert capacity_of(Cupy(Device(1000)), wanted) == expected
+
+
+@pytest.mark.parametrize(("serves", "free"), [("rmm.allocators.cupy", 9000), ("cupy.cuda", 1000)])
+def test_what_rmm_took_ahead_is_free_where_it_serves_cupy(
+    serves: str, free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = SimpleNamespace(pool_size=lambda: 8000)
+    tracking = SimpleNamespace(upstream_mr=pool)
+    module = SimpleNamespace(get_current_device_resource=lambda: tracking)
+    monkeypatch.setitem(sys.modules, "rmm", SimpleNamespace(mr=module))
+    monkeypatch.setitem(sys.modules, "rmm.mr", module)
+    cupy = Cupy(Device(1000))
+    served = cupy.cuda.get_allocator()
+    served.__module__ = serves
+    assert capacity_of(cupy, "0.5") == free // 2
+    assert capacity_of(cupy, "5000") == min(free, 5000)
 
 
 def test_nonsense_for_the_devices_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

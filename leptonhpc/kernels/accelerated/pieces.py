@@ -53,8 +53,7 @@ def pieces(
         First and last row.
     """
     rows, columns = shape
-    size = min(piece_size(capacity_nbytes), max(_LEAST_SIZE, rows * columns // _PARTS))
-    step = max(16, size // max(1, columns))
+    step = max(16, _size(shape, capacity_nbytes) // max(1, columns))
     if tile is not None and capacity_nbytes is None:
         step = tile
     for low in range(0, rows, step):
@@ -77,8 +76,15 @@ def cells(shape: tuple[int, ...], capacity_nbytes: int | None) -> Iterator[tuple
         Rows and columns.
     """
     rows, columns = shape
-    wide = max(1, min(columns, piece_size(capacity_nbytes) // 16))
-    high = max(1, piece_size(capacity_nbytes) // wide)
+    size = _size(shape, capacity_nbytes)
+    wide = max(1, min(columns, size // 16))
+    high = max(1, size // wide)
     for row in range(0, rows, high):
         for column in range(0, columns, wide):
             yield slice(row, min(row + high, rows)), slice(column, min(column + wide, columns))
+
+
+def _size(shape: tuple[int, ...], capacity_nbytes: int | None) -> int:
+    """Give the numbers of a piece: what is small for the device may be large for the job."""
+    rows, columns = shape
+    return min(piece_size(capacity_nbytes), max(_LEAST_SIZE, rows * columns // _PARTS))

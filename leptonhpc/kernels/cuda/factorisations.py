@@ -19,6 +19,8 @@ from leptonhpc.kernels.cuda.products import Products, leading
 
 _PANEL = 1024
 """Columns that cuSOLVER factors at once: it wants a copy of them, column by column."""
+_MOST_NUMBERS = 2**30
+"""Of a block that cuSOLVER factors at once: routines of 32 bits count them so, and workspaces."""
 _PREFIX = {"f": "s", "d": "d", "F": "c", "D": "z"}
 _CUDA_TYPES = {"f": 0, "d": 1, "F": 4, "D": 5}  # library_types.h: CUDA_R_32F, R_64F, C_32F, C_64F
 
@@ -35,31 +37,27 @@ class Factorisations:
     """What follows from products."""
 
     def potrf(self, a: Any) -> None:
-        """Factor A = L L^H in place; see `leptonhpc.kernels.dense.potrf`."""
+        """Factor A = L L^H in place, large ones by halves; see `leptonhpc.kernels.dense.potrf`."""
         n = a.shape[0]
-        if not n:
+        if n * n <= _MOST_NUMBERS:
+            self._block_potrf(a)
             return
-        # row-major A is conj(A) to cuSOLVER, whose upper factor of it, read by rows, is L
-        upper = self.cublas.CUBLAS_FILL_MODE_UPPER
-        size = self._routine("potrf_bufferSize", a)(self._handle, upper, n, a.data.ptr, leading(a))
-        work, info = self._work(size, a), self._info()
-        self._routine("potrf", a)(
-            self._handle, upper, n, a.data.ptr, leading(a), work.data.ptr, size, info.data.ptr
-        )
-        order = self._checked("potrf", info)
-        if not order:
-            pivots = self.cupy.asnumpy(self.cupy.diagonal(a)).real
-            bad = np.flatnonzero(~(pivots > 0))  # catches NaN too
-            order = int(bad[0]) + 1 if len(bad) else 0
-        if order:
-            raise NotPositiveDefiniteError("a pivot is not positive", order=order)
+        half = n // 2
+        self.potrf(a[:half, :half])
+        below = a[half:, :half]
+        self.products.trsm(a[:half, :half], below, right=True, adjoint=True)
+        self.products.syrk(a[half:, half:], below, alpha=-1.0, right_adjoint=True)
+        try:
+            self.potrf(a[half:, half:])
+        except NotPositiveDefiniteError as error:
+            raise NotPositiveDefiniteError(str(error), order=error.order + half) from None
 
     def getrf(self, a: Any) -> NDArray[np.int64]:
         """Factor P A = L U in place with partial pivoting; see `leptonhpc.kernels.dense.getrf`."""
         m, n = a.shape
-        pivots = np.arange(min(m, n))
-        for low in range(0, min(m, n), _PANEL):
-            high = min(low + _PANEL, m, n)
+        pivots, step = np.arange(min(m, n)), _columns_at_once(m)
+        for low in range(0, min(m, n), step):
+            high = min(low + step, m, n)
             found = self._panel_getrf(a[low:, low:high])
             pivots[low:high] = found + low
             for rest in (a[:, :low], a[:, high:]):
@@ -73,9 +71,9 @@ class Factorisations:
     def geqrf(self, a: Any) -> NDArray[Any]:
         """Factor A = Q R in place by reflectors; see `leptonhpc.kernels.dense.geqrf`."""
         k, n = min(a.shape), a.shape[1]
-        taus = np.zeros(k, a.dtype)
-        for low in range(0, k, _PANEL):
-            high = min(low + _PANEL, k)
+        taus, step = np.zeros(k, a.dtype), _columns_at_once(a.shape[0])
+        for low in range(0, k, step):
+            high = min(low + step, k)
             taus[low:high] = self._panel_geqrf(a[low:, low:high])
             if high < n:
                 panel = a[low:, low:high]
@@ -101,8 +99,9 @@ class Factorisations:
             If it does not converge.
         """
         n = a.shape[0]
-        if not n:
-            return np.zeros(0, a.dtype.char.lower()), a
+        if not (n and bool(self.cupy.any(a))):  # some of its releases give NaN for zeros
+            a[...] = self.hybrid.put(np.eye(n, dtype=a.dtype))
+            return np.zeros(n, a.dtype.char.lower()), a
         a = self.cupy.ascontiguousarray(a)
         values, lib = self.cupy.empty(n, a.dtype.char.lower()), self.cusolver
         kind, real = _CUDA_TYPES[a.dtype.char], _CUDA_TYPES[values.dtype.char]
@@ -131,6 +130,25 @@ class Factorisations:
             put = self.hybrid.put
             # rows are taken before any is overwritten
             a[put(moved + first)] = a[put(order[moved] + first)]
+
+    def _block_potrf(self, a: Any) -> None:
+        n = a.shape[0]
+        if not n:
+            return
+        # row-major A is conj(A) to cuSOLVER, whose upper factor of it, read by rows, is L
+        upper = self.cublas.CUBLAS_FILL_MODE_UPPER
+        size = self._routine("potrf_bufferSize", a)(self._handle, upper, n, a.data.ptr, leading(a))
+        work, info = self._work(size, a), self._info()
+        self._routine("potrf", a)(
+            self._handle, upper, n, a.data.ptr, leading(a), work.data.ptr, size, info.data.ptr
+        )
+        order = self._checked("potrf", info)
+        if not order:
+            pivots = self.cupy.asnumpy(self.cupy.diagonal(a)).real
+            bad = np.flatnonzero(~(pivots > 0))  # catches NaN too
+            order = int(bad[0]) + 1 if len(bad) else 0
+        if order:
+            raise NotPositiveDefiniteError("a pivot is not positive", order=order)
 
     def _panel_getrf(self, a: Any) -> NDArray[np.int64]:
         """Factor some columns; a zero pivot stays on the diagonal of U."""
@@ -191,3 +209,7 @@ class Factorisations:
         if found < 0:
             raise LinAlgError(f"cuSOLVER's {name} refused its argument {-found}")
         return found
+
+
+def _columns_at_once(rows: int) -> int:
+    return max(1, min(_PANEL, _MOST_NUMBERS // max(1, rows)))

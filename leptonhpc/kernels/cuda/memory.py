@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def capacity_of(cupy: Any, wanted: str | None) -> int:
     ValueError
         If it is no positive number.
     """
-    free = int(cupy.cuda.runtime.memGetInfo()[0])
+    free = int(cupy.cuda.runtime.memGetInfo()[0]) + _pool_of_rmm(cupy)
     try:
         amount = _OF_FREE if wanted is None else float(wanted)
     except ValueError:
@@ -47,6 +48,17 @@ def capacity_of(cupy: Any, wanted: str | None) -> int:
         message = f"LEPTONHPC_DEVICE_MEMORY is bytes, or a part from 0 to 1; found {wanted!r}"
         raise ValueError(message)
     return min(free, int(amount * free) if amount <= 1 else int(amount))
+
+
+def _pool_of_rmm(cupy: Any) -> int:
+    """Give the bytes of the pool that RMM serves CuPy from, if it does: they are not free."""
+    serving = getattr(cupy.cuda.get_allocator(), "__module__", None) or ""
+    if serving.partition(".")[0] != "rmm":
+        return 0
+    resource = import_module("rmm.mr").get_current_device_resource()
+    while resource is not None and not hasattr(resource, "pool_size"):
+        resource = getattr(resource, "upstream_mr", None)
+    return 0 if resource is None else int(resource.pool_size())
 
 
 class CupyEngine:

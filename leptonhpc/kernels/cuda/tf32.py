@@ -1,6 +1,6 @@
 """NVIDIA GPUs whose single precision products round their factors to 11 bits, by choice.
 
-Double precision is what it is. Factorisations keep all bits of single precision.
+Double precision is what it is. What cuSOLVER factors at once keeps all bits of single precision.
 """
 
 from __future__ import annotations

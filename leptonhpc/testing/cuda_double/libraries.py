@@ -187,6 +187,8 @@ class Cusolver:
         triangle = np.tril(a.T) if uplo == 0 else np.triu(a.T)
         whole = triangle + triangle.conj().T - np.diag(np.diagonal(triangle).real)
         w, v = np.linalg.eigh(whole)
+        if not whole.any():  # as some releases of cuSOLVER have it
+            w[...] = v[...] = np.nan
         a[...] = v.T
         _columns(W, n, 1, real)[0, :] = w
         _columns(info, 1, 1, np.dtype("i4"))[0, 0] = 0
