@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from leptonhpc.cli import options as o
@@ -109,7 +110,7 @@ def explain_command(driver: Driver) -> Callable[..., None]:
         arrays = [given.pop(name) for name in driver.arrays]
         name: Any = driver.name
         with running(scheduler):
-            refuse_existing(timeline)
+            _require_svg(timeline)
             options = driver.value_of(given)
             planned = plan(name, *arrays, machine=machine, policy=policy, **options)
             if timeline is not None:
@@ -125,6 +126,19 @@ def explain_command(driver: Driver) -> Callable[..., None]:
         "timeline": (o.Timeline, None),
     }  # fmt: skip
     return _signed(explain, driver, {**driver.options, **common}, text)
+
+
+def _require_svg(path: Path | None) -> None:
+    """Refuse, before anything is simulated, a file that the picture cannot be written to."""
+    from leptonhpc.errors import OptionError
+
+    refuse_existing(path)
+    if path is None:
+        return
+    if path.suffix.lower() != ".svg":
+        raise OptionError(f"the timeline is drawn as SVG; give a file *.svg, not {path.name!r}")
+    if not path.absolute().parent.is_dir():
+        raise OptionError(f"there is no folder {str(path.parent)!r} for the timeline")
 
 
 def shell_name(name: str) -> str:

@@ -18,6 +18,7 @@ _ROWS = (
     ("sums", "sweep_flops", "GFLOP/s a core"),
     ("read Zarr", "read_bytes", "GB/s a core"),
     ("write Zarr", "write_bytes", "GB/s a core"),
+    ("fresh memory", "fresh_bytes", "GB/s a core"),
 )
 
 

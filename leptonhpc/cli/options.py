@@ -231,6 +231,6 @@ Policy = Annotated[
 ]
 Timeline = Annotated[
     Path | None,
-    typer.Option(metavar="SVG", help="Draw the simulated timeline into this file, a new one."),
+    typer.Option(metavar="SVG", help="Draw the simulated timeline into this file, a new *.svg."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]

@@ -27,12 +27,15 @@ class Seconds:
     compute: float
     write: float
     link: float
+    fresh: float = 0.0
+    """Of reading beside: to get memory for what is kept. It says nothing of later reads."""
 
     def total(self, *, overlaps: bool) -> float:
         """Give the seconds in all."""
+        read = self.read + self.fresh
         if overlaps:
-            return max(self.read, self.compute, self.link) + self.write
-        return self.read + self.compute + self.write
+            return max(read, self.compute, self.link) + self.write
+        return read + self.compute + self.write
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +82,13 @@ def task_seconds(
     link = moved / device.link_bytes
     if device.link_seconds:
         link += device.link_seconds * len(task.steps)
+    kept = 0.0 if device.overlaps else task.read_nbytes * stage.kept_share  # in its own memory
     return Seconds(
         slow.read * read,
         slow.compute * compute,
         slow.write * task.write_nbytes / (rates.write_bytes * min(cores, stage.blas_threads)),
         slow.compute * link if device.overlaps else 0.0,
+        kept / rates.fresh_bytes / decoders(device, stage),
     )
 
 
@@ -102,11 +107,9 @@ def read_seconds(device: Device, stage: Stage, nbytes: float) -> float:
     Returns
     -------
     float
-        Seconds. What is kept comes to memory that was not used before, the rest to buffers.
+        Seconds, to buffers: memory that was used before.
     """
-    rates = device.rates
-    each = 1 / rates.read_bytes + stage.kept_share / rates.fresh_bytes
-    return nbytes * each / decoders(device, stage)
+    return nbytes / device.rates.read_bytes / decoders(device, stage)
 
 
 def flop_seconds(task: Task, stage: Stage, rates: Rates) -> float:

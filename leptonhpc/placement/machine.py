@@ -66,7 +66,8 @@ class Machine:
     task_seconds: float = 0.001
     """What the scheduler needs for one task; it does one after another."""
     start_seconds: float = 0.0
-    """Of a stage beside its tasks: until the first begins, and from the last one to the sum."""
+    """Of a stage beside its tasks: until the first begins, and from the last one to the sum. Slower
+    cores begin as much later."""
     lane_seconds: float = 0.0
     """What a lane needs for each task beside its work; of a slower device more."""
 

@@ -206,7 +206,7 @@ class _Replay:
         if phase == "begin":
             self.started[lane] = now
             took = self.work.task_seconds(task, self.placement.lanes[lane])
-            read, nbytes = took.read, task.read_nbytes
+            read, nbytes = took.read + took.fresh, task.read_nbytes
             if task.key in self.again:
                 seconds, more = self.again[task.key]
                 read, nbytes = read + seconds, nbytes + more

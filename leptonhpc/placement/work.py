@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from leptonhpc.errors import MemoryBudgetError
@@ -63,8 +64,22 @@ class Work:
     _known: dict[tuple[Any, ...], Seconds] = field(default_factory=dict, repr=False, compare=False)
 
     def busy_seconds(self, lane: Lane) -> float:
-        """Say when a lane can begin."""
-        return self.busy.get((lane.device, lane.number), 0.0)
+        """Say when a lane can begin: what a stage takes beside its tasks, a slower one does later.
+
+        That is more than its rates say: to take messages, to open arrays, to answer.
+        """
+        slow = self.slowdown.get(lane.device, NORMAL)
+        late = self.machine.start_seconds * (slow.compute * self._times_slower(lane) - 1)
+        return max(self.busy.get((lane.device, lane.number), 0.0), late)
+
+    def _times_slower(self, lane: Lane) -> float:
+        """Say how many times slower than the fastest cores those of a lane's device are."""
+        device = self.machine.devices[lane.device]
+        return 1.0 if device.overlaps else max(1.0, self._fastest / device.rates.gemm_flops)
+
+    @cached_property
+    def _fastest(self) -> float:
+        return max((d.rates.gemm_flops for d in self.machine.devices if not d.overlaps), default=0)
 
     def task_seconds(self, task: Task, lane: Lane) -> Seconds:
         """Predict what a task takes on a lane."""
@@ -77,7 +92,7 @@ class Work:
         if key not in self._known:
             self._known[key] = task_seconds(
                 task, self.stage, self.machine.devices[lane.device], slow,
-                self.machine.lane_seconds,
+                self.machine.lane_seconds * self._times_slower(lane),
             )  # fmt: skip
         return self._known[key]
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import math
+import mmap
 import os
 import sys
 import tempfile
@@ -49,8 +50,9 @@ def probe(*, save: bool = True) -> Machine:
         A device for each worker (or one), with its rates: gemm at three sizes, syrk, skinny gemm at
         two widths, Cholesky, QR, eigh and sums of squares in float64 flops a second, how much
         faster float32 and TF32 are, and bytes a second that are read from and written to a Zarr
-        store (of arrays as stored by default: Zstandard). Of a device with memory of its own also
-        bytes a second that are copied in and out, and the seconds that each copy takes beside.
+        store (of arrays as stored by default: Zstandard), and of memory that the system gives anew.
+        Of a device with memory of its own also bytes a second that are copied in and out, and the
+        seconds that each copy takes beside.
     """
     from leptonhpc.runtime.backends import connected_client
 
@@ -76,11 +78,12 @@ def measure(*, save: bool) -> Device:
         Of a process that is stopped now and then, all rates are as much smaller: what it computes
         with is measured while it runs, and the share of the time that it is let run in all of that.
     """
+    import scipy.linalg.cython_blas  # noqa: F401  (its BLAS must be loaded to be limited)
     from threadpoolctl import threadpool_limits
 
     kind = device_here()
     blas = primitives_of(kind).computing("float32")
-    rate = _Rate(on_host=blas.is_host)
+    rate, fresh = _Rate(on_host=blas.is_host), _fresh_rate()
     with threadpool_limits(limits=1, user_api="blas"):
         gemm, half = _gemm_rates(rate, blas, "f8")
         single = _gemm_rates(rate, blas, "f4")[0]
@@ -96,7 +99,7 @@ def measure(*, save: bool) -> Device:
     )
     rates = Rates(
         gemm, syrk, skinny, _eigh_rate(), read, write, potrf, geqrf, single / gemm, half,
-        skinny_half, sweep, rounded / gemm, rate.share * Rates().fresh_bytes, measured=True,
+        skinny_half, sweep, rounded / gemm, rate.share * fresh, measured=True,
     )  # fmt: skip
     device = _device(kind, rates, (math.inf, 0.0) if blas.array is None else _link(blas))
     _here[kind] = device
@@ -307,6 +310,31 @@ def _sweep_rate(rate: _Rate, kind: str, rows: int = 1024, columns: int = 512) ->
     acc, block = fold.begin(small, at), primitives_of(kind).put(np.ones((rows, columns)))
     return rate(lambda: fold.step(acc, [block], small, at), flops("norms", "f8", rows=rows,
                  columns=columns))  # fmt: skip
+
+
+_FRESH_NBYTES, _PIECE_NBYTES, _FRESH_SECONDS = 1 << 28, 1 << 22, 0.1
+"""Of memory that is asked for, at most; of what is timed at once; and of processor time."""
+_SLOWEST = 0.9
+"""Of pieces: what is slower tells what much memory costs."""
+
+
+def _fresh_rate() -> float:
+    """Touch memory that the system gives anew; give the rate of the slowest tenth of its pieces.
+
+    What anybody used a moment ago is given first. The rest a virtual machine may have to get from
+    its host, which is ten times slower and more; and a job keeps more than is touched here.
+    """
+    room = np.empty(min(_FRESH_NBYTES, memory.free_nbytes() // 8), np.uint8)
+    took: list[float] = []
+    for low in range(0, room.size - _PIECE_NBYTES + 1, _PIECE_NBYTES):
+        began = time.thread_time()
+        room[low : low + _PIECE_NBYTES : mmap.PAGESIZE] = 1
+        took.append(time.thread_time() - began)
+        if sum(took) > _FRESH_SECONDS:
+            break
+    if not took:
+        return Rates().fresh_bytes
+    return _PIECE_NBYTES / max(float(np.quantile(took, _SLOWEST)), 1e-9)
 
 
 def _link(blas: Blas, nbytes: int = 1 << 25) -> tuple[float, float]:

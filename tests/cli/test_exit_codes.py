@@ -24,6 +24,7 @@ USAGE = [
     (("svd", "a.zarr", "--weights", "five.npy"), "weights needs one number per column"),
     (("matmul", "a.zarr", "a.zarr", "--out", "c.zarr"), "inner lengths"),
     (("explain", "svd", "a.zarr", "--memory", "1MB"), "needs at least --memory '"),
+    (("explain", "svd", "a.zarr", "--timeline", "a.png"), "is drawn as SVG"),
     (("svd", "a.zarr", "--scheduler", "nowhere.json"), "a scheduler is an address"),
     (("datasets", "fetch", "face", "--out", "x.zarr"), "Did you mean 'faces'"),
 ]

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from leptonhpc.blocks import Region
-from leptonhpc.placement import work_of
+from leptonhpc.placement import Slowdown, simulate, work_of
+from leptonhpc.placement.policies import homogeneous
 from leptonhpc.planning import Rates, Stage, Task
 from leptonhpc.planning.tasks import Read, Step, StepList
 from leptonhpc.testing.machines import machine_of
@@ -90,4 +91,14 @@ def test_what_is_kept_comes_to_memory_that_must_be_cleared(room: int, share: flo
     machine = replace(machine, devices=(replace(machine.devices[0], rates=rates),))
     tasks = (task, replace(task, key="u"))
     work = work_of(Stage("s", tasks, 1, 1, 1, resident_nbytes=room), machine)
-    assert work.task_seconds(task, work.lanes[0]).read == pytest.approx(0.5 + 2 * share)
+    took = work.task_seconds(task, work.lanes[0])
+    assert took.fresh == pytest.approx(2 * share)
+    assert took.total(overlaps=False) == pytest.approx(0.5 + 2 * share)
+    # a worker that was seen to read at half its rate gets memory no slower
+    slow = replace(work, slowdown={0: Slowdown(read=2.0)}).task_seconds(task, work.lanes[0])
+    assert slow.total(overlaps=False) == pytest.approx(1.0 + 2 * share)
+    assert simulate(work, homogeneous(work)).seconds == pytest.approx(2 * (0.5 + 2 * share))
+    # an accelerator keeps it in its own memory
+    device = replace(machine.devices[0], kind="cuda")
+    apart = work_of(work.stage, replace(machine, devices=(device,)))
+    assert simulate(apart, homogeneous(apart)).seconds == pytest.approx(2 * 0.5)

@@ -1,6 +1,8 @@
 """What was measured is kept for the device and the libraries that it was measured with."""
 
 import itertools
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -121,6 +123,44 @@ def test_who_is_stopped_now_and_then_is_as_much_slower_in_all(
     waiting = device(lambda: wall.__setitem__(0, wall[0] + 0.5), 1.0, seconds=2.0)
     assert waiting == pytest.approx(2.0)
     assert device.share == 1.0
+
+
+_ONE_CORE = """
+import sys
+import leptonhpc.runtime.probe
+from threadpoolctl import threadpool_info
+
+probing = sys.modules["leptonhpc.runtime.probe"]
+probing._SECONDS, measured = 0.001, probing._geqrf_rate
+
+def seen(*arguments):
+    print([pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"])
+    return measured(*arguments)
+
+probing._geqrf_rate = seen
+probing.measure(save=False)
+"""
+
+
+def test_rates_of_a_core_are_measured_on_one_core() -> None:
+    done = subprocess.run(  # a process that has not used SciPy yet
+        [sys.executable, "-c", _ONE_CORE], env={**os.environ, "OPENBLAS_NUM_THREADS": "2"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert set(done.stdout.split()) <= {"[1]", "[1,", "1]", "1,"}, done.stdout
+
+
+@pytest.mark.parametrize(("cold", "rate"), [(0, 16e9), (4, 16e9), (20, 0.5e9)])
+def test_fresh_memory_is_as_fast_as_its_slowest_tenth(
+    cold: int, rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces, nbytes = 64, 1 << 16
+    took = (nbytes / (0.5e9 if i < cold else 16e9) for i in range(pieces))
+    clock = itertools.accumulate(itertools.chain.from_iterable((0.0, each) for each in took))
+    monkeypatch.setattr(probing, "time", SimpleNamespace(thread_time=lambda: next(clock)))
+    monkeypatch.setattr(probing, "_PIECE_NBYTES", nbytes)
+    monkeypatch.setattr(probing.memory, "free_nbytes", lambda: 8 * pieces * nbytes)
+    assert probing._fresh_rate() == pytest.approx(rate)
 
 
 def test_a_copy_takes_seconds_of_its_own_beside_those_of_its_bytes(
