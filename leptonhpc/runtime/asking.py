@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import CancelledError
 from typing import Any, NoReturn
 
-from distributed import Client, Future
+from distributed import Client, Future, wait
 
+from leptonhpc.cluster.clients import LOST, is_reached
 from leptonhpc.errors import WorkerError
+from leptonhpc.runtime.placed import remove_silent
 
+SILENT_SECONDS = 30.0
+"""A worker that has said nothing for so long is given up: its process was stopped, or cut off."""
 _ANSWER_SECONDS = 10.0
 """For those that are slower than others."""
 _FIRST_SECONDS = 60.0
@@ -118,7 +124,9 @@ def ask(
     return Questions(client, function, *arguments).answers(workers, wait_for=workers)
 
 
-def tell_scheduler(client: Client, function: Callable[..., Any], **told: Any) -> None:
+def tell_scheduler(
+    client: Client, function: Callable[..., Any], *, first: bool = False, **told: Any
+) -> None:
     """Run a function on the scheduler.
 
     Parameters
@@ -127,19 +135,62 @@ def tell_scheduler(client: Client, function: Callable[..., Any], **told: Any) ->
         The client.
     function : callable
         What to run.
+    first : bool
+        The scheduler may have to import what it needs for it.
     **told : object
         Its keywords.
 
     Raises
     ------
-    TimeoutError
-        If it does not answer within ten seconds.
+    WorkerError
+        If it does not answer within ten seconds, a minute at first, or cannot be reached.
     """
+    seconds = _FIRST_SECONDS if first else _ANSWER_SECONDS
 
     async def tell() -> None:
-        await asyncio.wait_for(client.run_on_scheduler(function, **told), _ANSWER_SECONDS)
+        answer = asyncio.ensure_future(client.run_on_scheduler(function, **told))
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not answer.done() and is_reached(client):
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            await asyncio.wait([answer], timeout=min(left, _LOOK_SECONDS))
+        if not answer.done():
+            answer.cancel()
+            silent = (
+                f"the scheduler of the cluster did not answer within {seconds:g} seconds. Make the "
+                "same call again when it is less busy"
+            )
+            raise WorkerError(silent if is_reached(client) else LOST)
+        answer.result()
 
     client.sync(tell)
+
+
+def give_up_silent(client: Client, found: Mapping[str, Mapping[str, Any]], seconds: float) -> None:
+    """Let the scheduler remove workers that said nothing for long, by its own clock.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The client.
+    found : mapping
+        What the scheduler knows of each worker, as `identities` gives it.
+    seconds : float
+        How long; workers of a large cluster speak less often, and may be silent for longer.
+    """
+    latest = max((w["last_seen"] for w in found.values()), default=0.0)
+    silence = seconds + len(found) / 20
+    silent = [a for a, w in found.items() if latest - w["last_seen"] > silence]
+    if silent:
+        client.run_on_scheduler(remove_silent, addresses=silent)
+
+
+def wait_for_any(futures: Sequence[Future[Any]], seconds: float) -> None:
+    """Wait until one of some futures is done, but no longer than so many seconds."""
+    # a client that is restarted cancels all futures
+    with contextlib.suppress(TimeoutError, CancelledError, asyncio.CancelledError):
+        wait(list(futures), timeout=seconds, return_when="FIRST_COMPLETED")
 
 
 def fetch(

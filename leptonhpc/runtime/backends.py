@@ -16,9 +16,10 @@ from leptonhpc.kernels import Accumulator
 from leptonhpc.planning import Resources, Stage
 from leptonhpc.planning.costs import LIBRARIES_NBYTES
 from leptonhpc.runtime import blas_limits, energy, execute, memory
+from leptonhpc.runtime.adding import sum_accumulators
 from leptonhpc.runtime.compile import compile_stage
 from leptonhpc.runtime.device import device_here
-from leptonhpc.runtime.execute import run_task, sum_accumulators
+from leptonhpc.runtime.execute import run_task
 from leptonhpc.runtime.monitor import HERE, Monitor
 from leptonhpc.runtime.reading import Context
 from leptonhpc.runtime.report import PlacementReport
@@ -184,7 +185,7 @@ class Cluster:
 
         self._job, self.topic = job, TOPIC
         with reached(self.client):
-            tell_scheduler(self.client, begin_job, who=self.client.id, job=job)
+            tell_scheduler(self.client, begin_job, first=True, who=self.client.id, job=job)
             self._workers = Workers(self.client, resources, paths, job)
             try:
                 self._workers.look()

@@ -9,15 +9,17 @@ from typing import Any
 
 from distributed import Client
 
+from leptonhpc.cluster.clients import identities
 from leptonhpc.cluster.demand import coming, present
 from leptonhpc.errors import OptionError, WorkerError
 from leptonhpc.placement import Device, Machine
 from leptonhpc.planning import Rates
-from leptonhpc.runtime.asking import ask
+from leptonhpc.runtime.asking import SILENT_SECONDS, ask, give_up_silent, wait_for_any
 from leptonhpc.runtime.probe import here, measure
 
 TASK_SECONDS = 0.003
 """What a task takes a lane beside its work."""
+_LOOK_SECONDS = 0.5
 START_SECONDS = 0.05
 """What a stage takes beside its tasks, before one was seen."""
 
@@ -95,7 +97,7 @@ def devices_of(
     said = {
         address: _said[process][1]
         for address, worker in workers.items()
-        if (process := _process(address, worker)) in _said
+        if (process := process_of(address, worker)) in _said
     }
     slow = slow_ones({**(beside or {}), **said})
     known = {a: device for a, device in said.items() if a in slow}
@@ -104,7 +106,7 @@ def devices_of(
     for address, device in devices.items():
         # what an accelerator has in memory changes
         if isinstance(device, Device) and not device.overlaps:
-            _said[_process(address, workers[address])] = now, device
+            _said[process_of(address, workers[address])] = now, device
     return {**devices, **known}
 
 
@@ -128,12 +130,29 @@ def slow_ones(devices: Mapping[str, Any]) -> set[str]:
     return {device.name for device in named} - {device.name for device in worth.devices}
 
 
-def _process(address: str, worker: Mapping[str, Any]) -> tuple[str, str]:
-    """Name a worker's process: another may come to have its address."""
+Process = tuple[str, str]
+"""A worker's address, and the folder that its process made for itself."""
+
+
+def process_of(address: str, worker: Mapping[str, Any]) -> Process:
+    """Name a worker's process: another may come to have its address.
+
+    Parameters
+    ----------
+    address : str
+        Of the worker.
+    worker : mapping
+        What the scheduler knows of it, as `identities` gives it.
+
+    Returns
+    -------
+    tuple of (str, str)
+        Its name.
+    """
     return address, str(worker["local_directory"])
 
 
-_said: dict[tuple[str, str], tuple[float, Device]] = {}
+_said: dict[Process, tuple[float, Device]] = {}
 """What workers last said of themselves, and when."""
 _SAID_SECONDS = 60.0
 """So long that holds: somebody else may measure them."""
@@ -191,12 +210,28 @@ def measured_workers(client: Client, *, save: bool) -> Machine:
     Returns
     -------
     Machine
-        A device for each worker.
+        A device for each worker that is there at the end.
+
+    Raises
+    ------
+    WorkerError
+        If no worker is left.
     """
-    addresses = list(present(client))
-    futures = [
-        client.submit(measure, save=save, workers=[a], allow_other_workers=False, pure=False)
-        for a in addresses
-    ]
-    client.gather(futures)
+    measuring = {
+        process_of(address, worker): client.submit(
+            measure, save=save, workers=[address], allow_other_workers=False, pure=False
+        )
+        for address, worker in present(client).items()
+    }
+    while measuring:
+        wait_for_any(list(measuring.values()), _LOOK_SECONDS)
+        found = identities(client)
+        give_up_silent(client, found, SILENT_SECONDS)
+        there = {process_of(address, worker) for address, worker in found.items()}
+        for process, future in list(measuring.items()):
+            if process not in there:  # it died: nobody else can say how fast it was
+                del measuring[process]
+            elif future.done():
+                future.result()
+                del measuring[process]
     return machine_of(client, anew=True)

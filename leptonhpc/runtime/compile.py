@@ -9,7 +9,8 @@ from dask.task_spec import DataNode, List, Task, TaskRef
 
 from leptonhpc.kernels import Accumulator
 from leptonhpc.planning import Stage
-from leptonhpc.runtime.execute import run_task, sum_accumulators
+from leptonhpc.runtime.adding import sum_accumulators
+from leptonhpc.runtime.execute import run_task
 from leptonhpc.runtime.reading import Context
 
 _FAN_IN = 8

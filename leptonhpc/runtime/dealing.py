@@ -24,6 +24,7 @@ from leptonhpc.errors import WorkerError
 from leptonhpc.planning import Resources
 from leptonhpc.runtime.asking import fetch, raise_failure
 from leptonhpc.runtime.backends import in_this_process
+from leptonhpc.runtime.cluster import Process
 from leptonhpc.runtime.placed import PlacedTask
 from leptonhpc.runtime.shared import submit
 from leptonhpc.runtime.workers import LOOK_SECONDS, Workers
@@ -93,8 +94,10 @@ class Dealer:
         self._name = uuid.uuid4().hex[:12]
         self._waiting: deque[Call] = deque()
         self._flying: dict[str, list[_Flying]] = {}
+        self._processes: dict[str, Process] = {}
+        """Those that these calls were given to."""
         self._copies: dict[str, Future[Any]] = {}
-        """Of the function, one on each worker."""
+        """Of the function, one on each worker, by key."""
         self._seconds: dict[str, float] = {}
         """What a call takes on each worker, as seen."""
         self._sent = 0
@@ -158,12 +161,14 @@ class Dealer:
     def _look(self) -> None:
         """See who is there, and take back what those had that are gone."""
         self._workers.look()
-        cores = self._cores()
-        for address in [a for a in self._flying if a not in cores]:
-            self._copies.pop(address, None)
+        there = self._workers.processes
+        for address in [a for a in self._flying if there.get(a) != self._processes[a]]:
+            self._copies.pop(self._copy(address), None)
+            self._seconds.pop(address, None)
             self._take_back(self._flying.pop(address))
-        for address in cores:
+        for address in there:
             self._flying.setdefault(address, [])
+        self._processes = dict(there)
 
     def _cores(self) -> dict[str, int]:
         if not self._workers.addresses:
@@ -229,10 +234,10 @@ class Dealer:
         """Put a call into a graph, with the function if its worker does not have that."""
         key = f"part-{self._name}-{self._sent}"
         self._sent += 1
-        copy = f"function-{self._name}-{address}"
-        if address not in self._copies and copy not in graph:
+        copy = self._copy(address)
+        if copy not in self._copies and copy not in graph:
             graph[copy] = PlacedTask(copy, loads, DataNode(None, self._packed), owner=address)
-        function = self._copies.get(address) or TaskRef(copy)
+        function = self._copies.get(copy) or TaskRef(copy)
         payload = DataNode(None, call.payload)
         graph[key] = PlacedTask(key, _run, function, payload, owner=address)
         return key
@@ -245,7 +250,14 @@ class Dealer:
             self._flying[address].append(_Flying(call, future))
             future.add_done_callback(self._wake)
         for copy, future in zip(copies, futures[len(sent) :], strict=True):
-            self._copies[copy.removeprefix(f"function-{self._name}-")] = future
+            self._copies[copy] = future
+
+    def _copy(self, address: str) -> str:
+        """Name the copy of the function that a worker's process has."""
+        return f"function-{self._name}-{'-'.join(self._processes[address])}"
+
+    def _is_gone(self, address: str) -> bool:
+        return self._workers.are_gone([self._processes[address]])
 
     def _wake(self, _future: Any) -> None:
         self._ready.put(None)
@@ -253,12 +265,12 @@ class Dealer:
     def _collect(self) -> list[Ended]:
         done = [(a, f) for a, flying in self._flying.items() for f in flying if f.future.done()]
         for address, flying in done:
-            if flying.future.status != "finished" and not self._workers.are_gone([address]):
+            if flying.future.status != "finished" and not self._is_gone(address):
                 raise_failure(flying.future, flying.call.name)
         done = [(a, f) for a, f in done if f.future.status == "finished"]
         if not done:
             return []
-        is_lost = partial(self._workers.are_gone, {address for address, _ in done})
+        is_lost = partial(self._workers.are_gone, {self._processes[a] for a, _ in done})
         found = fetch(self._client, [flying.future for _, flying in done], is_lost)
         if found is None:
             return []  # what is left is asked again when the others were taken back

@@ -22,8 +22,9 @@ from distributed import Client
 from leptonhpc.kernels import Accumulator
 from leptonhpc.placement import Work, items_of, place_work, work_of
 from leptonhpc.planning import Stage, Task
+from leptonhpc.runtime.adding import sum_accumulators
 from leptonhpc.runtime.asking import fetch, raise_failure
-from leptonhpc.runtime.execute import run_placed, sum_accumulators
+from leptonhpc.runtime.execute import run_placed
 from leptonhpc.runtime.lanes import AHEAD_SECONDS, Begun, Flying, Lane, is_uneven
 from leptonhpc.runtime.monitor import Monitor
 from leptonhpc.runtime.placed import PlacedTask
@@ -219,7 +220,7 @@ class Dispatcher:
                     lane.take_up()
                     continue
                 if lane.flying[0].future.status != "finished":
-                    if self._workers.are_gone([lane.address]):
+                    if self._workers.are_gone([lane.process]):
                         break  # it is lost with its lane
                     raise_failure(lane.flying[0].future, self._stage.name)
                 flying = lane.flying.popleft()
@@ -236,7 +237,7 @@ class Dispatcher:
         landed = [(lane, f) for lane in self._lanes.values() for f in lane.landed]
         if not landed:
             return
-        is_lost = partial(self._workers.are_gone, {lane.address for lane, _ in landed})
+        is_lost = partial(self._workers.are_gone, {lane.process for lane, _ in landed})
         found = fetch(self._client, [flying.future for _, flying in landed], is_lost)
         if found is None:
             return  # the lanes that are left are asked again when the others were taken away
@@ -251,14 +252,14 @@ class Dispatcher:
     def _look(self, *, first: bool = False) -> None:
         """See who is there; deal anew where that is of use."""
         changed = self._workers.look()
-        present = set(self._workers.addresses)
-        for lane in [lane for lane in self._lanes.values() if lane.address not in present]:
+        present = set(self._workers.processes.values())
+        for lane in [lane for lane in self._lanes.values() if lane.process not in present]:
             self._lose(lane)
-        for address in present:
+        for process in present:
             for number in range(self._stage.lanes_per_worker):
-                if (place := (address, number)) not in self._lanes:
+                if (place := (process[0], number)) not in self._lanes:
                     standing = self._workers.standing.pop(place, None)
-                    self._lanes[place] = standing or Lane(*place)
+                    self._lanes[place] = standing or Lane(process, number)
         overdue: dict[str, float] = {}
         for lane in self._lanes.values():
             overdue[lane.address] = max(overdue.get(lane.address, 1.0), lane.overdue())
@@ -302,8 +303,7 @@ class Dispatcher:
         """Give items that are neither done nor with any lane."""
         left = set(self._items) - set(self._finished)
         for lane in self._lanes.values():
-            left.difference_update(lane.held)
-            left.difference_update(lane.queue)
+            left.difference_update(lane.held, lane.queue)
         return left
 
     def _deal(self, *, anew: bool) -> None:

@@ -33,7 +33,7 @@ class Meter:
 
     def __init__(self, device: str, powercap: Path = POWERCAP) -> None:
         self._sensors = _of_processors(powercap)
-        if device == "cuda":
+        if device in _OF_GPUS:
             self._sensors |= _of_gpu()
         self._last: dict[str, float] = {}
         self._joules = dict.fromkeys(self._sensors, 0.0)
@@ -59,7 +59,9 @@ class Meter:
                     del self._sensors[name], self._joules[name]
                     continue
                 last = self._last.get(name, now)
-                self._joules[name] += now - last + (turn if now < last else 0.0)
+                if now < last:  # it began anew: at a known value, or with its driver
+                    last = last - turn if turn else 0.0
+                self._joules[name] += now - last
                 self._last[name] = now
             host = socket.gethostname()
             return {f"{host} {name}": joules for name, joules in self._joules.items()}
@@ -74,8 +76,11 @@ class Meter:
             self.joules()
 
 
+_OF_GPUS = ("cuda", "cuda-tf32")
+"""Kinds of device that NVML knows."""
+
 Sensors = dict[str, tuple[Callable[[], float], float]]
-"""What reads the joules of each, and where it begins anew."""
+"""What reads the joules of each, and where it begins anew (0: with its driver alone)."""
 
 _meters: dict[str, Meter] = {}
 

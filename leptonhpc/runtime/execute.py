@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonhpc.errors import CoverageError, MemoryBudgetError
-from leptonhpc.kernels import Accumulator, combine, held, primitives_of, settled, table, taken
+from leptonhpc.errors import CoverageError
+from leptonhpc.kernels import Accumulator, held, primitives_of, table, taken
 from leptonhpc.planning import Task
 from leptonhpc.runtime import blas_limits
+from leptonhpc.runtime.adding import TAKEN, writable
 from leptonhpc.runtime.cores import usable_cores
 from leptonhpc.runtime.device import device_here
+from leptonhpc.runtime.foreign import in_words
 from leptonhpc.runtime.kept import Kept
 from leptonhpc.runtime.memory import (
     peak_nbytes,
@@ -86,8 +88,6 @@ class _Process:
 
 
 _process = _Process()
-_TAKEN = "taken over"
-"""Marks an accumulator whose arrays belong to another now."""
 
 
 def prepare() -> None:
@@ -129,19 +129,17 @@ def run_task(
     ------
     MemoryBudgetError
         If an accelerator has less memory than was planned with.
+    WorkerError
+        If the library of an accelerator failed.
     """
     device = context.device or device_here()
     try:
         return _folded(task, context, small, previous, needed, device)
-    except MemoryError as error:
+    except Exception as error:
         if primitives_of(device).is_host:
             raise
-        # as words: who gets it may not have the device's library
-        message = (
-            f"task {task.key}: the device ({device}) has no memory left: {error}. Others may use "
-            "it; a smaller memory= needs less"
-        )
-        raise MemoryBudgetError(message) from None
+        words = in_words(error, device, f"task {task.key}")
+    raise words  # not in the handler: what it came of would travel with it
 
 
 def _folded(
@@ -157,12 +155,12 @@ def _folded(
     if needed:
         small = {**small, "needed": needed}
     if (context.chained or task.continues) and previous is not None:
-        if previous.get(_TAKEN):
+        if previous.get(TAKEN):
             message = f"task {task.key} would go on with an accumulator that was changed already"
             raise CoverageError(message)
-        acc = {k: _writable(v) for k, v in taken(previous, blas).items()}
+        acc = {k: writable(v) for k, v in taken(previous, blas).items()}
         previous.clear()
-        previous[_TAKEN] = True
+        previous[TAKEN] = True
     else:
         place = None if context.writer is None or context.chained else context.writer.place(task.at)
         begun = fold.begin({**small, "place": place}, task.at)
@@ -203,7 +201,7 @@ def run_placed(
     """Fold the steps of one task on a worker, which has context and small arrays as one."""
     context, _ = shared
     if has_ended(context.job):
-        return Kept({_TAKEN: True})
+        return Kept({TAKEN: True})
     with _unprofiled():
         if _process.stages.get(context.job) != context.stage:  # what the last one read into goes
             _process.stages[context.job] = context.stage
@@ -212,7 +210,7 @@ def run_placed(
         try:
             return Kept(run_task(task, *shared, previous, needed))
         except _TooLate:  # no news for the worker's log
-            return Kept({_TAKEN: True})
+            return Kept({TAKEN: True})
         finally:
             if has_ended(context.job):
                 forget(context.job)
@@ -281,37 +279,6 @@ def totals() -> Totals:
     return _process.totals
 
 
-def sum_afresh(parts: list[Accumulator]) -> Accumulator:
-    """Add the accumulators of lanes into a new one: theirs stay as they are, for another try."""
-    drop_buffers()  # the lanes have read all; their plan has no room for the sum beside buffers
-    total: Accumulator = Kept()
-    for part in parts:
-        added = _whole(part)
-        combine(total, {k: v if k in total else _copied(v) for k, v in added.items()})
-    return total
-
-
-def take_only(parts: list[Accumulator]) -> Accumulator:
-    """Give the accumulator of a stage's only lane, without a copy: its plan has room for none."""
-    (only,) = parts
-    return Kept(_whole(only))
-
-
-def sum_accumulators(parts: list[Accumulator]) -> Accumulator:
-    """Add the accumulators of lanes; a step that is in two of them is an error."""
-    total = Kept({k: _writable(v) for k, v in _whole(parts[0]).items()})
-    for part in parts[1:]:
-        combine(total, _whole(part))
-    return total
-
-
-def _whole(part: Accumulator) -> Accumulator:
-    """Give an accumulator on the host, if its arrays are its own."""
-    if part.get(_TAKEN):
-        raise CoverageError("an accumulator that another task changed, or that came late, is added")
-    return settled(part)
-
-
 def forget(job: str) -> None:
     """Drop what a job left in this process: resident bands, BLAS limits.
 
@@ -346,6 +313,12 @@ def cancel(job: str) -> None:
     _process.cancelled.add(job)
 
 
+def leave(job: str) -> None:
+    """Stop a job's tasks in this process, and drop what it left: it may be allowed in again."""
+    cancel(job)
+    forget(job)
+
+
 def _write_whole(
     task: Task, context: Context, acc: Accumulator, block: NDArray[Any],
     require_wanted: Callable[[], None],
@@ -361,17 +334,6 @@ def _write_whole(
     if context.journal is not None:
         context.journal.mark(f"{context.stage}/{task.key}", result)
     return acc
-
-
-def _copied(value: Any) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) else value
-
-
-def _writable(value: Any) -> Any:
-    """Arrays that came over the wire may be read-only."""
-    if isinstance(value, np.ndarray) and not value.flags.writeable:
-        return value.copy()
-    return value
 
 
 def _tell(

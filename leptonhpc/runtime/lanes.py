@@ -11,6 +11,7 @@ from typing import Any
 from distributed import Future
 
 from leptonhpc.planning import Task
+from leptonhpc.runtime.cluster import Process
 
 AHEAD_SECONDS = 0.3
 """A lane has so much work in flight, or one task: news of its end takes some milliseconds."""
@@ -50,7 +51,8 @@ class Begun:
 class Lane:
     """One task at a time on one worker."""
 
-    address: str
+    process: Process
+    """Of the worker."""
     number: int
     """Of the lane on its worker."""
     queue: deque[int] = field(default_factory=deque)
@@ -69,6 +71,11 @@ class Lane:
     """When the first task in flight could begin."""
     given_up: bool = False
     """Whether others do what it had: it stands still with a task that nobody waits for."""
+
+    @property
+    def address(self) -> str:
+        """Address of the worker."""
+        return self.process[0]
 
     @property
     def is_idle(self) -> bool:

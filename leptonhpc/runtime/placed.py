@@ -13,6 +13,9 @@ from typing import Any
 from dask.task_spec import Task
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+_NOBODY = "leptonhpc-nobody"
+"""No worker's address."""
+
 
 class PlacedTask(Task):
     """A task that belongs to one worker.
@@ -49,6 +52,13 @@ class Placer(SchedulerPlugin):
             spec = None if state is None else state.run_spec
             if isinstance(spec, PlacedTask):
                 state.worker_restrictions = {spec.owner}
+
+    def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
+        """Keep what a worker had from another process that may come to have its address."""
+        for state in scheduler.tasks.values():
+            spec = state.run_spec
+            if isinstance(spec, PlacedTask) and spec.owner == worker:
+                state.worker_restrictions = {_NOBODY}
 
 
 async def remove_silent(dask_scheduler: Any, addresses: list[str]) -> None:

@@ -11,8 +11,9 @@ from distributed import Client, Future
 
 from leptonhpc.kernels import Accumulator
 from leptonhpc.planning import Stage
+from leptonhpc.runtime.adding import sum_accumulators, sum_afresh, take_only
 from leptonhpc.runtime.asking import fetch, raise_failure
-from leptonhpc.runtime.execute import sum_accumulators, sum_afresh, take_only
+from leptonhpc.runtime.cluster import Process
 from leptonhpc.runtime.placed import PlacedTask
 from leptonhpc.runtime.shared import submit
 from leptonhpc.runtime.workers import Workers
@@ -62,7 +63,7 @@ class Total:
         self._client, self._workers = client, workers
         self._prefix, self._stage = prefix, stage
         self._future: Future[Any] | None = None
-        self._owners: set[str] = set()
+        self._owners: set[Process] = set()
 
     @property
     def is_begun(self) -> bool:
@@ -83,7 +84,7 @@ class Total:
         """
         name = f"sum-{self._prefix}-{generation}"
         graph, key = _graph(name, parts, self._workers.typical_seconds)
-        self._owners = {address for _, address in parts}
+        self._owners = {self._workers.processes[address] for _, address in parts}
         self._future = submit(self._client, graph, [key])[0]
         self._future.add_done_callback(wake)
 

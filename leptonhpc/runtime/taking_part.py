@@ -104,6 +104,7 @@ def take_part(paths: tuple[str, ...], job: str, metered: bool) -> tuple[str, boo
     if execute.has_ended(job):
         return "is too late", False
     execute.prepare()
+    execute.allow(job)  # it may have been here before
     memory.reset_peak()
     if find_spec("prometheus_client") is not None:
         from leptonhpc.runtime.metrics import show_worker

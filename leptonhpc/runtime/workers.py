@@ -19,22 +19,34 @@ from leptonhpc.placement import Device, Lane, Machine, Slowdown, Work
 from leptonhpc.planning import Read, Resources, Stage, Task
 from leptonhpc.planning.costs import rate_of
 from leptonhpc.runtime import lanes, memory
-from leptonhpc.runtime.asking import Questions, tell_scheduler
+from leptonhpc.runtime.asking import (
+    SILENT_SECONDS,
+    Questions,
+    give_up_silent,
+    tell_scheduler,
+)
 from leptonhpc.runtime.board import Board, post
-from leptonhpc.runtime.cluster import START_SECONDS, TASK_SECONDS, devices_of, slow_ones
-from leptonhpc.runtime.placed import Placer, remove_silent
+from leptonhpc.runtime.cluster import (
+    START_SECONDS,
+    TASK_SECONDS,
+    Process,
+    devices_of,
+    process_of,
+    slow_ones,
+)
+from leptonhpc.runtime.observed import Observed
+from leptonhpc.runtime.pausing import Paused
+from leptonhpc.runtime.placed import Placer
 from leptonhpc.runtime.taking_part import take_part
 
 TOPIC = "leptonhpc-tasks"
 """Where tasks tell what they did."""
-SILENT_SECONDS = 30.0
-"""A worker that has said nothing for so long is given up: its process was stopped, or cut off."""
 _PATIENCE_SECONDS = 60.0
 """A job without workers waits for so long: what keeps workers may start them again."""
 LOOK_SECONDS = 0.5
 """How often workers are looked at."""
 _DECAY = 0.7
-"""How much of what was observed before still counts after one more task."""
+"""How much of what stages took beside their tasks still counts after one more."""
 
 
 class Workers:
@@ -61,8 +73,11 @@ class Workers:
         self._client, self._resources, self._paths = client, resources, paths
         self._job, self._metered = job, metered
         self._devices: dict[str, Device] = {}
-        self._refused: set[str] = set()
-        self._observed: dict[tuple[str, str], tuple[float, float]] = {}
+        self.processes: dict[str, Process] = {}
+        """Of those who are there, by address."""
+        self._refused: set[Process] = set()
+        self._paused = Paused(client, job)
+        self._observed = Observed()
         self.homes: dict[Read, tuple[str, int]] = {}
         """Where what tasks kept is in memory, and how much that is."""
         self._stage: Stage | None = None
@@ -124,11 +139,12 @@ class Workers:
         Returns
         -------
         list of str
-            Their addresses; among them those that have not said yet whether they take part, and
-            those that may not.
+            Their addresses; among them those that have not said yet whether they take part, those
+            that may not, and those that are paused.
         """
         slow = slow_ones(self._devices) - self._metering
-        return sorted(slow | self._joining.asked() | self._refused)
+        refused = {address for address, _ in self._refused}
+        return sorted(slow | self._joining.asked() | refused | self._paused.addresses)
 
     def look(self, *, now: bool = False) -> bool:
         """See who is there, unless that was just done; say whether anything changed.
@@ -154,22 +170,25 @@ class Workers:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             found = identities(self._client) or present(self._client)
-            self._give_up_silent(found)
+            give_up_silent(self._client, found, SILENT_SECONDS)
+            found = self._paused.without(found, self.processes.values())
             changed = self._take(found)
             self._looked_at = time.monotonic()
             if self._devices:
                 return changed
-            if (found and self._refused >= found.keys()) or self._looked_at > deadline:
-                raise WorkerError("all workers of the cluster are gone")
+            all_refused = found and len(self._refused) == len(found)
+            if all_refused or self._looked_at > deadline:
+                paused = ", or paused for want of memory" if self._paused.addresses else ""
+                raise WorkerError(f"all workers of the cluster are gone{paused}")
             time.sleep(LOOK_SECONDS)
 
-    def are_gone(self, addresses: Iterable[str]) -> bool:
+    def are_gone(self, processes: Iterable[Process]) -> bool:
         """Look, and say whether one of some workers is there no more.
 
         Parameters
         ----------
-        addresses : iterable of str
-            Of the workers.
+        processes : iterable of (str, str)
+            As `processes` named them: others may have come to have their addresses.
 
         Returns
         -------
@@ -177,18 +196,20 @@ class Workers:
             Whether one left.
         """
         self.look(now=True)
-        return not self._devices.keys() >= set(addresses)
+        return not set(processes) <= set(self.processes.values())
 
     def _take(self, found: Mapping[str, Mapping[str, Any]]) -> bool:
-        gone = [address for address in self._devices if address not in found]
+        there = {address: process_of(address, worker) for address, worker in found.items()}
+        gone = [a for a, process in self.processes.items() if there.get(a) != process]
         for address in gone:
-            del self._devices[address]
+            del self._devices[address], self.processes[address]
+            self._observed.forget(address)
             self.standing = {k: lane for k, lane in self.standing.items() if k[0] != address}
             self.homes = {read: home for read, home in self.homes.items() if home[0] != address}
-        self._refused &= found.keys()
+        self._refused &= set(there.values())
         new = {
             address: worker for address, worker in found.items()
-            if address not in self._devices and address not in self._refused
+            if address not in self._devices and there[address] not in self._refused
         }  # fmt: skip
         joined = False
         if new:
@@ -202,6 +223,7 @@ class Workers:
                     devices[address], name=address, memory_nbytes=memory,
                     cores=1 if devices[address].overlaps else worker["nthreads"],
                 )  # fmt: skip
+                self.processes[address] = there[address]
                 joined = True
         self._models = {}
         self._places = {address: place for place, address in enumerate(self._devices)}
@@ -231,18 +253,9 @@ class Workers:
             if not why:
                 fit.add(address)
             else:
-                self._refused.add(address)
+                self._refused.add(process_of(address, worker))
                 warnings.warn(f"worker {address} gets no work: it {why}", stacklevel=2)
         return fit
-
-    def _give_up_silent(self, found: Mapping[str, Mapping[str, Any]]) -> None:
-        """Let the scheduler remove workers that said nothing for long, by its own clock."""
-        latest = max((w["last_seen"] for w in found.values()), default=0.0)
-        # workers of a large cluster speak less often
-        silence = SILENT_SECONDS + len(found) / 20
-        silent = [a for a, w in found.items() if latest - w["last_seen"] > silence]
-        if silent:
-            self._client.run_on_scheduler(remove_silent, addresses=silent)
 
     # -- how fast they are
 
@@ -265,7 +278,7 @@ class Workers:
 
     def is_known(self, address: str) -> bool:
         """Whether a worker was seen doing such work."""
-        return (address, self._rate) in self._observed
+        return self._observed.knows(address, self._rate)
 
     def slowdown(self, address: str) -> Slowdown:
         """Give how many times longer than by its rates a worker takes.
@@ -281,15 +294,8 @@ class Workers:
             As observed; of a worker that was not seen doing such work, as others do it.
         """
         overdue = self.overdue.get(address, 1.0)
-        parts = (self._factor(address, part) for part in ("read", self._rate, "write"))
-        return Slowdown(*(overdue * factor for factor in parts))
-
-    def _factor(self, address: str, part: str) -> float:
-        if (address, part) in self._observed:
-            seconds, alone = self._observed[address, part]
-            return seconds / alone
-        others = (n / d for (_, kind), (n, d) in self._observed.items() if kind == part)
-        return min(others, default=1.0)
+        factors = (self._observed.factor(address, p) for p in ("read", self._rate, "write"))
+        return Slowdown(*(overdue * factor for factor in factors))
 
     def predicted(self, task: Task, address: str) -> float:
         """Predict the seconds of a task on a worker.
@@ -357,10 +363,11 @@ class Workers:
         machine = Machine((device,), lane_seconds=TASK_SECONDS)
         alone = Work(stage, (), machine, ()).task_seconds(task, Lane(0, 0, 0))
         compute, write = told["compute_seconds"], told["write_seconds"]
-        read = max(0.0, told["seconds"] - write - compute)
-        self._observe(address, "read", read, alone.read)
-        self._observe(address, "write", write, alone.write)
-        self._observe(address, self._rate, compute, max(alone.compute, alone.link))
+        fresh = alone.fresh if told["kept_nbytes"] else 0.0
+        read = max(0.0, told["seconds"] - write - compute - fresh)
+        self._observed.note(address, "read", read, alone.read)
+        self._observed.note(address, "write", write, alone.write)
+        self._observed.note(address, self._rate, compute, max(alone.compute, alone.link))
         affinity = task.affinity if told["kept_nbytes"] else None
         if affinity is not None:
             self.homes[affinity] = (address, told["kept_nbytes"])
@@ -375,11 +382,6 @@ class Workers:
         """
         if seconds is not None:
             self._beside = _DECAY * self._beside + (1 - _DECAY) * seconds
-
-    def _observe(self, address: str, part: str, seconds: float, alone: float) -> None:
-        if alone > 0:
-            old = self._observed.get((address, part), (0.0, 0.0))
-            self._observed[address, part] = (_DECAY * old[0] + seconds, _DECAY * old[1] + alone)
 
 
 _listening: dict[str, queue.SimpleQueue[Mapping[str, Any]]] = {}

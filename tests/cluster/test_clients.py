@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
+from typing import Any
 
 import dask
 import numpy as np
@@ -20,6 +22,7 @@ from leptonhpc.cluster import clients
 from leptonhpc.cluster.clients import identities, reached
 from leptonhpc.errors import WorkerError
 from leptonhpc.recommend.crews import ClusterCrew
+from leptonhpc.runtime import asking
 from leptonhpc.runtime.record import Record
 from leptonhpc.testing import put
 
@@ -113,6 +116,34 @@ def test_a_job_whose_scheduler_is_killed_says_so_and_goes_on_elsewhere(
     assert np.max(np.abs(np.asarray(r) - a @ a)) <= 600 * np.finfo(float).eps * np.max(
         np.abs(a) @ np.abs(a)
     )
+
+
+@pytest.mark.parametrize("first", [60.0, 0.1])
+def test_a_scheduler_that_stands_still_as_a_job_begins_is_waited_for(
+    first: float, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, scheduler = put(np.eye(60), tmp_path / "x"), cluster.processes[0]
+    tell = asking.tell_scheduler
+
+    def stand_still(*arguments: Any, **told: Any) -> None:
+        monkeypatch.setattr(asking, "tell_scheduler", tell)
+        with monkeypatch.context() as patch:
+            patch.setattr(asking, "_FIRST_SECONDS", first)
+            patch.setattr(asking, "_ANSWER_SECONDS", 0.1)
+            tell_stopped(*arguments, **told)
+
+    def tell_stopped(*arguments: Any, **told: Any) -> None:
+        scheduler.send_signal(signal.SIGSTOP)
+        Timer(1.0, scheduler.send_signal, (signal.SIGCONT,)).start()
+        tell(*arguments, **told)
+
+    monkeypatch.setattr(asking, "tell_scheduler", stand_still)
+    with connected(cluster):
+        if first > 1:
+            lh.matmul(x, x, memory="200 MB", out=tmp_path / "r", progress=False)
+            return
+        with pytest.raises(WorkerError, match="scheduler of the cluster did not answer"):
+            lh.matmul(x, x, memory="200 MB", out=tmp_path / "r", progress=False)
 
 
 def test_while_a_client_hopes_nothing_is_done_in_its_stead(

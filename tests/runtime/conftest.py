@@ -34,7 +34,12 @@ def client(cluster: LocalCluster) -> Iterator[Client]:
 
 @pytest.fixture
 def nobody_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers stand still for as long as they like: what each was dealt first it does.
+    """Let workers stand still for as long as they like: what each was dealt first it does."""
+    let_nobody_be_late(monkeypatch)
+
+
+def let_nobody_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for whoever stands still.
 
     Else a busy machine has tasks done twice, or all of them by one worker.
     """

@@ -12,7 +12,8 @@ import leptonhpc as lh
 from leptonhpc.errors import CoverageError
 from leptonhpc.planning import Stage, Step, Task
 from leptonhpc.runtime import run_job
-from leptonhpc.runtime.execute import Context, run_task, sum_accumulators
+from leptonhpc.runtime.adding import sum_accumulators
+from leptonhpc.runtime.execute import Context, run_task
 
 
 @dataclass(frozen=True)

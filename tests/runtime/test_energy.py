@@ -1,7 +1,9 @@
 """Energy: what the kernel's counters say, also when they begin anew."""
 
+import sys
 import threading
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from distributed import Client
@@ -51,6 +53,29 @@ def test_a_counter_that_began_anew_is_followed(powercap: Path) -> None:
         meter.joules()
     # sums of numbers near 2.6e5 J: eps 2.6e5 = 6e-11
     assert by_sensor(meter.end())["package-0"] == pytest.approx(5.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda-tf32"])
+@pytest.mark.parametrize(("visible", "gpu"), [("3,1", "GPU-3"), ("GPU-ab", "GPU-ab")])
+def test_a_gpus_millijoules_are_those_of_the_first_that_is_seen(
+    device: str, visible: str, gpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = {gpu: 7_000_000, "GPU-0": 1}
+    double = ModuleType("pynvml")
+    double.__dict__.update(
+        NVMLError=OSError, nvmlInit=lambda: None, nvmlDeviceGetUUID=str,
+        nvmlDeviceGetHandleByIndex="GPU-{}".format, nvmlDeviceGetHandleByUUID=str,
+        nvmlDeviceGetTotalEnergyConsumption=counted.__getitem__,
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "pynvml", double)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    meter = Meter(device, tmp_path)
+    for value in (7_002_000, 500):  # the second: its driver was loaded anew
+        counted[gpu] = value
+        meter.joules()
+    # a counter of 7e3 J: eps 7e3 = 2e-12
+    assert by_sensor(meter.end()) == pytest.approx({f"GPU {gpu}": 2.5}, abs=1e-11)
+    assert Meter("host", tmp_path).end() == {}
 
 
 def test_where_nothing_can_be_read_nothing_is_measured(tmp_path: Path, powercap: Path) -> None:

@@ -23,7 +23,8 @@ from distributed import Client, LocalCluster
 import leptonhpc as lh
 from leptonhpc.cluster.clients import identities
 from leptonhpc.errors import NonFiniteError, WorkerError
-from leptonhpc.runtime import lanes
+from leptonhpc.runtime import cluster as cluster_module
+from leptonhpc.runtime import lanes, pausing
 from leptonhpc.runtime import workers as workers_module
 from leptonhpc.runtime.backends import in_this_process
 from leptonhpc.runtime.record import Record
@@ -59,8 +60,9 @@ def cluster() -> Iterator[LocalCluster]:
     """Give three workers with nannies, which start what dies anew."""
     module = sys.modules[__name__]
     cloudpickle.register_pickle_by_value(module)  # else workers import pytest to be paused
-    # a worker that is late in coming back is not given up
-    with dask.config.set({"distributed.deploy.lost-worker-timeout": "600 s"}), LocalCluster(
+    # a worker that is late in coming back is not given up; what a dead one had is Dask's to blame
+    patient = {"deploy.lost-worker-timeout": "600 s", "scheduler.allowed-failures": 0}
+    with dask.config.set({f"distributed.{k}": v for k, v in patient.items()}), LocalCluster(
         n_workers=WORKERS, threads_per_worker=1, processes=True, memory_limit=0,
         dashboard_address="127.0.0.1:0", host="127.0.0.1", worker_dashboard_address="127.0.0.1:0",
         silence_logs=50,
@@ -192,6 +194,16 @@ def kill(*victims: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def is_another(worker: Any, before: Any) -> bool:
+    """Say whether it is another process, by the folder that each has of its own."""
+    return bool(worker["local_directory"] != before["local_directory"])
+
+
+def executed(dask_worker: Any) -> list[str]:
+    """Give the keys that a worker executed, from its log of transitions."""
+    return [entry[0] for entry in dask_worker.state.log if entry[2:3] == ("executing",)]
+
+
 def is_mended(result: Any) -> bool:
     return any(s.placement.dealt_again for s in result.report.stages if s.placement)
 
@@ -243,23 +255,33 @@ def test_a_job_goes_on_when_all_workers_died_and_came_back_under_other_addresses
     require_same("cholesky", result, folder)
 
 
+@pytest.mark.parametrize("address", ["another", "the same"])
 @pytest.mark.parametrize("job", ["svd", "cholesky"])
-def test_a_worker_that_leaves_and_returns_under_another_address_gets_work_again(
-    job: str, folder: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_leaves_and_returns_gets_work_again(
+    job: str, address: str, folder: Path, cluster: LocalCluster, client: Client, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     workers, dealt = identities(client), Record.dealt
     left, pid = next(iter(pids(client).items()))
-    name, returned = workers[left]["name"], set[str]()
+    name, returned, had = workers[left]["name"], set[str](), set[str]()
+    if address == "the same":  # as where firewalls let few ports through
+        nanny = cluster.workers[name]
+        nanny.process.worker_kwargs["port"] = int(left.rpartition(":")[2])
+
+    def back() -> set[str]:
+        there = {a: w for a, w in identities(client).items() if w["name"] == name}
+        return {a for a, w in there.items() if is_another(w, workers[left])}
 
     def leave() -> None:
         gate(folder).touch()  # the others wait until it is back
+        had.update(client.has_what()[left], client.processing()[left])
         kill(pid)
+        while address == "the same" and not back():  # who looks for workers does not see it gone
+            time.sleep(0.01)
 
     def dealing(self: Any, placed: Any) -> None:
         dealt(self, placed)
-        new = {device.name for device in placed.work.machine.devices} - set(workers)
-        known = identities(client)
-        returned.update(a for a in new if known.get(a, {}).get("name") == name)
+        returned.update(back() & {device.name for device in placed.work.machine.devices})
         if returned:
             gate(folder).unlink(missing_ok=True)
 
@@ -269,8 +291,13 @@ def test_a_worker_that_leaves_and_returns_under_another_address_gets_work_again(
             result = JOBS[job](folder, tmp_path / "r")
     finally:
         gate(folder).unlink(missing_ok=True)
-    assert returned
+        if address == "the same":
+            nanny.process.worker_kwargs["port"] = 0
+    assert (returned == {left}) is (address == "the same")
     assert returned <= {device.name for device in result.report.by_device()}
+    ran = {key for log in client.run(executed, workers=list(returned)).values() for key in log}
+    assert had
+    assert not had & ran  # what the old process had was dealt anew
     assert result.report.off_owner == 0
     require_same(job, result, folder)
 
@@ -291,6 +318,34 @@ def test_a_worker_that_is_stopped_is_given_up(
     finally:
         kill(stopped)
     require_same(job, result, folder)
+
+
+def set_status(name: str, dask_worker: Any = None) -> None:
+    """Have this worker be paused, as Dask does for too much memory, or go on."""
+    from distributed.core import Status
+
+    dask_worker.status = Status[name]
+
+
+def test_a_worker_that_dask_paused_is_done_without(
+    folder: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused = next(iter(pids(client)))
+
+    def pause() -> None:
+        client.run(set_status, "paused", workers=[paused])
+        monkeypatch.setattr(pausing, "PAUSED_SECONDS", 0.5)
+
+    try:
+        with within(600), after_tasks(2, pause):
+            result = cholesky(folder, tmp_path / "r")
+        assert is_mended(result)
+        require_same("cholesky", result, folder)
+        with within(600):  # it has had nothing yet
+            result = cholesky(folder, tmp_path / "again")
+        assert paused not in {device.name for device in result.report.by_device()}
+    finally:
+        client.run(set_status, "running", workers=[paused])
 
 
 def test_a_worker_that_is_stopped_for_a_moment_goes_on(
@@ -403,6 +458,24 @@ def test_a_worker_that_becomes_slow_gets_less(folder: Path, client: Client, tmp_
     # it had its share of what was done before, and what was in flight
     assert 3 * shares.get(slow, 0) <= 2 * max(shares.values())
     require_same("svd", result, folder)
+
+
+def test_a_worker_that_dies_while_it_is_measured_is_done_without(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doomed, *others = pids(client)
+
+    def measure(*, save: bool) -> None:
+        from distributed import get_worker
+
+        if get_worker().address == doomed:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(cluster_module, "measure", measure)
+    with within(600):
+        machine = lh.probe(save=False)
+    assert {device.name for device in machine.devices} >= set(others)
+    assert doomed not in {device.name for device in machine.devices}
 
 
 def test_a_worker_that_retires_hands_over(folder: Path, client: Client, tmp_path: Path) -> None:

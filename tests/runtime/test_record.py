@@ -6,7 +6,7 @@ import pytest
 from leptonhpc.errors import WorkerError
 from leptonhpc.planning import Resources, Stage
 from leptonhpc.planning.explain import explain
-from leptonhpc.runtime.execute import sum_afresh
+from leptonhpc.runtime.adding import sum_afresh
 from leptonhpc.runtime.monitor import Monitor
 from leptonhpc.runtime.record import Record
 from leptonhpc.testing.machines import stage_of

@@ -12,7 +12,7 @@ from distributed import Client, LocalCluster
 from distributed.protocol import deserialize, serialize
 
 import leptonhpc as lh
-from leptonhpc.runtime.execute import sum_accumulators
+from leptonhpc.runtime.adding import sum_accumulators
 from leptonhpc.runtime.kept import Kept
 from leptonhpc.runtime.memory import OF_LIMIT
 
