@@ -78,11 +78,13 @@ def status(profile: AnyProfile = None, json: Json = False) -> None:
         print_json([asdict(each) for each in found])
         return
     if not found:
-        print_text("no cluster is up")
+        print_text("no cluster is up" if profile is None else f"no cluster of {profile!r} is up")
     for each in found:
         workers = "do not answer" if each.workers is None else f"{each.workers} of {each.wanted}"
         print_text(f"{each.run}  ({each.kind}, profile {each.profile or 'none'})")
-        print_text(f"  workers    {workers}\n  scheduler  {each.scheduler}")
+        if each.scheduler is None:
+            workers = "none yet: it starts"
+        print_text(f"  workers    {workers}\n  scheduler  {each.scheduler or '-'}")
         print_text(f"  folder     {each.folder}")
         if each.dashboard is not None:
             print_text(f"  dashboard  {each.dashboard}")

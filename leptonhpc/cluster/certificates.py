@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 LIFETIME = datetime.timedelta(days=400)
 """Longer than any walltime: UNLIMITED is a year to SLURM. With the run its keys are worthless."""
-BACKDATED = datetime.timedelta(minutes=10)
-"""Clocks of nodes differ."""
+BACKDATED = datetime.timedelta(days=2)
+"""Clocks of nodes differ, and some are in local time: before a run there are no keys of it."""
 AUTHORITY = "ca"
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leptonhpc.cluster.clients import identities
+from leptonhpc.cluster.clients import identity, workers_in
+from leptonhpc.cluster.demand import NAME as DEMAND
 from leptonhpc.cluster.demand import call_for
 from leptonhpc.cluster.security import security_of
 from leptonhpc.errors import OptionError, WorkerError
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 SCHEDULER = "LEPTONHPC_SCHEDULER"
 """Environment variable: the scheduler file that programs connect to."""
+_LOOK_SECONDS = 0.1
 
 
 @contextmanager
@@ -148,14 +151,20 @@ def _connected(address: str, keys: Any, timeout: float) -> Client:
 
 
 def _wait(client: Client, workers: int, timeout: float) -> None:
-    found = 0
+    deadline, found = time.monotonic() + timeout, 0
     adaptive = call_for(client, workers, seconds=timeout)
-    try:
-        client.wait_for_workers(workers, timeout=timeout)
-    except TimeoutError:
-        with suppress(OSError, WorkerError):
-            found = len(identities(client))
-        message = f"{workers} workers were to come within {timeout:g} seconds; {found} came"
-        raise WorkerError(message) from None
+    while (answer := identity(client)) and (found := len(workers_in(answer))) < workers:
+        groups = answer.get(DEMAND)
+        most = workers if groups is None else sum(group["workers"] for group in groups.values())
+        if most < workers:
+            message = (
+                f"{workers} workers were to come; {found} came, and no more than {most} can: so "
+                "many the profile has, less those whose jobs ended again and again, or were refused"
+            )
+            raise WorkerError(message)
+        if time.monotonic() > deadline:
+            message = f"{workers} workers were to come within {timeout:g} seconds; {found} came"
+            raise WorkerError(message)
+        time.sleep(_LOOK_SECONDS)
     if adaptive:
         call_for(client, 0)

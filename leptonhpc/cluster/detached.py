@@ -25,7 +25,7 @@ from leptonhpc.cluster.machines import ProcessIdentity, this_machine
 from leptonhpc.cluster.ownership import machine_of
 from leptonhpc.cluster.profiles import load_profile
 from leptonhpc.cluster.runs import Run, cancel_jobs, is_alive, live_runs, remove_dead_runs
-from leptonhpc.cluster.starting import launch_of
+from leptonhpc.cluster.starting import joined, launch_of
 from leptonhpc.errors import LeptonError, OptionError, WorkerError
 
 _ASK_SECONDS = 15.0
@@ -159,7 +159,7 @@ def environment(profile: str, *, timeout: float = 600.0) -> Iterator[dict[str, s
         return
     launch = launch_of(load_profile(profile), name=profile)
     with hosting(launch, timeout=timeout) as run:
-        with connect(run.folder, workers=launch.awaited, timeout=timeout):
+        with joined(run, launch.awaited, timeout=timeout):
             pass
         yield _variables(run)
 

@@ -83,9 +83,14 @@ class Group:
                 f"such as '04:00:00'; found {self.walltime!r}"
             )
             raise OptionError(message)
-        for option in (self.options,) if isinstance(self.options, str) else self.options:
-            plain = isinstance(option, str) and option.isprintable()
-            if not plain or isinstance(self.options, str) or not option.startswith("-"):
+        table = self.environment
+        if not isinstance(table, Mapping) or any("=" in k or not k for k in table):
+            message = f"group {self.name}: environment is a table of variables; found {table!r}"
+            raise OptionError(message)
+        listed = isinstance(self.options, list | tuple)
+        for option in self.options if listed else (self.options,):
+            plain = listed and isinstance(option, str) and option.isprintable()
+            if not plain or not str(option).startswith("-"):
                 message = (
                     f"group {self.name}: options are a list of sbatch's, such as "
                     f"['--gres=gpu:1']; found {option!r}"

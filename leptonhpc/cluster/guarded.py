@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from distributed import Nanny, Scheduler, Worker
@@ -21,11 +22,14 @@ from tornado.httpserver import HTTPServer
 from leptonhpc.cluster.audit import Audit, AuditPlugin, ToldAudit, holder, note_stranger
 from leptonhpc.cluster.demand import NAME as DEMAND
 from leptonhpc.cluster.gate import Gate, most_waiting
+from leptonhpc.errors import WorkerError
 
 logger = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS = 10.0
 """Who has not shown a certificate by then, or asked for a page, is cut off."""
+_TRIES = 3
+"""A worker that ended so often before it had joined is not started again."""
 
 
 def guard_listeners(audit: Audit | None = None) -> None:
@@ -174,6 +178,11 @@ class GuardedScheduler(Scheduler):
         self.shown[address] |= {k: v for k, v in shown.items() if k == "serial"}
         try:
             await super().add_worker(comm, address=address, **options)
+        except OSError:  # it died before it was answered: Dask would count it for minutes more
+            found = self.workers.get(address)
+            if found is not None and found.server_id == options.get("server_id"):
+                await self.remove_worker(address, stimulus_id="leptonhpc-lost-while-joining")
+            raise
         finally:
             self.shown.pop(address, None)
 
@@ -206,7 +215,74 @@ class GuardedNanny(_Noting, Nanny):
             audit = ToldAudit(self)
             guard_listeners(audit)
         self._audit = audit
+        self.gave_up = False
+        """Its worker could not be started again: it closed by itself, and nobody asked it to."""
+        self.exit_code: int | None = None
+        """Of its worker's process that ended last; below 0: the signal that killed it."""
         super().__init__(*args, **{**options, "worker_class": GuardedWorker})
+
+    async def close(self, timeout: float = 5, reason: str = "nanny-close") -> Any:  # type: ignore[override]
+        """Close, and remember whether anybody wanted that.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds that the worker may take.
+        reason : str
+            As Dask gives it.
+
+        Returns
+        -------
+        str
+            As Dask's own.
+        """
+        self.gave_up |= reason.startswith(("nanny-instantiate", "nanny-unregister"))
+        return await super().close(timeout=timeout, reason=reason)
+
+    def _on_worker_exit_sync(self, exitcode: int | None) -> None:
+        self.exit_code = exitcode
+        super()._on_worker_exit_sync(exitcode)  # type: ignore[no-untyped-call]
+
+
+async def begin(make: Callable[[], GuardedNanny]) -> GuardedNanny:
+    """Start a worker and its nanny: again, if it ends before it has joined.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the nanny.
+
+    Returns
+    -------
+    GuardedNanny
+        Its worker has joined.
+
+    Raises
+    ------
+    WorkerError
+        If it did not join in three tries.
+    """
+    for left in reversed(range(_TRIES)):
+        nanny = make()
+        try:
+            await nanny
+            return nanny
+        except (OSError, RuntimeError) as error:
+            message = f"worker {nanny.name} did not start: {_reason(nanny, error)}"
+            if not left:
+                raise WorkerError(f"{message}, in the last of {_TRIES} tries") from error
+            logger.warning("%s; it is started again", message)
+    raise AssertionError  # the last try returns or raises
+
+
+def _reason(nanny: GuardedNanny, error: Exception) -> str:
+    told: BaseException = error
+    while told.__cause__ is not None:
+        told = told.__cause__
+    if nanny.exit_code is None or "Nanny failed" not in str(told):  # the worker's own words
+        return f"{type(told).__name__}: {told}"
+    code = nanny.exit_code
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
 
 class GuardedWorker(_Noting, Worker):

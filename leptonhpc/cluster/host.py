@@ -123,10 +123,11 @@ def main(arguments: list[str], *, run_async: Callable[..., None] = asyncio.run) 
         with dask.config.set({**SETTINGS, "temporary-directory": str(run.scratch)}):
             run_async(serve(run, launch, parent=parent))
     except Exception as error:
-        # its client reads the reason here, then removes the folder
+        # who waits for the start, or holds the cluster, reads this and removes the folder
         run.write(run.folder / "failed.json", {"reason": f"{type(error).__name__}: {error}"})
         logging.getLogger(__name__).exception("the cluster could not start or go on")
-        if launch.detached or os.getppid() != parent:
+        left_alone = launch.detached and run.scheduler_file.exists()
+        if left_alone or os.getppid() != parent:
             run.remove()
         return 1
     run.remove()

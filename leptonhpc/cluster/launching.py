@@ -5,23 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from leptonhpc.cluster.groups import Group, group_from
 from leptonhpc.cluster.machines import identify
 from leptonhpc.cluster.runs import Run, cancel_jobs, new_run
 from leptonhpc.cluster.security import make_keys
-from leptonhpc.errors import WorkerError
+from leptonhpc.errors import StoreError, WorkerError
 
 END_SECONDS = 30.0
 """A host process that has not ended by then is killed; its workers die with it."""
 _POLL_SECONDS = 0.05
+_BAD = re.compile(r"WARNING|ERROR|^([a-z_]+\.)*[A-Z]\w*(Error|Exception|Exit)\b")
+"""In a line of a log that says what went wrong, such as the last one of a traceback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +135,7 @@ def start_host(launch: Launch) -> tuple[Run, subprocess.Popen[bytes]]:
     """
     run, lock = new_run(launch.kind)
     try:
-        make_keys(run.folder)
-        run.write(
-            run.launch_file, {**asdict(launch), "groups": [g.to_dict() for g in launch.groups]}
-        )
+        _prepare(run, launch)
         with open(run.log_file, "wb", opener=_private) as log:
             process = subprocess.Popen(
                 [
@@ -155,6 +156,17 @@ def start_host(launch: Launch) -> tuple[Run, subprocess.Popen[bytes]]:
     finally:
         os.close(lock)
     return run, process
+
+
+def _prepare(run: Run, launch: Launch) -> None:
+    try:
+        make_keys(run.folder)
+        run.write(
+            run.launch_file, {**asdict(launch), "groups": [g.to_dict() for g in launch.groups]}
+        )
+    except OSError as error:
+        message = f"the keys of a run cannot be written in {str(run.folder.parent)!r}: {error}"
+        raise StoreError(message) from error
 
 
 def wait_for_host(run: Run, process: subprocess.Popen[bytes], *, timeout: float) -> None:
@@ -208,7 +220,7 @@ def end_host(run: Run, process: subprocess.Popen[bytes]) -> None:
 
 
 def last_words(run: Run) -> str:
-    """Give the last warnings of a host process, or whatever it said last.
+    """Give the last warnings of a host process and of SLURM jobs, or whatever they said last.
 
     Parameters
     ----------
@@ -218,13 +230,22 @@ def last_words(run: Run) -> str:
     Returns
     -------
     str
-        Up to three lines as one.
+        Up to three lines of each of three logs as one.
     """
+    said = _end_of(run.log_file)
     with contextlib.suppress(OSError):
-        lines = run.log_file.read_text(errors="replace").strip().splitlines()
-        bad = [line for line in lines if "WARNING" in line or "ERROR" in line]
-        return "; ".join((bad or lines)[-3:]) or "nothing"
-    return "nothing"
+        logs = sorted((run.folder / "logs").iterdir(), key=lambda log: log.stat().st_mtime)
+        for log in logs[-2:]:
+            said += [f"{log.name}: {line}" for line in _end_of(log)]
+    return "; ".join(said) or "nothing"
+
+
+def _end_of(log: Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        lines = log.read_text(errors="replace").strip().splitlines()
+        bad = [line for line in lines if _BAD.search(line)]
+        return (bad or lines)[-3:]
+    return []
 
 
 def _private(path: str, flags: int) -> int:

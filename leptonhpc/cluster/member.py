@@ -7,18 +7,20 @@ It finds the scheduler and its keys in the run's folder, which all nodes see.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import dask
 
 from leptonhpc.cluster.groups import Group
-from leptonhpc.cluster.guarded import GuardedNanny
+from leptonhpc.cluster.guarded import GuardedNanny, begin
 from leptonhpc.cluster.launching import Launch, read_launch
 from leptonhpc.cluster.runs import RUNS, Run
 from leptonhpc.cluster.security import security_of
@@ -26,6 +28,9 @@ from leptonhpc.cluster.settings import SETTINGS
 from leptonhpc.errors import OptionError, WorkerError
 
 _JOIN_SECONDS = 60.0
+_START_SECONDS = 300.0
+"""Of one try: a hundred nodes that load Python from one file system take minutes."""
+_LOOK_SECONDS = 5.0
 
 
 async def serve(run: Run, launch: Launch, group: Group, name: str) -> None:
@@ -45,20 +50,40 @@ async def serve(run: Run, launch: Launch, group: Group, name: str) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with GuardedNanny(
-        _scheduler_address(run), name=name, nthreads=group.threads, memory_limit=group.nbytes,
-        host=launch.host, interface=launch.interface, protocol="tls", env=group.variables,
-        security=security_of(run.folder, role="all"),
-        local_directory=str(run.scratch), death_timeout=_JOIN_SECONDS,
-    ) as nanny:  # fmt: skip
-        ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_finished(nanny))]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            end.cancel()
+    make = partial(
+        GuardedNanny, _scheduler_address(run), name=name, nthreads=group.threads,
+        memory_limit=group.nbytes, host=launch.host, interface=launch.interface, protocol="tls",
+        env=group.variables, security=security_of(run.folder, role="all"),
+        local_directory=str(run.scratch), death_timeout=_START_SECONDS,
+    )  # fmt: skip
+    joined = asyncio.Event()
+    serving = asyncio.create_task(_serve(make, joined))
+    stopping = asyncio.create_task(_until_no_more(run, stop, joined))
+    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    serving.cancel()  # while it starts, too
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
 
 
-async def _finished(nanny: Any) -> None:
-    await nanny.finished()
+async def _serve(make: Callable[[], GuardedNanny], joined: asyncio.Event) -> None:
+    gave_up = True
+    while gave_up:
+        async with await begin(make) as nanny:
+            joined.set()
+            await nanny.finished()
+        gave_up = nanny.gave_up
+
+
+async def _until_no_more(run: Run, stop: asyncio.Event, joined: asyncio.Event) -> None:
+    """Wait until this is told to end, or the run ends before its worker has joined."""
+    while not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _LOOK_SECONDS)
+        if not joined.is_set():  # later its scheduler's end is its own
+            with contextlib.suppress(OSError):
+                if not run.launch_file.exists():
+                    return
 
 
 def _scheduler_address(run: Run) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import stat
 import subprocess
 import time
@@ -114,12 +115,18 @@ def runs_folder() -> Path:
     Raises
     ------
     StoreError
-        If it belongs to somebody else, or others can enter it.
+        If it belongs to somebody else, others can enter it, or it cannot be made.
     """
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     folder = Path(os.environ.get(RUNS) or Path(base) / "leptonhpc" / "runs").absolute()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
+    try:
+        for place in (*reversed(folder.parents), folder):
+            if not place.exists():
+                place.mkdir(mode=0o700, exist_ok=True)  # whatever the umask: who may rename it?
+        found = folder.stat()
+    except OSError as error:
+        message = f"the folder of runs cannot be made: {error}. Set ${RUNS} to a folder of yours"
+        raise StoreError(message) from error
     if found.st_uid == os.getuid() and found.st_mode & 0o077:
         folder = folder / PRIVATE
         with contextlib.suppress(FileExistsError):
@@ -152,18 +159,25 @@ def new_run(kind: str) -> tuple[Run, int]:
     ------
     OptionError
         If there is no such kind.
+    StoreError
+        If its folder cannot be written, such as on a full disk.
     """
     if kind not in KINDS:
         raise OptionError(f"a run is of kind {', '.join(KINDS)}; found {kind!r}")
     remove_dead_runs()
     folder = runs_folder() / f"{kind}-{uuid.uuid4().hex[:10]}"
     making = folder.with_name(f"{MAKING}{folder.name}")
-    making.mkdir(mode=0o700)
-    mark(making)
-    descriptor = os.open(making / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    with contextlib.suppress(OSError):  # no locks here: such a run counts as alive for long
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    making.rename(folder)  # locked before others can see it: none takes it for a dead one
+    try:
+        making.mkdir(mode=0o700)
+        mark(making)
+        descriptor = os.open(making / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        with contextlib.suppress(OSError):  # no locks here: such a run counts as alive for long
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        making.rename(folder)  # locked before others can see it: none takes it for a dead one
+    except OSError as error:
+        shutil.rmtree(making, ignore_errors=True)  # its name is random: nobody else's
+        message = f"a run cannot be made in {str(folder.parent)!r}: {error}. ${RUNS} names another"
+        raise StoreError(message) from error
     return Run(folder), descriptor
 
 

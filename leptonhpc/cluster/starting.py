@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leptonhpc.cluster.connecting import connect
+from leptonhpc.cluster.devices import require_device
 from leptonhpc.cluster.groups import Group
 from leptonhpc.cluster.launching import Launch, hosting, last_words, new_token
 from leptonhpc.cluster.profiles import Profile
+from leptonhpc.cluster.runs import Run
 from leptonhpc.cluster.slurm_environment import require_allocation, require_slurm
 from leptonhpc.errors import OptionError, WorkerError
 
@@ -78,7 +80,11 @@ def launch_of(profile: Profile, *, detached: bool = False, name: str | None = No
     """
     loopback = profile.interface is None
     if profile.kind == "connect":
-        raise OptionError("a profile of kind connect starts nothing; use `connect`")
+        message = (
+            f"a profile of kind connect starts nothing, {profile.scheduler!r} is there already: "
+            "give it to a driver as --scheduler, or use leptonhpc.cluster.connect"
+        )
+        raise OptionError(message)
     if profile.kind == "in-allocation":
         require_allocation(several=loopback)
     if profile.kind == "slurm":
@@ -89,6 +95,8 @@ def launch_of(profile: Profile, *, detached: bool = False, name: str | None = No
             f"{profile.kind}. Leave it out"
         )
         raise OptionError(message)
+    for group in profile.groups:
+        require_device(group, elsewhere=bool(profile.prologue))
     return Launch(
         profile.kind, _distinct(profile.groups), host=LOOPBACK if loopback else None,
         interface=profile.interface, token=new_token() if profile.dashboard else None,
@@ -118,8 +126,30 @@ def started(launch: Launch, *, timeout: float, wait_for: int | None = None) -> I
     """
     wanted = launch.awaited if wait_for is None else wait_for
     with hosting(launch, timeout=timeout) as run, ExitStack() as stack:
+        yield stack.enter_context(joined(run, wanted, timeout=timeout))
+
+
+@contextmanager
+def joined(run: Run, workers: int, *, timeout: float) -> Iterator[Client]:
+    """Keep a client of a run of this process's; where workers do not come, say what they said.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    workers : int
+        To wait for.
+    timeout : float
+        Seconds that they may take.
+
+    Yields
+    ------
+    distributed.Client
+        Connected.
+    """
+    with ExitStack() as stack:
         try:
-            client = stack.enter_context(connect(run.folder, workers=wanted, timeout=timeout))
+            client = stack.enter_context(connect(run.folder, workers=workers, timeout=timeout))
         except WorkerError as error:
             raise WorkerError(f"{error}. The cluster said: {last_words(run)}") from error
         yield client

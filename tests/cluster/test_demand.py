@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leptonhpc.cluster import Group, Profile
+from leptonhpc.cluster.connecting import _wait
 from leptonhpc.cluster.demand import NAME, Demand, call_for, dispensable, missing, present
 from leptonhpc.cluster.profiles import profile_from
 from leptonhpc.cluster.starting import launch_of
-from leptonhpc.errors import OptionError
+from leptonhpc.errors import OptionError, WorkerError
 
 CPU, GPU = Group("cpu", 3, least=1), Group("gpu", 2, least=0)
 
@@ -129,3 +130,13 @@ def test_who_looks_for_the_first_worker_takes_nothing_back() -> None:
     assert call_for(client, 0)
     assert list(present(client)) == ["a"]
     assert client.demand.workers() == 1
+
+
+def test_nobody_waits_for_workers_that_will_not_come() -> None:
+    client: Any = OneClient(CPU, GPU)
+    _wait(client, 1, timeout=0.0)
+    with pytest.raises(WorkerError, match="5 workers were to come within 0 seconds; 1 came"):
+        _wait(client, 5, timeout=0.0)
+    client.demand.given_up.add("gpu-1")
+    with pytest.raises(WorkerError, match="5 workers were to come; 1 came, and no more than 4 can"):
+        _wait(client, 5, timeout=3600.0)

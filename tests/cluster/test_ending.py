@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from leptonhpc.cluster import Group, detached
+from leptonhpc.cluster import Group, detached, host
 from leptonhpc.cluster.launching import Launch
 from leptonhpc.cluster.machines import Machine, ProcessIdentity, identify, this_machine
 from leptonhpc.cluster.ownership import MARKER
@@ -115,3 +116,25 @@ def test_a_machine_is_known_by_its_boot_or_by_a_name_that_is_its_own() -> None:
     assert not Machine("other", "-").is_here
     assert not Machine("", "").is_here
     assert not Machine("localhost", "-").is_here
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_why_a_cluster_that_lives_on_did_not_start_is_left_for_who_waits_for_that(
+    started: bool, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(serving: Coroutine[Any, Any, None]) -> None:
+        serving.close()
+        raise OSError("no such network")
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    run, lock = new_run("local")
+    run.write(run.launch_file, {**asdict(Launch("local", (), detached=True)), "groups": []})
+    if started:  # then nobody waits any more
+        run.write(run.scheduler_file, {})
+    assert host.main([str(run.folder), str(os.getppid()), str(lock)], run_async=fail) == 1
+    os.close(lock)
+    assert run.folder.exists() is not started
+    if not started:
+        reason = json.loads((run.folder / "failed.json").read_text())["reason"]
+        assert reason == "OSError: no such network"
+        run.remove()

@@ -223,3 +223,37 @@ def test_a_kind_that_is_not_known_makes_no_run(base: Path) -> None:
     with pytest.raises(OptionError, match="of kind local, slurm, in-allocation"):
         new_run("../local")
     assert list(base.iterdir()) == []
+
+
+def test_parents_that_are_made_are_private_whatever_the_umask(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RUNS, str(base / "made" / "runs"))
+    old = os.umask(0)
+    try:
+        folder = runs_folder()
+    finally:
+        os.umask(old)
+    assert {stat.S_IMODE(place.stat().st_mode) for place in (folder, folder.parent)} == {0o700}
+
+
+def test_a_folder_of_runs_that_cannot_be_made_is_an_error_that_names_the_variable(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (base / "file").touch()
+    monkeypatch.setenv(RUNS, str(base / "file" / "runs"))
+    with pytest.raises(StoreError, match=f"file.*Set .{RUNS}"):
+        runs_folder()
+
+
+def test_a_run_that_no_disk_has_room_for_leaves_nothing(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(making: Path) -> None:
+        (making / MARKER).touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("leptonhpc.cluster.runs.mark", fill)
+    with pytest.raises(StoreError, match="No space left"):
+        new_run("local")
+    assert list(base.iterdir()) == []

@@ -22,6 +22,8 @@ from leptonhpc.cluster.runs import RUNS, Run
 from .conftest import noted, wait_until
 
 HEAD, OTHER = "10.79.0.1", "10.79.0.2"
+STRICT = "leptonhpc.testing.strict_device"
+"""Its arrays refuse to be mixed with NumPy's."""
 
 CLUSTER = """
 import subprocess
@@ -41,6 +43,46 @@ with connect(sys.argv[1], workers=2, timeout=300):
     # never written, so no bytes on disk: arithmetic on zeros, in many blocks
     report = lh.matmul(sys.argv[2], sys.argv[2], out=sys.argv[3], memory="220 MB").report
     print(json.dumps([report.off_owner, [d.name for d in report.by_device()]]))
+"""
+
+MIXED = """
+import asyncio, json, os, sys
+from pathlib import Path
+import numpy as np
+import zarr
+from zarr.storage import LocalStore, WrapperStore
+import leptonhpc as lh
+from leptonhpc.cluster import connect
+from leptonhpc.planning import layout
+layout.BAND_NBYTES = layout.TASK_NBYTES = 24_000  # a chunk
+folder = Path(sys.argv[2])
+
+asked = folder / "asked"
+asked.mkdir()
+
+class Held(WrapperStore):  # nothing is read before each host has asked for something
+    async def get(self, key, *words, **options):
+        if key.startswith("c/"):
+            place = Path(self._store.root).with_name("asked")
+            (place / str(os.getpid())).touch()
+            while len(list(place.iterdir())) < 2:
+                await asyncio.sleep(0.02)
+        return await self._store.get(key, *words, **options)
+
+def stored(name, values):
+    zarr.create_array(folder / name, data=values, chunks=(50, values.shape[1]))
+    return zarr.open_array(Held(LocalStore(folder / name, read_only=True)), mode="r")
+
+random = np.random.default_rng(5)
+a, b, c = (random.standard_normal(shape) for shape in ((300, 120), (120, 60), (900, 60)))
+with connect(sys.argv[1], workers=2, timeout=300) as client:
+    svd = lh.svd(lh.open(stored("n", c)), rank=4, method="gram", out=folder / "svd")
+    product = lh.matmul(lh.open(stored("m", a)), b, out=folder / "product")
+    devices = client.run(lambda: os.environ.get("LEPTONHPC_DEVICE"))
+np.testing.assert_allclose(np.asarray(product.product), a @ b, rtol=0, atol=1e-10)
+np.testing.assert_allclose(svd.s, np.linalg.svd(c, compute_uv=False)[:4], rtol=1e-10)
+worked = sorted(d.name for d in svd.report.by_device())
+print(json.dumps([devices, worked, [r.report.off_owner for r in (product, svd)]]))
 """
 
 CLIENT = """
@@ -190,14 +232,15 @@ class Far:
 
 @pytest.fixture
 def far(hosts: Hosts, runs: Path, tmp_path: Path) -> Iterator[Far]:
-    """Start a cluster on one host, with a worker of its own, and one more on the other host."""
+    """Start a cluster with a worker on cores of one host, and one on a device of the other."""
     zarr.create_array(tmp_path / "a", shape=(3000, 3000), chunks=(300, 300), dtype="f8")
     python = sys.executable
     with hosts.popen(hosts.head, python, "-c", CLUSTER) as cluster:
         assert cluster.stdout is not None
         folder = cluster.stdout.readline().strip()
         folder = str(Path(folder).parent)
-        member = (python, "-P", "-m", "leptonhpc.cluster.member", folder, "a", "far-0")
+        command = (python, "-P", "-m", "leptonhpc.cluster.member", folder, "a", "far-0")
+        member = ("env", f"LEPTONHPC_DEVICE={STRICT}", *command)
         try:
             with hosts.popen(hosts.other, *member) as worker:
                 try:
@@ -227,7 +270,7 @@ def test_what_a_host_had_that_is_cut_off_for_good_is_done_by_the_other(far: Far)
     assert f"tls://{HEAD}" in {device.rsplit(":", 1)[0] for device in devices}
 
 
-def test_a_slow_link_makes_a_job_slower_and_nothing_else(far: Far) -> None:
+def test_cores_of_one_host_and_a_device_of_another_do_one_job_over_a_slow_link(far: Far) -> None:
     for host in (far.hosts.head, far.hosts.other):
         limit = ("tbf", "rate", "20mbit", "burst", "64kb", "latency", "200ms")
         done = subprocess.run(
@@ -236,6 +279,12 @@ def test_a_slow_link_makes_a_job_slower_and_nothing_else(far: Far) -> None:
         )  # fmt: skip
         if done.returncode != 0:
             pytest.skip(f"this kernel has no token bucket: {done.stderr.strip()}")
-    with far.job() as job:
-        off_owner, _ = far.require_right(job)
-    assert off_owner == 0
+    said = far.hosts.run(
+        far.hosts.head, sys.executable, "-c", MIXED, far.folder, str(far.data)
+    )  # fmt: skip
+    devices, worked, off_owner = json.loads(said.splitlines()[-1])
+    assert {_host(address): device for address, device in devices.items()} == {
+        HEAD: os.environ.get("LEPTONHPC_DEVICE"), OTHER: STRICT
+    }  # fmt: skip
+    assert worked == sorted(devices)  # both hosts did some, and all of it is right
+    assert off_owner == [0, 0]

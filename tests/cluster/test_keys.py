@@ -28,12 +28,15 @@ LONGEST = datetime.timedelta(days=365)
 """Of a job without a limit SLURM says that it ends in a year."""
 
 
-def test_keys_outlive_the_longest_walltime(tmp_path: Path) -> None:
+def test_keys_outlive_the_longest_walltime_and_hold_where_a_clock_is_late(
+    tmp_path: Path,
+) -> None:
     make_keys(tmp_path)
     now = datetime.datetime.now(datetime.UTC)
     for name in ("ca", *ROLES):
         certificate = x509.load_pem_x509_certificate((tmp_path / f"{name}.pem").read_bytes())
         assert certificate.not_valid_after_utc > now + LONGEST
+        assert certificate.not_valid_before_utc < now - datetime.timedelta(days=1)
 
 
 def test_a_log_that_cannot_be_written_is_said_first_and_stops_nobody_later(

@@ -235,6 +235,9 @@ def test_a_cluster_that_cannot_start_says_why_and_leaves_nothing(
         ({"groups": []}, "one group or more"),
         ({"workers": 1, "groups": [launchers.Group("a")]}, "found both"),
         ({"groups": [launchers.Group("a"), launchers.Group("a")]}, "different names"),
+        ({"groups": [launchers.Group("a", device="cudda")]}, "host, .*cuda-tf32.*found 'cudda'"),
+        ({"groups": [launchers.Group("a", device="cuda:1")]}, "no module can have this name"),
+        ({"groups": [launchers.Group("a", device="zarr")]}, "'zarr': that module has none"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_starts(
