@@ -1,4 +1,4 @@
-"""Processes of Python code that begin at once: forked from one that has imported the package.
+"""Processes that begin at once: forked from one that has imported the package, or PyTorch too.
 
 Each is a process as `python -c` makes one: it ends as the interpreter does, with its traceback, its
 exit code, and the signal that an interrupt sends on. What they share is what importing gives, and
@@ -6,14 +6,17 @@ the seed of hashes: tests of what must not depend on that start processes of the
 """
 
 import json
+import multiprocessing.forkserver
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGKILL
+
+import pytest
 
 PATIENCE_SECONDS = 600.0
 
@@ -84,3 +87,17 @@ def forking(folder: Path) -> Iterator[Forking]:
         [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         yield Forking(server, folder)
+
+
+@contextmanager
+def forkserver_of(modules: Sequence[str]) -> Iterator[None]:
+    """Let workers of Dask, and pools, be forked from a process that has imported these modules."""
+    server = multiprocessing.forkserver.ForkServer()
+    server.set_forkserver_preload(list(modules))
+    server.ensure_running()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ensure_running", "get_inherited_fds", "connect_to_new_process"):
+            patch.setattr(multiprocessing.forkserver, name, getattr(server, name))
+        yield
+    os.kill(server._forkserver_pid, SIGKILL)  # else it would wait for all that it forked
+    server._stop()

@@ -4,28 +4,32 @@ python tests/soak/cluster_kills.py --kills 200 --seed 1
 
 A victim is the client, the scheduler, a worker, both workers, or all of them at once. Where one
 worker is left the job itself must end well; else the same command must, on what is started anew.
+With --mixed one worker's device is the double of a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
 import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kills import CASES, keep_inputs, marks_of
-from numpy.typing import NDArray
+from departures import DEPARTURES
+from kills import CASES, keep_inputs, marks_of, slow_inputs
 
 from leptonhpc.cluster.clients import identities
 
@@ -34,9 +38,13 @@ LONGEST_SECONDS = 300.0
 PATIENCE_SECONDS = 12.0
 """A job waits for so long for a scheduler, or for workers, which nobody starts before it ended."""
 VICTIMS = ("client", "scheduler", "worker", "workers", "all")
-DRIVERS = [name for name in CASES if name != "svd by passes"]
-
-Matrix = NDArray[np.float64]
+EARLY = 0.1
+"""Share of the kills that come before a job has begun its journal."""
+LATER_SECONDS = 0.03
+"""A kill comes up to so long after the block, or stage, that is drawn."""
+SAME_BITS = ("matmul", "cholesky", "lu", "inv", "solve")
+"""Each block of their answers is computed by one task, on any of the workers, which are alike."""
+DEVICE = "leptonhpc.testing.strict_device"
 
 
 def run(name: str, paths: list[Path], out: Path, answer: Path, scheduler: Path) -> None:
@@ -45,20 +53,29 @@ def run(name: str, paths: list[Path], out: Path, answer: Path, scheduler: Path) 
 
     import leptonhpc as lh
     from leptonhpc.planning import layout
-    from leptonhpc.runtime import workers
+    from leptonhpc.runtime import checkpoints, workers
 
     case = CASES[name]
+    checkpoints.EVERY_SECONDS = case.every_seconds
     layout.BAND_NBYTES = layout.TASK_NBYTES = 100_000
     workers._PATIENCE_SECONDS = PATIENCE_SECONDS
     with Client(scheduler_file=str(scheduler), timeout=f"{PATIENCE_SECONDS} s"):
-        r = getattr(lh, case.driver)(*paths, **case.options, out=out, progress=False)
-        fields = {name: np.asarray(getattr(r, name)) for name in case.fields}
-        error = getattr(r.certificate, "error", 0.0)
-        np.savez(answer.with_suffix(".npz"), error=error, **fields)
+        r = getattr(lh, case.driver)(
+            *slow_inputs(paths), **case.options, out=out, progress=False
+        )  # fmt: skip
+        fields = {name: np.ascontiguousarray(np.asarray(getattr(r, name))) for name in case.fields}
+        said = {k: np.asarray(getattr(r.certificate, k, 0.0)) for k in ("error", "residuals")}
+        np.savez(answer.with_suffix(".npz"), **(said | fields))
+        placed = [s for s in r.report.stages if s.placement is not None and not s.resumed]
         found = {
             "converged": r.certificate.converged,
             "resumed": {s.name: s.resumed_tasks for s in r.report.stages if not s.resumed},
             "stages": [s.name for s in r.report.stages if s.resumed],
+            "digests": [hashlib.sha256(field).hexdigest() for field in fields.values()],
+            "again": {
+                s.name: sum(d.tasks for d in s.placement.devices) - s.tasks + s.resumed_tasks
+                for s in placed
+            },
         }
     answer.write_text(json.dumps(found))
 
@@ -70,11 +87,14 @@ class SmallCluster:
     ----------
     folder : Path
         For the address, logs and spilled data.
+    mixed : bool
+        The first worker has the double of a GPU.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.count = folder, 0
+    def __init__(self, folder: Path, *, mixed: bool = False) -> None:
+        self.folder, self.count, self.mixed = folder, 0, mixed
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.logs: dict[str, Path] = {}
         self.address = folder / "scheduler.json"
 
     def mend(self) -> None:
@@ -85,14 +105,9 @@ class SmallCluster:
             self._start("scheduler", "--port", "0", "--no-dashboard")
             deadline = time.monotonic() + LONGEST_SECONDS
             while not self.address.exists():
-                assert time.monotonic() < deadline, "the scheduler did not start"
+                assert time.monotonic() < deadline, f"the scheduler did not start: {self._said()}"
                 time.sleep(0.05)
-        for name in ("worker 0", "worker 1"):
-            if not self._runs(name):
-                self._start(
-                    name, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0",
-                    "--local-directory", str(self.folder),
-                )  # fmt: skip
+        self._start_workers()
         self._wait_for_workers()
 
     def kill(self, names: tuple[str, ...]) -> None:
@@ -101,6 +116,14 @@ class SmallCluster:
             if (process := self.processes.pop(name, None)) is not None:
                 process.kill()
                 process.wait()
+
+    def _start_workers(self) -> None:
+        for name in ("worker 0", "worker 1"):
+            if not self._runs(name):
+                self._start(
+                    name, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0",
+                    "--local-directory", str(self.folder),
+                )  # fmt: skip
 
     def _runs(self, name: str) -> bool:
         return name in self.processes and self.processes[name].poll() is None
@@ -111,17 +134,33 @@ class SmallCluster:
             sys.executable, "-m", "dask", kind, "--host", "127.0.0.1",
             "--scheduler-file", str(self.address), *options,
         ]  # fmt: skip
+        paths = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        if self.mixed and name == "worker 0":
+            environment["LEPTONHPC_DEVICE"] = DEVICE
         with (self.folder / f"{kind}-{self.count}.log").open("wb") as log:
-            self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
+            self.processes[name] = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment
+            )  # fmt: skip
 
     def _wait_for_workers(self) -> None:
         from distributed import Client
 
         with Client(scheduler_file=str(self.address), timeout="60 s") as client:
             deadline = time.monotonic() + LONGEST_SECONDS
-            while len(identities(client)) != 2:
-                assert time.monotonic() < deadline, "the workers did not come"
+            while len(found := identities(client)) != 2:
+                there = [(each["name"], each["status"]) for each in found.values()]
+                problem = f"the workers did not come: {there} joined"
+                assert time.monotonic() < deadline, f"{problem}; {self._said()}"
+                self._start_workers()  # nobody else does, if one ends before it has joined
                 time.sleep(0.05)
+
+    def _said(self) -> str:
+        """Say which processes run, and how the logs end."""
+        ran = {name: process.poll() for name, process in self.processes.items()}
+        logs = sorted(self.folder.glob("*.log"), key=lambda log: log.stat().st_mtime)[-3:]
+        ends = [f"{log.name}:\n{log.read_text(errors='replace')[-2000:]}" for log in logs]
+        return "\n".join([f"exit codes {ran}", *ends])
 
 
 class ClusterSoak:
@@ -133,69 +172,109 @@ class ClusterSoak:
         For inputs and outputs.
     seed : int
         Of the victims and the moments.
+    mixed : bool
+        The first worker has the double of a GPU.
     """
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, *, mixed: bool = False) -> None:
         self.folder, self.random = folder, random.Random(seed)
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["distributed", "leptonhpc.api", "cluster_kills"])
-        self.cluster = SmallCluster(folder)
+        self.cluster = SmallCluster(folder, mixed=mixed)
         self.kills = Counter[str]()
-        self.seconds: dict[str, float] = {}
+        self.seen = Counter[str]()
+        """Of the kills: those that hit a running job, those after which finished work was there to
+        go on with, how much of it, and answers that were the same bit for bit."""
+        self.whole: dict[str, dict[str, Any]] = {}
         self.inputs: dict[str, list[Path]] = {}
 
     def prepare(self, name: str) -> None:
         """Run a case once without a kill."""
-        if name in self.seconds:
+        if name in self.whole:
             return
         place = self.folder / name.replace(" ", "-")
         place.mkdir()
         self.inputs[name] = keep_inputs(CASES[name], place)
         self.cluster.mend()
-        began = time.monotonic()
-        assert self._run(name, place / "whole", None)
-        self.seconds[name] = time.monotonic() - began
-        self._check(name)
+        process, began, most = self._start(name, place / "whole"), time.monotonic(), 0
+        early = 0.0
+        while process.is_alive():
+            if early == 0 and journal_of(place / "whole").exists():
+                early = time.monotonic() - began
+            most = max(most, finished(place / "whole"))
+            process.join(0.002)
+        assert self._end(process, name, "nobody"), f"{name} failed"
+        self.whole[name] = self._check(name) | {"early": early, "most": most}
 
     def kill(self, name: str, victim: str, number: int) -> None:
         """Kill once, let the job or the same command end, and look at the numbers."""
         self.prepare(name)
         self.cluster.mend()
         out = self.folder / f"out-{number}"
-        done = self._run(name, out, victim)
+        process = self._start(name, out)
+        self._wait(process, out, self.whole[name])
+        struck = process.is_alive()
+        if struck:
+            self.kills[victim] += 1
+            self.seen["of running jobs"] += journal_of(out).exists()
+            self._strike(victim, process)
+        done = self._end(process, name, victim)
         stages, blocks = marks_of(out) if not done else (set(), Counter[str]())
         if not done:
             assert victim != "worker", f"{name}: a worker was left and the job failed"
             self.cluster.mend()
-            assert self._run(name, out, None), f"{name}: failed again after the {victim}'s death"
+            assert self._end(self._start(name, out), name, victim), f"{name}: failed again"
         found = self._check(name)
         assert stages <= set(found["stages"]), f"{name}: done again: {stages}"
         for stage, count in blocks.items():
             got = found["resumed"].get(stage)
             # workers end what they run when their client is dead: more may be done by now
             assert got is None or got >= count, f"{name}: {stage}: {got} of {count}"
+        self.seen["with finished work"] += bool(stages or blocks)
+        self.seen["stages kept"] += len(stages)
+        self.seen["blocks kept"] += blocks.total()
+        alike = found["digests"] == self.whole[name]["digests"]
+        assert alike or name not in SAME_BITS or self.cluster.mixed, f"{name}: other last bits"
+        self.seen["same bits"] += struck and alike
+        if struck and done and victim == "worker":
+            self.seen["went on without a worker"] += 1
+            self.seen["of these, tasks done again"] += sum(
+                max(0, n) for n in found["again"].values()
+            )
         assert out.exists()
         assert not Path(f"{out}.partial").exists()
+        shutil.rmtree(out)
 
-    def _run(self, name: str, out: Path, victim: str | None) -> bool:
-        """Run a case in a process of its own; tell whether it ended well."""
+    def _start(self, name: str, out: Path) -> Any:
+        """Run a case in a process of its own."""
         answer = self.folder / "answer"
         answer.unlink(missing_ok=True)
         arguments = (name, self.inputs[name], out, answer, self.cluster.address)
         process = self.context.Process(target=run, args=arguments)
         process.start()
-        if victim is not None:
-            process.join(self.random.uniform(0.3, 1.0) * self.seconds[name])
-            if process.is_alive():
-                self._strike(victim, process)
-                self.kills[victim] += 1
+        return process
+
+    def _wait(self, process: Any, out: Path, whole: dict[str, Any]) -> None:
+        """Return at a moment that is drawn: within the job, or before it began its journal."""
+        if self.random.random() < EARLY:
+            process.join(self.random.uniform(0, whole["early"]))
+            return
+        # a journal is there before anything is finished
+        wanted = self.random.randint(0, whole["most"])
+        while process.is_alive() and not (
+            journal_of(out).exists() and finished(out) >= wanted
+        ):  # fmt: skip
+            process.join(0.002)
+        process.join(self.random.uniform(0, LATER_SECONDS))
+
+    def _end(self, process: Any, name: str, victim: str) -> bool:
+        """Wait for the end of a run; say whether it was a good one."""
         process.join(LONGEST_SECONDS)
         if process.is_alive():
             process.kill()
             process.join()
             raise AssertionError(f"{name} hangs after the death of: {victim}")
-        assert victim is not None or process.exitcode == 0, f"{name} failed"
-        return process.exitcode == 0
+        return bool(process.exitcode == 0)
 
     def _strike(self, victim: str, client: Any) -> None:
         workers = ("worker 0", "worker 1")
@@ -221,74 +300,21 @@ class ClusterSoak:
         return found
 
 
-def _relative(error: Matrix, scale: Matrix) -> float:
-    return float(np.linalg.norm(error) / np.linalg.norm(scale))
+def journal_of(out: Path) -> Path:
+    """Give where the journal of an output is while its job runs."""
+    return Path(f"{out}.partial") / ".leptonhpc"
 
 
-def _matmul(a: list[Matrix], r: dict[str, Matrix]) -> float:
-    return float(
-        np.linalg.norm(r["product"] - a[0] @ a[1])
-        / (np.linalg.norm(a[0]) * np.linalg.norm(a[1]))
-    )  # fmt: skip
+def finished(out: Path) -> int:
+    """Count the stages and blocks that a job's journal has."""
+    with contextlib.suppress(FileNotFoundError):  # it is done, and its journal goes
+        journal = journal_of(out)
+        return len([*journal.glob("stages/*.npz"), *journal.glob("done/*/*-*")])
+    return 0
 
 
-def _svd(a: list[Matrix], r: dict[str, Matrix]) -> float:
-    true = np.linalg.svd(a[0], compute_uv=False)[: len(r["s"])]
-    residual = a[0] @ r["vh"].T - r["u"] * r["s"]
-    return max(_relative(r["s"] - true, a[0]), _relative(residual, a[0]))
-
-
-def _inv(a: list[Matrix], r: dict[str, Matrix]) -> float:
-    residual = a[0] @ r["x"] - np.eye(len(a[0]))
-    return float(np.linalg.norm(residual) / (np.linalg.norm(a[0]) * np.linalg.norm(r["x"])))
-
-
-def _solve(a: list[Matrix], r: dict[str, Matrix]) -> float:
-    residual = a[0] @ r["x"] - a[1]
-    return float(np.linalg.norm(residual) / (np.linalg.norm(a[0]) * np.linalg.norm(r["x"])))
-
-
-def _lstsq(a: list[Matrix], r: dict[str, Matrix]) -> float:
-    residual = a[0] @ r["x"] - a[1]
-    scale = np.linalg.norm(a[0]) * np.linalg.norm(residual)
-    return float(np.linalg.norm(a[0].T @ residual) / scale)
-
-
-def _nmf(a: list[Matrix], r: dict[str, Matrix]) -> float:
-    """Which of many stationary points it is, rounding decides: what it says of it must be true."""
-    error = np.linalg.norm(a[0] - r["w"] @ r["h"])
-    return max(-r["w"].min(), -r["h"].min(), abs(error - r["error"]) / np.linalg.norm(a[0]))
-
-
-DEPARTURES: dict[str, Callable[[list[Matrix], dict[str, Matrix]], float]] = {
-    "matmul": _matmul,
-    "svd": _svd,
-    "cholesky": lambda a, r: _relative(r["l"] @ r["l"].T - a[0], a[0]),
-    "lu": lambda a, r: _relative(r["l"] @ r["u"] - a[0][r["perm"].astype(int)], a[0]),
-    "qr": lambda a, r: max(
-        _relative(r["q"] @ r["r"] - a[0], a[0]),
-        float(np.linalg.norm(r["q"].T @ r["q"] - np.eye(r["q"].shape[1]), 2)),
-    ),
-    "inv": _inv,
-    "eigh": lambda a, r: _relative(
-        a[0] @ r["eigenvectors"] - r["eigenvectors"] * r["eigenvalues"], a[0]
-    ),
-    "solve": _solve,
-    "cg": _solve,
-    "lstsq": _lstsq,
-    "lsmr": _lstsq,
-    "pinv": lambda a, r: _inv(a, {"x": r["pinv"]}),
-    "polar": lambda a, r: max(
-        _relative(r["u"] @ r["p"] - a[0], a[0]),
-        float(np.linalg.norm(r["u"].T @ r["u"] - np.eye(r["u"].shape[1]), 2)),
-    ),
-    "nmf": _nmf,
-}
-"""How far each answer is from the truth, in NumPy's arithmetic."""
-
-
-def soak(folder: Path, *, kills: int, seed: int) -> Counter[str]:
-    """Kill so often: all victims in turn, all drivers in turn.
+def soak(folder: Path, *, kills: int, seed: int, mixed: bool = False) -> ClusterSoak:
+    """Kill so often: each victim of each driver in turn, in an order that is drawn.
 
     Parameters
     ----------
@@ -297,23 +323,27 @@ def soak(folder: Path, *, kills: int, seed: int) -> Counter[str]:
     kills : int
         At least so many.
     seed : int
-        Of the victims and the moments.
+        Of the order, the victims and the moments.
+    mixed : bool
+        One worker has the double of a GPU.
 
     Returns
     -------
-    Counter
-        Kills of each victim.
+    ClusterSoak
+        With its kills of each victim, and what they hit.
     """
-    it, number = ClusterSoak(folder, seed), 0
+    it, number = ClusterSoak(folder, seed, mixed=mixed), 0
+    pairs = list(product(CASES, VICTIMS))
+    it.random.shuffle(pairs)
     try:
         while it.kills.total() < kills:
-            name, victim = DRIVERS[number % len(DRIVERS)], VICTIMS[number % len(VICTIMS)]
+            name, victim = pairs[number % len(pairs)]
             it.kill(name, victim, number)
             number += 1
             print(f"{it.kills.total()} kills, the last: {name}, {victim}", flush=True)
     finally:
         it.cluster.kill(tuple(it.cluster.processes))
-    return it.kills
+    return it
 
 
 def main() -> None:
@@ -321,12 +351,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mixed", action="store_true")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.monotonic()
-        killed = soak(Path(folder), kills=arguments.kills, seed=arguments.seed)
+    folder, began = Path(tempfile.mkdtemp()), time.monotonic()
+    print(f"in {folder}, which stays where something is wrong", flush=True)
+    it = soak(folder, kills=arguments.kills, seed=arguments.seed, mixed=arguments.mixed)
+    shutil.rmtree(folder)
     print(
-        f"{killed.total()} kills in {time.monotonic() - began:.0f} s, nothing wrong: {dict(killed)}"
+        f"{it.kills.total()} kills in {time.monotonic() - began:.0f} s, nothing wrong: "
+        f"{dict(it.kills)}; of them and after them: {dict(it.seen)}"
     )
 
 

@@ -95,6 +95,14 @@ def keep_inputs(case: Case, folder: Path) -> list[Path]:
     return paths
 
 
+def slow_inputs(paths: list[Path]) -> list[Any]:
+    """Open arrays whose chunks take a moment."""
+    import leptonhpc as lh
+
+    stores = [Slow(LocalStore(path, read_only=True)) for path in paths]
+    return [lh.open(zarr.open_array(store, mode="r")) for store in stores]
+
+
 def run(name: str, paths: list[Path], out: Path, answer: Path) -> None:
     """Run a case in this process, and leave digests and counts in a file."""
     import leptonhpc as lh
@@ -106,11 +114,9 @@ def run(name: str, paths: list[Path], out: Path, answer: Path) -> None:
     outputs.run_job = lambda *args, **options: (ran.append(name), run_job(*args, **options))[1]
     checkpoints.EVERY_SECONDS = case.every_seconds
     layout.BAND_NBYTES = layout.TASK_NBYTES = 100_000
-    stores = [Slow(LocalStore(path, read_only=True)) for path in paths]
-    arrays = [lh.open(zarr.open_array(store, mode="r")) for store in stores]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        r = getattr(lh, case.driver)(*arrays, **case.options, out=out, progress=False)
+        r = getattr(lh, case.driver)(*slow_inputs(paths), **case.options, out=out, progress=False)
     values = [np.ascontiguousarray(np.asarray(getattr(r, name))) for name in case.fields]
     found = {
         "digests": [hashlib.sha256(value).hexdigest() for value in values],

@@ -1,4 +1,4 @@
-"""Twenty kills of `kills.py`, three of `cluster_kills.py`: the scripts do as many as one likes."""
+"""Twenty kills of `kills.py`, a few of the others: the scripts do as many as one likes."""
 
 import sys
 from inspect import signature
@@ -40,8 +40,22 @@ def test_each_part_of_a_cluster_may_be_killed(
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     import cluster_kills
 
-    killed = cluster_kills.soak(tmp_path, kills=3, seed=20261122)
-    assert killed.total() >= 3
-    assert len(killed) >= 2
-    for name in ("kills", "cluster_kills"):
+    it = cluster_kills.soak(tmp_path, kills=3, seed=20261122)
+    assert it.kills.total() >= 3
+    assert len(it.kills) >= 2
+    assert it.seen["of running jobs"] >= 1  # one in ten comes before
+    for name in ("kills", "cluster_kills", "departures"):
+        sys.modules.pop(name)
+
+
+def test_a_job_of_the_sciences_is_killed_and_gives_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import job_kills
+
+    it = job_kills.Soak(tmp_path, seed=5)
+    while not it.kills.total():  # it may have been faster
+        it.kill("climate.mca", 1)  # of those that `job_kills.py` kills
+    for name in ("kills", "job_kills"):
         sys.modules.pop(name)

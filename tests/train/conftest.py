@@ -10,7 +10,19 @@ import pytest
 import torch
 from distributed import Client, LocalCluster
 
+from ..conftest import IN_EVERY_WORKER
+from ..forking import forkserver_of
 from .processes import Ranks, rank_processes
+
+IN_EVERY_TRAINER = (*IN_EVERY_WORKER, "torch._dynamo", "leptonhpc.train.ranks")
+"""PyTorch imports the first of itself when an optimiser is made, and takes as long once more."""
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _workers_have_imported_torch() -> Iterator[None]:
+    """Let processes of this folder begin at once: importing takes each of them seconds."""
+    with forkserver_of(IN_EVERY_TRAINER):
+        yield
 
 
 @pytest.fixture(scope="package")

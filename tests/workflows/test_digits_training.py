@@ -24,13 +24,13 @@ def copied(tmp_path: Path) -> Path:
 
 def test_all_ways_learn_to_read(copied: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "run.py", "--epochs", "8", "--learning-rate", "5e-3"],
+        [sys.executable, "run.py", "--epochs", "4", "--learning-rate", "1.5e-2"],
         cwd=copied, capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-1500:]
     accuracies = re.findall(r"^[a-z].{27} +(0\.\d{4}) ", done.stdout, re.MULTILINE)
     assert len(accuracies) == 9
-    assert min(map(float, accuracies)) > 0.94
+    assert min(map(float, accuracies)) > 0.9
     apart = re.findall(r"first 20 steps differ by (\S+)", done.stdout)
     assert len(apart) == 4
     assert max(map(float, apart)) <= 1e-5
