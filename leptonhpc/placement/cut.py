@@ -20,7 +20,7 @@ _PARTS = (0.1, 0.2, 0.5)
 """Of the fastest's speed: slower devices are left out of the cut, if that is faster."""
 _GAIN = 0.01
 """By less than this it is not."""
-_RISK = 0.05
+_RISK = 0.1
 """Slow devices must save more than this where all wait for what they do: who is late costs all."""
 _MOST_TASKS = 5000
 """Where there are more, blocks are small beside the job, whoever they are for."""
@@ -53,7 +53,7 @@ def best_cut(build: Callable[[Resources], P], resources: Resources, machine: Mac
     -------
     Planned
         The plan; for all devices unless another is faster by more than 1 %, or, where tasks wait
-        for one another, slower by less than 5 %.
+        for one another, slower by less than 10 %.
     """
     best = build(resources)
     if not resources.speeds or best.explanation.tasks > _MOST_TASKS:

@@ -64,16 +64,18 @@ class Work:
     _known: dict[tuple[Any, ...], Seconds] = field(default_factory=dict, repr=False, compare=False)
 
     def busy_seconds(self, lane: Lane) -> float:
-        """Say when a lane can begin: what a stage takes beside its tasks, a slower one does later.
+        """Say when a lane can begin."""
+        return max(self.busy.get((lane.device, lane.number), 0.0), self.late_seconds(lane))
 
-        That is more than its rates say: to take messages, to open arrays, to answer.
+    def late_seconds(self, lane: Lane) -> float:
+        """Say what more than others a slower lane takes for a stage beside its tasks.
+
+        To take messages, to open arrays, to answer: its rates say nothing of that.
         """
-        slow = self.slowdown.get(lane.device, NORMAL)
-        late = self.machine.start_seconds * (slow.compute * self._times_slower(lane) - 1)
-        return max(self.busy.get((lane.device, lane.number), 0.0), late)
+        return self.machine.start_seconds * (self._times_slower(lane) - 1)
 
     def _times_slower(self, lane: Lane) -> float:
-        """Say how many times slower than the fastest cores those of a lane's device are."""
+        """Say how many times slower than the fastest cores, by rates, a lane's device is."""
         device = self.machine.devices[lane.device]
         return 1.0 if device.overlaps else max(1.0, self._fastest / device.rates.gemm_flops)
 

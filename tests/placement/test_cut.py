@@ -153,3 +153,12 @@ def test_the_time_beside_tasks_is_read_from_a_file(tmp_path: Path) -> None:
     from leptonhpc.placement import read_machine
 
     assert read_machine(path).lane_seconds == 0.5
+
+
+def test_a_slow_device_saves_more_than_its_answers_may_be_late() -> None:
+    tasks = tuple(Task(f"t{i}", "gemm", StepList(), 0, flops=1e9) for i in range(24))
+    stage = Stage("s", tasks, 1, 1, 1, chained=False)
+    for start, count in ((0.5, 3), (1.5, 0)):  # it could save 3 s, and may be late 2 and 6
+        placed = place(stage, replace(machine_of(1.0, 0.2), start_seconds=start))
+        assert placed.shares()["d1"][0] == count
+        assert placed.simulation.seconds == pytest.approx(24 - count)
