@@ -24,7 +24,7 @@ def copied(tmp_path: Path) -> Path:
 
 def test_all_ways_learn_to_read(copied: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "run.py", "--epochs", "4", "--learning-rate", "1.5e-2"],
+        [sys.executable, "run.py", "--epochs", "8", "--learning-rate", "5e-3"],
         cwd=copied, capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-1500:]
